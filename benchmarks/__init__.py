@@ -1,0 +1,1 @@
+"""Questions with numbers; results/*.json hold every answer."""

@@ -1,0 +1,1 @@
+"""Everything with reset and step; importing this package registers the ids."""

@@ -1,0 +1,1 @@
+"""Learns to predict video from logged episodes: tokenizers, dynamics, training, checkpoints."""

@@ -1,0 +1,85 @@
+"""The names every other part of procosm needs to know about a world model, and nothing more.
+
+Axis letters, used at every reshape of this package:
+b batch · t frame · h, w height and width · c channel · k attention head · d model width · a action · s true state.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class ProcosmError(Exception):
+    """What was wrong, where, and what to do about it. The command line prints it and exits with status 1."""
+
+
+class DatasetError(ProcosmError):
+    """A dataset is missing, truncated, or does not fit the model."""
+
+
+class CheckpointError(ProcosmError):
+    """A checkpoint is missing, truncated, or from another architecture."""
+
+
+class TaskError(ProcosmError):
+    """An unknown task, or an action the environment cannot take."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a dream remembers of itself.
+
+    Attributes:
+        latents: (b, context, c, h, w), the most recent latents, newest last; standardised (mean 0, std 1 per channel).
+    """
+
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one action leads to.
+
+    Attributes:
+        latent: (b, c, h, w), the next latent, standardised.
+        reward: (b,), in the task's own units.
+        termination: (b,), probability that the episode ends here.
+        state: (b, s), estimate of the task's true state, in its own units.
+    """
+
+    latent: Tensor
+    reward: Tensor
+    termination: Tensor
+    state: Tensor
+
+
+class Tokenizer(Protocol):
+    """Frames to latents and back; causal in time."""
+
+    latent_shape: tuple[int, int, int]
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 (b, t, h, w, 3) to standardised latents (b, t', c, h', w')."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3)."""
+
+
+class Dynamics(Protocol):
+    """The next latent, reward, termination and state, given the last few latents and an action."""
+
+    context: int
+
+    def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
+        """One step of imagination.
+
+        Args:
+            state: the last ``context`` latents.
+            action: (b, a), in the task's own units.
+            noise: (b, c, h, w) standard normal draws the sampler starts from; None starts from zero (the mean).
+            steps: denoising steps, from 1 up.
+        """
+
+    def estimate(self, state: State) -> Tensor:
+        """(b, s), the true state seen in the last ``context`` latents, in the task's own units."""
