@@ -1,0 +1,21 @@
+"""How actions steer the transformer: the Cosmos-Predict2 form (reference code of arXiv 2511.00062).
+
+Two MLPs read the same action. One adds to the timestep embedding, before its norm; the other to the low-rank AdaLN
+branch that every block shares. Predict1 bound the first one too late, so that it never reached the blocks.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ActionEmbedding(nn.Module):
+    """Actions in [-1, 1] to additions to the timestep embedding (d) and to the AdaLN-LoRA branch (3 d)."""
+
+    def __init__(self, action_size: int, width: int) -> None:
+        super().__init__()
+        self.hidden_d, self.out_d = nn.Linear(action_size, width), nn.Linear(width, width)
+        self.hidden_3d, self.out_3d = nn.Linear(action_size, width), nn.Linear(width, 3 * width)
+
+    def forward(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, a) to (b, d) and (b, 3 d)."""
+        return self.out_d(F.gelu(self.hidden_d(action))), self.out_3d(F.gelu(self.hidden_3d(action)))

@@ -1,0 +1,174 @@
+"""Diffusion dynamics: the next latent by EDM denoising, then what it means (Cosmos §5.1 and §6, arXiv 2501.03575).
+
+The network denoises the *change* of the latent, in units of its typical size: what stays still costs nothing to
+predict. One denoising step from zero gives the mean of the next latent; it is trained directly, as a part of every
+batch, and it is the step that self-forced training unrolls (see ``prototype`` in LOG.md: more steps were worse on
+deterministic tasks).
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from procosm.world_model.diffusion.precondition import (
+    SIGMA_DATA,
+    SIGMA_MAX,
+    coefficients,
+    sample_sigma,
+    uncertainty_loss,
+)
+from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler
+from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
+from procosm.world_model.heads import OutcomeHead, StateHead
+from procosm.world_model.interface import Prediction, State
+from procosm.world_model.layers import fourier_features
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """Shape and loss of diffusion dynamics."""
+
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    """The denoising network."""
+    context: int = 3
+    """Past latents the network sees."""
+    sigma_mean: float = -0.4
+    """Mean of ln σ in training."""
+    sigma_std: float = 1.2
+    """Standard deviation of ln σ in training."""
+    one_step_share: float = 0.5
+    """Part of every batch trained as the one-step prediction from zero."""
+    context_noise: float = 0.05
+    """Median of the augmentation noise on past latents; ln of it has standard deviation 1."""
+    state_weight: float = 0.5
+    """Weight of the estimated true state's error against the latent's, when unrolled."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A batch of real sequences, as latents.
+
+    Attributes:
+        latents: (b, context + horizon, c, h, w), standardised. actions: (b, horizon, a) in [-1, 1].
+        states: (b, horizon, s), standardised, after each action. rewards: (b, horizon), standardised.
+        ends: (b, horizon), 1 where the step ended the episode for good. mask: (b, horizon), 1 where the step exists.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    states: Tensor
+    rewards: Tensor
+    ends: Tensor
+    mask: Tensor
+
+
+class DiffusionDynamics(nn.Module):
+    """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
+
+    residual_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self, config: DynamicsConfig, latent_shape: tuple[int, int, int], action_size: int, state_size: int
+    ) -> None:
+        super().__init__()
+        self.config, self.context, self.latent_shape = config, config.context, latent_shape
+        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, action_size)
+        self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
+        nn.init.zeros_(self.uncertainty.weight)
+        self.state_head = StateHead(config.context, latent_shape, state_size)
+        self.outcome_head = OutcomeHead(latent_shape, state_size, action_size)
+        self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
+        self.register_buffer("action_low", -torch.ones(action_size))
+        self.register_buffer("action_high", torch.ones(action_size))
+
+    def unit_action(self, action: Tensor) -> Tensor:
+        """The task's own units to [-1, 1]."""
+        return 2 * (action - self.action_low) / (self.action_high - self.action_low) - 1
+
+    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, action: Tensor) -> Tensor:
+        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data."""
+        c_skip, c_out, c_in, c_noise = coefficients(sigma)
+        return c_skip * x + c_out * self.net(c_in * x, c_noise, context, action)
+
+    def advance(self, context: Tensor, action: Tensor) -> Tensor:
+        """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w)."""
+        sigma = context.new_full((context.shape[0],), SIGMA_MAX)
+        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, action)[:, 0]
+        return context[:, -1] + residual * (self.residual_std / SIGMA_DATA)
+
+    @torch.inference_mode()
+    def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
+        """One step of imagination; see :class:`procosm.world_model.interface.Dynamics`."""
+        context, unit = state.latents, self.unit_action(action)
+        x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
+        residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit), x, karras_sigmas(steps).to(x))[:, 0]
+        latent = context[:, -1] + residual * (self.residual_std / SIGMA_DATA)
+        after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
+        before_state, after_state = self.state_head(context), self.state_head(after)
+        reward, logit = self.outcome_head(context[:, -1], latent, before_state, after_state, unit)
+        reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
+        return Prediction(latent, reward, logit.sigmoid(), self.state_head.physical(after_state))
+
+    @torch.inference_mode()
+    def estimate(self, state: State) -> Tensor:
+        """(b, s), the true state seen in the last latents, in the task's own units."""
+        return self.state_head.physical(self.state_head(state.latents))
+
+    def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""
+        k, config = self.context, self.config
+        clean = (window.latents[:, k : k + 1] - window.latents[:, k - 1 : k]) / self.residual_std * SIGMA_DATA
+        b = clean.shape[0]
+        sigma = sample_sigma(b, config.sigma_mean, config.sigma_std, generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        one_step = torch.rand(b, generator=generator) < config.one_step_share
+        sigma = torch.where(one_step, torch.full_like(sigma, SIGMA_MAX), sigma)
+        x = torch.where(
+            one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
+        )
+        scale = config.context_noise * torch.randn(b, 1, 1, 1, 1, generator=generator).exp()
+        context = window.latents[:, :k]
+        seen = context + scale * torch.randn(context.shape, generator=generator)
+        error = (self.denoise(x, sigma, seen, window.actions[:, 0]) - clean).square().flatten(1).mean(1)
+        u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
+        loss = uncertainty_loss(error, sigma, u)
+        heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
+        metrics |= {"one_step": (error * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
+        return loss + heads, metrics | {"loss": loss.detach()}
+
+    def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
+        before, after = self.state_head(latents[:, :-1]), self.state_head(latents[:, 1:])
+        reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, window.actions[:, step])
+        mask = window.mask[:, step]
+        reward_error = (F.smooth_l1_loss(reward, window.rewards[:, step], reduction="none") * mask).mean()
+        end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
+        return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
+
+    def unrolled_loss(self, window: Window) -> tuple[Tensor, dict[str, Tensor]]:
+        """Self-forced loss: the network lives on its own predictions for the window's whole horizon.
+
+        The gradient passes through every step. Errors are in units of the residual, and the frozen state head asks
+        for the true state too: it weighs the few latents that carry a fingertip as much as the many that do not.
+        """
+        k, sequence = self.context, window.latents[:, : self.context]
+        total = sequence.new_zeros(())
+        sums: dict[str, Tensor] = {}
+        horizon = window.actions.shape[1]
+        for h in range(horizon):
+            latent = self.advance(sequence[:, -k:], window.actions[:, h])
+            sequence = torch.cat([sequence, latent[:, None]], dim=1)
+            error = ((latent - window.latents[:, k + h]) / self.residual_std).square().flatten(1).mean(1)
+            state = self.state_head(sequence[:, -k:])
+            state_error = F.smooth_l1_loss(state, window.states[:, h], reduction="none").mean(1)
+            heads, metrics = self.head_loss(sequence[:, -k - 1 :], window, h)
+            mask = window.mask[:, h]
+            loss = (error * mask).mean() + self.config.state_weight * (state_error * mask).mean() / 0.1 + heads
+            total = total + loss / horizon
+            metrics |= {"latent": (error * mask).mean().detach(), "state": (state_error * mask).mean().detach()}
+            sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
+        return total, sums | {"loss": total.detach()}

@@ -1,0 +1,45 @@
+"""From noise to a latent, as plain functions: every sampler takes (denoise, x, sigmas) and returns the latent."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from procosm.world_model.diffusion.precondition import SIGMA_MAX, SIGMA_MIN
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+def karras_sigmas(steps: int, rho: float = 7.0) -> Tensor:
+    """(steps + 1,) noise levels from σ_max down to 0 (Karras et al. 2022, equation 5)."""
+    ramp = torch.linspace(0, 1, steps) if steps > 1 else torch.zeros(1)
+    low, high = SIGMA_MIN ** (1 / rho), SIGMA_MAX ** (1 / rho)
+    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1)])
+
+
+def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+    """Euler steps along the probability-flow ODE (Karras et al. 2022, Algorithm 1 without its correction).
+
+    Args:
+        denoise: (x, sigma (b,)) to the expected clean latent.
+        x: (b, …) at noise level ``sigmas[0]``. One step from x = 0 gives the mean prediction.
+        sigmas: decreasing noise levels, the last one 0.
+    """
+    for sigma, following in pairwise(sigmas):
+        clean = denoise(x, sigma.expand(x.shape[0]))
+        x = clean + (following / sigma) * (x - clean)
+    return x
+
+
+def sample_heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+    """Heun's second-order steps (Karras et al. 2022, Algorithm 1 without churn); the last step is Euler's."""
+    for sigma, following in pairwise(sigmas):
+        clean = denoise(x, sigma.expand(x.shape[0]))
+        slope = (x - clean) / sigma
+        ahead = x + (following - sigma) * slope
+        if following > 0:
+            slope = (slope + (ahead - denoise(ahead, following.expand(x.shape[0]))) / following) / 2
+            ahead = x + (following - sigma) * slope
+        x = ahead
+    return x

@@ -1,0 +1,98 @@
+"""The denoising network: a diffusion transformer over latent patches (Cosmos §5.1, arXiv 2501.03575)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from procosm.world_model.conditioning import ActionEmbedding
+from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
+from procosm.world_model.rope import angles
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Size of a diffusion transformer."""
+
+    width: int = 128
+    """Model width d; a multiple of heads."""
+    layers: int = 4
+    """Blocks."""
+    heads: int = 4
+    """Attention heads."""
+    mlp_ratio: int = 4
+    """Hidden width of the MLPs over d."""
+    adaln_rank: int = 32
+    """Rank of the AdaLN-LoRA projections."""
+    patch: int = 2
+    """Latents along each side of a token."""
+
+
+class DiffusionTransformer(nn.Module):
+    """F(c_in x; c_noise, context, action): the raw network inside the preconditioning."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self, config: TransformerConfig, latent_shape: tuple[int, int, int], context: int, action_size: int
+    ) -> None:
+        super().__init__()
+        c, h, w = latent_shape
+        self.config, p, d = config, config.patch, config.width
+        self.grid = (h // p, w // p)
+        self.patch_in = nn.Linear((1 + context) * c * p * p, d, bias=False)
+        self.time_hidden, self.time_out = nn.Linear(d, d, bias=False), nn.Linear(d, 3 * d, bias=False)
+        self.embedding_norm = nn.RMSNorm(d, eps=1e-6)
+        self.action = ActionEmbedding(action_size, d)
+        self.blocks = nn.ModuleList(
+            Block(d, config.heads, config.adaln_rank, config.mlp_ratio) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
+        self.patch_out = nn.Linear(d, c * p * p, bias=False)
+        nn.init.zeros_(self.patch_out.weight)
+        turn = angles(1, *self.grid, d // config.heads)
+        self.register_buffer("cos", turn.cos(), persistent=False)
+        self.register_buffer("sin", turn.sin(), persistent=False)
+
+    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
+        """One pass.
+
+        Args:
+            x: (b, 1, c, h, w), the noisy latent times c_in. c_noise: (b,).
+            context: (b, context, c, h, w), the clean past, joined on channels.
+            action: (b, a) in [-1, 1].
+
+        Returns:
+            (b, 1, c, h, w).
+        """
+        tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))
+        features = fourier_features(c_noise, self.config.width)
+        add_d, add_3d = self.action(action)
+        shared = self.time_out(F.silu(self.time_hidden(features))) + add_3d
+        embedding = self.embedding_norm(features + add_d)
+        for block in self.blocks:
+            tokens = block(tokens, embedding, shared, self.cos, self.sin)
+        shift, scale = self.modulate_out(embedding, shared)
+        return self.unpatchify(self.patch_out(self.norm(tokens) * (1 + scale) + shift))[:, None]
+
+    def patchify(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, tokens, c p p)."""
+        p = self.config.patch
+        return x.unflatten(2, (-1, p)).unflatten(4, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+    def unpatchify(self, tokens: Tensor) -> Tensor:
+        """(b, tokens, c p p) to (b, c, h, w)."""
+        p = self.config.patch
+        x = tokens.unflatten(1, self.grid).unflatten(3, (-1, p, p))  # (b, h/p, w/p, c, p, p)
+        return x.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def example() -> tuple[DiffusionTransformer, tuple[Tensor, ...]]:
+    """The default network and inputs of one latent, for tools that trace a model."""
+    context, action_size, latent_shape = 3, 6, (4, 8, 8)
+    model = DiffusionTransformer(TransformerConfig(), latent_shape, context, action_size)
+    x = torch.zeros(1, 1 + context, *latent_shape)
+    return model, (x[:, :1], torch.zeros(1), x[:, 1:], torch.zeros(1, action_size))

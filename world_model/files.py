@@ -1,0 +1,56 @@
+"""Writing that is either done or not: no reader ever sees half a file."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from procosm.world_model.interface import CheckpointError, ProcosmError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` in one go: a temporary file beside it, flushed to disk, renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ProcosmError(
+            f"cannot write {path} ({len(content) / 1e6:.1f} MB): {error.strerror}. What was there before is untouched; "
+            "free some space or give another --out, and run the same command again"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    write_bytes(path, safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): make it again, or restore it from a copy") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged ({error}): restore it, or train again") from error

@@ -1,0 +1,64 @@
+"""One dial for size: every preset is the same pipeline, longer and wider."""
+
+from dataclasses import dataclass, field
+
+from procosm.world_model.diffusion.dynamics import DynamicsConfig
+from procosm.world_model.diffusion.transformer import TransformerConfig
+from procosm.world_model.interface import ProcosmError
+from procosm.world_model.stage import StageConfig
+from procosm.world_model.tokenizer.loss import TokenizerLossConfig
+from procosm.world_model.tokenizer.model import TokenizerConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that decides a training run but the data and the seed."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """The tokenizer's shape; its frame size follows the data."""
+    tokenizer_loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
+    """The tokenizer's loss."""
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    """The dynamics' shape and loss."""
+    tokenize: StageConfig = field(default_factory=lambda: StageConfig(1000, 32, 1.5e-3))
+    """First stage: the tokenizer and the state head."""
+    diffuse: StageConfig = field(default_factory=lambda: StageConfig(1500, 128, 1.5e-3))
+    """Second stage: denoising one step ahead."""
+    unroll: StageConfig = field(default_factory=lambda: StageConfig(400, 64, 4e-4))
+    """Third stage: self-forced, the model living on its own predictions."""
+    horizon: int = 6
+    """Steps of an unrolled window."""
+    growth_gate: float = 0.5
+    """Largest relative error of the constant-action growth test; above it the unrolled stage runs again."""
+    extensions: int = 2
+    """How often the unrolled stage may run again before training stops and says that the gate was missed."""
+
+
+_TINY = TransformerConfig(width=32, layers=1, heads=2, mlp_ratio=2, adaln_rank=4)
+
+PRESETS = {
+    "debug": Preset(
+        tokenizer=TokenizerConfig(width=8, blocks=0),
+        dynamics=DynamicsConfig(transformer=_TINY),
+        tokenize=StageConfig(20, 4, 1e-3, save_every=5),
+        diffuse=StageConfig(20, 8, 1e-3, save_every=5),
+        unroll=StageConfig(10, 4, 3e-4, save_every=5),
+        horizon=2,
+        growth_gate=float("inf"),
+    ),
+    "small": Preset(),
+    "base": Preset(
+        dynamics=DynamicsConfig(transformer=TransformerConfig(width=192, layers=6, heads=6)),
+        tokenize=StageConfig(2500, 32, 1.5e-3),
+        diffuse=StageConfig(4000, 128, 1e-3),
+        unroll=StageConfig(1200, 64, 4e-4),
+        horizon=8,
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name."""
+    if name not in PRESETS:
+        raise ProcosmError(f"no preset is called {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

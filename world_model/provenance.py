@@ -1,0 +1,52 @@
+"""Where a result comes from: commit, command, versions, hardware, date."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "gymnasium", "mujoco", "stable-baselines3", "numpy")
+
+
+def commit() -> str:
+    """The checkout's commit, with ``+`` when files differ from it; ``unknown`` outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return run.stdout.strip()
+
+
+def hardware() -> str:
+    """Processor and cores, in words."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        name = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
+        )
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def provenance(configs: dict[str, Any]) -> dict[str, Any]:
+    """JSON values that let a reader repeat the run; configs are dataclasses."""
+    return {
+        "commit": commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "configs": {k: {f: str(v) for f, v in dataclasses.asdict(c).items()} for k, c in configs.items()},
+    }

@@ -1,0 +1,119 @@
+"""One loop for every stage of training: ``loss, metrics = model(batch)``, resumable to the bit.
+
+A stage is a fixed number of steps with a one-cycle learning rate. What a step sees depends on (seed, step) only, so
+parameters, optimizer state and the step number are all there is to save.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from procosm.world_model.files import read_tensors, write_tensors
+from procosm.world_model.interface import ProcosmError
+
+Losses = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Length and learning rate of one stage."""
+
+    steps: int
+    """Optimizer steps."""
+    batch: int
+    """Windows in a batch."""
+    learning_rate: float
+    """Peak learning rate, reached after a tenth of the steps and then decayed to 5 % along a cosine."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    save_every: int = 200
+    """Steps between saves for resuming."""
+
+
+def rate(step: int, config: StageConfig) -> float:
+    """Learning rate at a step."""
+    warm = max(1, config.steps // 10)
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    progress = (step - warm) / max(1, config.steps - warm)
+    return config.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+class Optimizer:
+    """AdamW over a stage's parameters, with its state as named tensors for safetensors."""
+
+    def __init__(self, module: nn.Module, config: StageConfig) -> None:
+        self.named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.adam = torch.optim.AdamW(
+            self.named.values(), config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
+
+    def step(self, learning_rate: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate
+        nn.utils.clip_grad_norm_(self.named.values(), 1.0)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        state = self.adam.state
+        return {f"adam.{key}.{name}": v for name, p in self.named.items() for key, v in state[p].items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        for name, p in self.named.items():
+            self.adam.state[p] = {k: tensors[f"adam.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+
+
+def run_stage(name: str, module: nn.Module, losses: Losses, config: StageConfig, save: Path) -> dict[str, float]:
+    """Train ``module`` for a stage and return the metrics of its last tenth, averaged.
+
+    Args:
+        name: shown on the progress bar.
+        module: holds every parameter that is trained and every buffer that is kept.
+        losses: step number to ``loss, metrics``.
+        save: safetensors file for resuming; a finished stage stands in it and is not run again.
+
+    Raises:
+        ProcosmError: a loss that is not finite, with the step.
+    """
+    optimizer = Optimizer(module, config)
+    start, sums = 0, {}
+    if save.exists():
+        tensors = read_tensors(save)
+        start = int(tensors["step"])
+        module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        if start < config.steps:
+            optimizer.load(tensors)
+        sums = {k.removeprefix("sum."): v for k, v in tensors.items() if k.startswith("sum.")}
+    tail = max(1, config.steps // 10)
+    with tqdm(total=config.steps, initial=start, desc=name, unit="step", mininterval=1.0) as bar:
+        for step in range(start, config.steps):
+            loss, metrics = losses(step)
+            if not torch.isfinite(loss):
+                raise ProcosmError(
+                    f"{name}: the loss is {loss.item()} at step {step}. The data may hold NaN, or the learning rate "
+                    f"is too high; the last good state is in {save}"
+                )
+            loss.backward()
+            optimizer.step(rate(step, config))
+            if step >= config.steps - tail:
+                sums = {k: sums.get(k, torch.zeros(())) + v / tail for k, v in metrics.items()}
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix({k: f"{v:.4f}" for k, v in metrics.items()}, refresh=False)
+            if (step + 1) % config.save_every == 0 and step + 1 < config.steps:
+                _save(save, module, optimizer.tensors(), step + 1, sums)
+    if start < config.steps:
+        _save(save, module, {}, config.steps, sums)
+    return {k: float(v) for k, v in sums.items()}
+
+
+def _save(path: Path, module: nn.Module, optimizer: dict[str, Tensor], step: int, sums: dict[str, Tensor]) -> None:
+    model = {f"model.{k}": v for k, v in module.state_dict().items()}
+    tail = {f"sum.{k}": v.clone() for k, v in sums.items()}
+    write_tensors(path, model | optimizer | tail | {"step": torch.tensor(step)})

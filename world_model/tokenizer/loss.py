@@ -1,0 +1,52 @@
+"""What the tokenizer is trained on: reconstruction that minds small things, and the state it must keep."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from procosm.world_model.heads import StateHead
+from procosm.world_model.tokenizer.model import CausalTokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerLossConfig:
+    """Weights of the tokenizer's loss."""
+
+    foreground_weight: float = 10.0
+    """Extra weight of pixels that differ from the mean frame: the robot is a few per cent of the picture."""
+    foreground_threshold: float = 0.06
+    """Difference from the mean frame that counts as foreground, in a range of 2."""
+    state_weight: float = 0.3
+    """Weight of the true state's error as read from the latents: a fingertip of two pixels hardly moves a pixel loss."""
+
+
+class TokenizerLoss(nn.Module):
+    """L1 + L2 reconstruction, foreground first, and the error of a state head reading the latents (our addition)."""
+
+    def __init__(self, config: TokenizerLossConfig, tokenizer: CausalTokenizer, head: StateHead) -> None:
+        super().__init__()
+        self.config, self.tokenizer, self.head = config, tokenizer, head
+
+    def forward(self, frames: Tensor, states: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``loss, metrics`` of a batch.
+
+        Args:
+            frames: (b, context, h, w, 3) uint8, each coded as an image. states: (b, s), true states at the last frame.
+        """
+        b, t = frames.shape[:2]
+        x = self.tokenizer.pixels(frames.flatten(0, 1)[:, None])
+        z = self.tokenizer.to_latents(x)
+        error = self.tokenizer.to_pixels(z).float() - x
+        foreground = (x - self.tokenizer.mean_frame).abs().amax(1, keepdim=True) > self.config.foreground_threshold
+        weight = 1 + self.config.foreground_weight * foreground
+        picture = (weight * (error.abs() + error.square())).mean()
+        z = z.float()  # the head reads what dynamics will see: latents standardised by channel
+        z = (z - z.mean((0, 2, 3, 4), keepdim=True)) / (z.std((0, 2, 3, 4), keepdim=True) + 1e-5)
+        estimate = self.head(z[:, :, 0].unflatten(0, (b, t)))
+        state = F.smooth_l1_loss(estimate, self.head.standardise(states))
+        loss = picture + self.config.state_weight * state
+        with torch.no_grad():
+            metrics = {"loss": loss.detach(), "picture": picture.detach(), "state": state.detach()}
+            return loss, metrics | {"mse": error.square().mean().detach()}

@@ -1,0 +1,180 @@
+"""The continuous tokenizer: frames to a small grid of latents and back (Cosmos §4, arXiv 2501.03575).
+
+Haar patches, a convolutional encoder, plain continuous latents, and the mirrored decoder. With
+``temporal_compression`` 1 every frame is coded alone (image mode, what step-by-step dreams use); with 2, 4 or 8 time is
+compressed too and every layer is causal (video mode). A video model codes a single frame as well.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from procosm.world_model.interface import ProcosmError
+from procosm.world_model.tokenizer.causal import (
+    CausalAttention,
+    CausalConv,
+    FrameNorm,
+    ResBlock,
+    SpatialConv,
+    TemporalConv,
+    per_frame,
+    per_video,
+)
+from procosm.world_model.tokenizer.wavelet import haar, inverse_haar
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Shape of a tokenizer."""
+
+    frame_size: int = 64
+    """Height and width of a frame, pixels; a multiple of 8."""
+    latent_channels: int = 4
+    """Channels of a latent."""
+    width: int = 32
+    """Channels after the wavelet; each halving doubles them."""
+    blocks: int = 1
+    """Residual blocks at each resolution, in each of encoder and decoder."""
+    haar_levels: int = 2
+    """Wavelet halvings before the first convolution."""
+    latent_size: int = 8
+    """Height and width of a latent."""
+    temporal_compression: int = 1
+    """Frames for each latent: 1 (image mode), or 2, 4, 8 (video mode)."""
+
+    @property
+    def halvings(self) -> int:
+        """Strided convolutions between the wavelet and the latent."""
+        return int(math.log2(self.frame_size >> self.haar_levels) - math.log2(self.latent_size))
+
+    @property
+    def temporal(self) -> bool:
+        return self.temporal_compression > 1
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        return (self.latent_channels, self.latent_size, self.latent_size)
+
+    def __post_init__(self) -> None:
+        if self.latent_size << (self.haar_levels + max(self.halvings, 0)) != self.frame_size:
+            raise ProcosmError(
+                f"frames of {self.frame_size} px cannot become latents of {self.latent_size}: "
+                f"the ratio must be a power of 2, at least {2**self.haar_levels}"
+            )
+        if self.temporal_compression not in (1, 2, 4, 8) or (
+            self.temporal and self.temporal_compression < 2**self.haar_levels
+        ):
+            raise ProcosmError(
+                f"temporal_compression {self.temporal_compression}: give 1, or a power of 2 from "
+                f"{2**self.haar_levels} (the wavelet's own) to 8"
+            )
+
+
+class Down(nn.Module):
+    """Half the height and width, twice the channels; with ``temporal`` also half the time, causally."""
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.space = SpatialConv(channels, 2 * channels, stride=2)
+        self.time = TemporalConv(2 * channels, stride=2) if temporal else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.time(self.space(x))
+
+
+class Up(nn.Module):
+    """The mirror of :class:`Down`: every value repeated, then mixed."""
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.temporal = temporal
+        self.conv = CausalConv(channels, channels // 2, temporal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = per_video(nn.functional.interpolate(per_frame(x), scale_factor=2.0, mode="nearest"), x.shape[0])
+        if self.temporal:  # 1 + n latents cover 1 + 2n frames: the first is alone
+            x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
+        return self.conv(x)
+
+
+def encoder(config: TokenizerConfig) -> nn.Sequential:
+    """Haar coefficients to latents."""
+    temporal, width = config.temporal, config.width
+    steps = int(math.log2(config.temporal_compression)) - (config.haar_levels if temporal else 0)
+    coefficients = 3 * (8 if temporal else 4) ** config.haar_levels
+    layers: list[nn.Module] = [CausalConv(coefficients, width, temporal)]
+    for level in range(config.halvings):
+        layers += [ResBlock(width, temporal) for _ in range(config.blocks)]
+        layers += [Down(width, temporal and level < steps)]
+        width *= 2
+    layers += [ResBlock(width, temporal), CausalAttention(width, temporal), ResBlock(width, temporal)]
+    layers += [FrameNorm(width), nn.SiLU(), CausalConv(width, config.latent_channels, temporal)]
+    return nn.Sequential(*layers)
+
+
+def decoder(config: TokenizerConfig) -> nn.Sequential:
+    """Latents to Haar coefficients."""
+    temporal, width = config.temporal, config.width << config.halvings
+    steps = int(math.log2(config.temporal_compression)) - (config.haar_levels if temporal else 0)
+    coefficients = 3 * (8 if temporal else 4) ** config.haar_levels
+    layers: list[nn.Module] = [CausalConv(config.latent_channels, width, temporal)]
+    layers += [ResBlock(width, temporal), CausalAttention(width, temporal), ResBlock(width, temporal)]
+    for level in reversed(range(config.halvings)):
+        layers += [Up(width, temporal and level < steps)]
+        width //= 2
+        layers += [ResBlock(width, temporal) for _ in range(config.blocks)]
+    layers += [FrameNorm(width), nn.SiLU(), CausalConv(width, coefficients, temporal)]
+    return nn.Sequential(*layers)
+
+
+class CausalTokenizer(nn.Module):
+    """Frames to standardised latents and back; satisfies :class:`procosm.world_model.interface.Tokenizer`."""
+
+    mean: Tensor
+    std: Tensor
+    mean_frame: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_shape = config.latent_shape
+        self.encoder, self.decoder = encoder(config), decoder(config)
+        self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1, 1))
+        self.register_buffer("std", torch.ones(config.latent_channels, 1, 1, 1))
+        self.register_buffer("mean_frame", torch.zeros(3, 1, config.frame_size, config.frame_size))
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """uint8 (b, t, h, w, 3) to (b, 3, t, h, w) in [-1, 1]."""
+        if frames.shape[2:] != (self.config.frame_size, self.config.frame_size, 3):
+            raise ProcosmError(
+                f"frames of shape {tuple(frames.shape)} do not fit this tokenizer: "
+                f"it takes (b, t, {self.config.frame_size}, {self.config.frame_size}, 3)"
+            )
+        return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
+
+    def to_latents(self, x: Tensor) -> Tensor:
+        """(b, 3, t, h, w) in [-1, 1] to (b, c, t', h', w'), before standardising."""
+        return self.encoder(haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal))
+
+    def to_pixels(self, z: Tensor) -> Tensor:
+        """The inverse direction of :meth:`to_latents`."""
+        return inverse_haar(self.decoder(z), self.config.haar_levels, self.config.temporal) + self.mean_frame
+
+    @torch.no_grad()
+    def fit_latents(self, z: Tensor) -> None:
+        """Standardise from now on with the mean and deviation of these (b, c, t, h, w) latents, by channel."""
+        self.mean.copy_(z.mean(dim=(0, 2, 3, 4)).view_as(self.mean))
+        self.std.copy_(z.std(dim=(0, 2, 3, 4)).view_as(self.std).clamp_min(1e-6))
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 (b, t, h, w, 3) to standardised latents (b, t', c, h', w')."""
+        return ((self.to_latents(self.pixels(frames)) - self.mean) / self.std).transpose(1, 2)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3)."""
+        x = self.to_pixels(latents.transpose(1, 2) * self.std + self.mean)
+        return ((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)

@@ -1,0 +1,155 @@
+"""From episodes to a world model: tokenizer, one-step diffusion, self-forced unrolling; gated on the growth test."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from procosm.world_model import checkpoint
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
+from procosm.world_model.episodes import load_episodes, load_task
+from procosm.world_model.presets import Preset, preset
+from procosm.world_model.provenance import provenance
+from procosm.world_model.stage import run_stage
+from procosm.world_model.tokenizer.loss import TokenizerLoss
+from procosm.world_model.tokenizer.model import CausalTokenizer
+from procosm.world_model.validation import growth, open_loop
+from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a world model on collected episodes."""
+
+    data: Path
+    """Folder of a dataset made by `procosm collect` (RUN/data)."""
+    out: Path
+    """Folder of the checkpoint to make (RUN/world_model)."""
+    preset: str = "small"
+    """Size of everything: debug (seconds), small (minutes on two cores), base."""
+    seed: int = 0
+    """Seed of weights, batches and noise."""
+
+
+def train(config: TrainConfig) -> Path:
+    """Train, or resume training; returns the checkpoint folder.
+
+    Killed at any moment, the same command goes on from the last save and ends with the same weights, bit for bit, on
+    the CPU with the same number of threads.
+    """
+    sizes, task = preset(config.preset), load_task(config.data)
+    work = config.out.with_name(config.out.name + ".training")
+    torch.manual_seed(config.seed)
+    tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
+    episodes = load_episodes(config.data)
+    tables = {kind: tabulate(episodes, kind) for kind in ("train", "holdout", "constant")}
+    del episodes
+
+    metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work)}
+    dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
+    latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
+    metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work)
+
+    starts = choose_starts(tables["holdout"], dynamics.context)
+    rewards = tables["train"].rewards[tables["train"].steps]
+    model = checkpoint.WorldModel(
+        task=task,
+        tokenizer=tokenizer,
+        dynamics=dynamics,
+        start_frames=tables["holdout"].frames[starts],
+        start_states=tables["holdout"].states[starts[:, -1]],
+        starts=latents["holdout"][starts],
+        reward_range=(float(rewards.min()), float(rewards.max())),
+        metrics=metrics,
+        provenance=provenance({"train": config}),
+    )
+    return checkpoint.save(config.out, model)
+
+
+def train_tokenizer(
+    tokenizer: CausalTokenizer, dynamics: DiffusionDynamics, table: Table, sizes: Preset, seed: int, work: Path
+) -> dict[str, float]:
+    """First stage: the tokenizer together with the state head that reads its latents."""
+    head, stage = dynamics.state_head, sizes.tokenize
+    head.fit(table.states)
+    tokenizer.mean_frame.copy_((table.frames[::7].float().mean(0) / 127.5 - 1).permute(2, 0, 1)[:, None])
+    loss = TokenizerLoss(sizes.tokenizer_loss, tokenizer, head)
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        at, _ = draw(table, stage.batch, seed, step)
+        return loss(table.frames[context_index(table, at + 1, dynamics.context)], table.states[at + 1])
+
+    metrics = run_stage("tokenizer", loss, losses, stage, work / "tokenizer.safetensors")
+    sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // 4096))
+    with torch.no_grad():
+        tokenizer.fit_latents(tokenizer.to_latents(tokenizer.pixels(table.frames[sample][:, None])))
+    return metrics
+
+
+def train_dynamics(
+    dynamics: DiffusionDynamics,
+    tables: dict[str, Table],
+    latents: dict[str, Tensor],
+    sizes: Preset,
+    seed: int,
+    work: Path,
+) -> dict[str, object]:
+    """Second and third stage; the third runs again while the growth test is missed, at most ``extensions`` times."""
+    table, z = tables["train"], latents["train"]
+    with torch.no_grad():
+        change = z[table.steps + 1] - z[table.steps]
+        dynamics.residual_std.copy_(change.std(dim=(0, 2, 3)).view_as(dynamics.residual_std).clamp_min(1e-3))
+        dynamics.outcome_head.fit(table.rewards[table.steps])
+
+    def diffuse(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        at, generator = draw(table, sizes.diffuse.batch, seed + 1, step)
+        return dynamics.diffusion_loss(cut(table, z, at, 1, dynamics), generator)
+
+    def unroll(first: int) -> Callable[[int], tuple[Tensor, dict[str, Tensor]]]:
+        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            at, _ = draw(table, sizes.unroll.batch, seed + 2, first + step)
+            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics))
+
+        return losses
+
+    metrics: dict[str, object] = {
+        "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors")
+    }
+    horizon = 32
+    metrics["before_unrolling"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
+    for round_ in range(1 + sizes.extensions):
+        name = f"unroll-{round_}"
+        metrics[name] = run_stage(
+            name, dynamics, unroll(round_ * sizes.unroll.steps), sizes.unroll, work / f"{name}.safetensors"
+        )
+        gate = growth(dynamics, tables["constant"], latents["constant"])
+        tqdm.write(f"growth test: error {gate['growth_error']:.3f}, slope {gate['growth_slope']:.2f}", file=sys.stderr)
+        if gate["growth_error"] <= sizes.growth_gate:
+            break
+    else:
+        tqdm.write(
+            f"the growth test stays above its gate of {sizes.growth_gate}: the dream is not to be trusted far; "
+            "collect more steps or take a larger preset",
+            file=sys.stderr,
+        )
+    metrics["growth"] = gate | {"gate": sizes.growth_gate, "passed": gate["growth_error"] <= sizes.growth_gate}
+    metrics["open_loop"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
+    return metrics
+
+
+@torch.no_grad()
+def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tensor:
+    """(n, H, W, 3) uint8 to (n, c, h, w), each frame as an image."""
+    parts = [tokenizer.encode(part[:, None])[:, 0] for part in tqdm(frames.split(batch), desc="encode", leave=False)]
+    return torch.cat(parts)
+
+
+def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
+    """(n, context) frame indices of held-out windows to start dreams from, spread over the table."""
+    return context_index(
+        table, table.steps[torch.linspace(0, len(table.steps) - 1, min(most, len(table.steps))).long()], context
+    )

@@ -1,0 +1,93 @@
+"""Episodes as one long table, and the windows cut from it.
+
+A window starts at a step of an episode and holds the ``context`` frames up to it and the ``horizon`` steps after it.
+Before an episode's first frame stands that frame again, as at the reset of an environment; after its last step the
+last frame stands still and ``mask`` is 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, Window
+from procosm.world_model.episodes import Episode
+from procosm.world_model.interface import DatasetError
+
+
+@dataclass(frozen=True)
+class Table:
+    """All episodes of one kind, end to end.
+
+    Attributes:
+        frames: (n, H, W, 3) uint8. states: (n, s). actions: (n, a), rewards, ends: (n,), those of the step that leaves
+            the frame; zeros at an episode's last frame.
+        first, last: (n,) index of the first and last frame of each frame's episode.
+        steps: indices of the frames that a step leaves.
+    """
+
+    frames: Tensor
+    states: Tensor
+    actions: Tensor
+    rewards: Tensor
+    ends: Tensor
+    first: Tensor
+    last: Tensor
+    steps: Tensor
+
+
+def tabulate(episodes: list[Episode], kind: str) -> Table:
+    """The episodes of one kind as a table."""
+    chosen = [e for e in episodes if e.kind == kind and len(e.actions)]
+    if not chosen:
+        raise DatasetError(f"the dataset has no {kind} episodes: collect more steps (procosm collect --steps)")
+    pad = [np.zeros((1, chosen[0].actions.shape[1]), np.float32)]
+    lengths = torch.tensor([len(e.frames) for e in chosen])
+    last = lengths.cumsum(0) - 1
+    ends = torch.zeros(int(lengths.sum()))
+    ends[last - 1] = torch.tensor([float(e.terminated) for e in chosen])
+    leaves = torch.ones(len(ends), dtype=torch.bool)
+    leaves[last] = False
+    return Table(
+        frames=torch.from_numpy(np.concatenate([e.frames for e in chosen])),
+        states=torch.from_numpy(np.concatenate([e.states for e in chosen])),
+        actions=torch.from_numpy(np.concatenate([part for e in chosen for part in (e.actions, *pad)])),
+        rewards=torch.from_numpy(np.concatenate([np.append(e.rewards, np.float32(0)) for e in chosen])),
+        ends=ends,
+        first=torch.repeat_interleave(last - lengths + 1, lengths),
+        last=torch.repeat_interleave(last, lengths),
+        steps=leaves.nonzero()[:, 0],
+    )
+
+
+def context_index(table: Table, at: Tensor, context: int) -> Tensor:
+    """(b,) frame indices to (b, context) indices of the frames up to each, the first frame repeated before itself."""
+    return torch.maximum(at[:, None] + torch.arange(1 - context, 1), table.first[at][:, None])
+
+
+def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: DiffusionDynamics) -> Window:
+    """The windows at these frames.
+
+    Args:
+        latents: (n, c, h, w), one for each frame of the table. at: (b,), frames that a step leaves.
+    """
+    ahead = at[:, None] + torch.arange(horizon)
+    mask = (ahead < table.last[at][:, None]).float()
+    ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
+    index = torch.cat([context_index(table, at, dynamics.context), ahead + 1], dim=1)
+    outcome = dynamics.outcome_head
+    return Window(
+        latents=latents[index],
+        actions=dynamics.unit_action(table.actions[ahead]).clamp(-1, 1),
+        states=dynamics.state_head.standardise(table.states[ahead + 1]),
+        rewards=(table.rewards[ahead] - outcome.reward_mean) / outcome.reward_std,
+        ends=table.ends[ahead],
+        mask=mask,
+    )
+
+
+def draw(table: Table, batch: int, seed: int, step: int) -> tuple[Tensor, torch.Generator]:
+    """Frames of one batch, and the generator of its noise: a function of seed and step alone, so that runs resume."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF)
+    return table.steps[torch.randint(len(table.steps), (batch,), generator=generator)], generator
