@@ -1,1 +1,32 @@
-"""Everything with reset and step; importing this package registers the ids."""
+"""Everything with reset and step; importing this package registers the ids.
+
+``Procosm/<Name>-v0`` is a world model's dream of a task and ``Procosm/<Name>Truth-v0`` the task itself in MuJoCo,
+with the same spaces. ``Procosm/World-v0`` (``checkpoint=PATH``) and ``Procosm/Truth-v0`` (``task=ID``) open any other.
+"""
+
+import gymnasium as gym
+
+TASKS = {
+    "InvertedPendulum": "InvertedPendulum-v5",
+    "Reacher": "Reacher-v5",
+    "Pusher": "Pusher-v5",
+    "Hopper": "Hopper-v5",
+    "HalfCheetah": "HalfCheetah-v5",
+    "Walker2d": "Walker2d-v5",
+}
+"""Names of ours that have ids of their own, and the Gymnasium tasks they stand for."""
+
+_WORLD = "procosm.envs.world:WorldModelEnv"
+_WORLD_VECTOR = "procosm.envs.world_vector:WorldModelVectorEnv"
+_TRUTH = "procosm.envs.truth:make_truth"
+
+
+def _register() -> None:
+    gym.register("Procosm/World-v0", entry_point=_WORLD, vector_entry_point=_WORLD_VECTOR)
+    gym.register("Procosm/Truth-v0", entry_point=_TRUTH)
+    for name, task in TASKS.items():
+        gym.register(f"Procosm/{name}-v0", entry_point=_WORLD, vector_entry_point=_WORLD_VECTOR, kwargs={"name": name})
+        gym.register(f"Procosm/{name}Truth-v0", entry_point=_TRUTH, kwargs={"task": task})
+
+
+_register()

@@ -1,0 +1,238 @@
+"""MujocoEnv: any MuJoCo task seen through a camera. It is the truth that every dream is judged by."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from procosm.envs import backend
+from procosm.envs.backend import mujoco
+from procosm.envs.camera import Camera, choose_camera
+from procosm.envs.raycast import RaycastRenderer
+from procosm.envs.render import GLRenderer
+from procosm.envs.tasks import open_task
+from procosm.world_model.episodes import Task
+from procosm.world_model.interface import TaskError
+
+VERSION = 1
+"""Version of the frames: cameras and render settings that make other pixels get another number."""
+
+PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+
+
+class MujocoEnv(gym.Env):
+    """A MuJoCo task with pixels, its true state, or both, as the observation.
+
+    Rewards, terminations and states are exactly the task's own. A frame is a function of the physics state alone.
+    Actions outside the bounds are clipped to them before the task sees them, so a task's control cost is that of the
+    clipped action. ``info`` holds ``state`` (float32 (s,), the task's own observation vector) and ``physics``
+    (float64, MuJoCo's full physics state), which ``reset(options={"physics": ...})`` takes back: what a task keeps
+    outside it (dm_control reacher's target is part of the model) comes from the seed.
+
+    Args:
+        task: a Gymnasium id such as ``Reacher-v5``, or ``dm_control/<domain>-<task>``.
+        frame_size: height and width of a frame, pixels.
+        action_repeat: control steps of the task for each step here; rewards are summed.
+        observation: ``pixels``, ``state``, or a tuple of both, which gives a dict.
+        render_mode: ``rgb_array`` or None.
+        max_episode_steps: steps here before an episode is truncated; None takes the task's own limit.
+        camera: where the eye stands, as in a saved task; None chooses one (``procosm.envs.camera``).
+        renderer: ``auto``, ``egl``, ``osmesa`` or ``raycast``.
+        version: of the frames that are expected, as in a saved task.
+
+    Raises:
+        TaskError: no such task, an option that makes no sense, or a renderer that this machine lacks.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gym.Env's own form)
+
+    def __init__(
+        self,
+        task: str,
+        frame_size: int = 64,
+        action_repeat: int = 1,
+        observation: str | Sequence[str] = "pixels",
+        render_mode: str | None = "rgb_array",
+        max_episode_steps: int | None = None,
+        camera: dict | None = None,
+        renderer: str = "auto",
+        version: int = VERSION,
+    ) -> None:
+        _check_options(frame_size, action_repeat, observation, render_mode, version)
+        self._simulator = open_task(task)
+        self._camera = Camera.from_json(camera) if camera else choose_camera(task)
+        state = self._simulator.reset(0)
+        limit = max_episode_steps or -(-self._simulator.max_steps // action_repeat)
+        self.task = Task(
+            id=task,
+            frame_size=frame_size,
+            action_repeat=action_repeat,
+            max_episode_steps=int(limit),
+            dt_s=self._simulator.dt_s * action_repeat,
+            action_low=tuple(float(value) for value in self._simulator.action_low),
+            action_high=tuple(float(value) for value in self._simulator.action_high),
+            state_size=len(state),
+            camera=self._camera.to_json(),
+            renderer=backend.resolve(renderer),
+            version=version,
+        )
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.task.dt_s))}
+        self.action_space = gym.spaces.Box(self._simulator.action_low, self._simulator.action_high, dtype=np.float32)
+        self._shown = observation
+        every = {
+            "pixels": gym.spaces.Box(0, 255, (frame_size, frame_size, 3), np.uint8),
+            "state": gym.spaces.Box(-np.inf, np.inf, state.shape, np.float32),
+        }
+        alone = isinstance(observation, str)
+        self.observation_space = (
+            every[observation] if alone else gym.spaces.Dict({kind: every[kind] for kind in observation})
+        )
+        self._view: mujoco.MjData | None = None
+        self._renderer: GLRenderer | RaycastRenderer | None = None
+        self._drawn_model: mujoco.MjModel | None = None
+        self._state = state
+        self._elapsed = 0
+
+    @classmethod
+    def from_task(cls, task: Task, **kwargs: Any) -> "MujocoEnv":
+        """The environment that a saved task describes: the same camera, frames, action repeat and time limit.
+
+        Raises:
+            TaskError: this machine or this version of procosm cannot make the same frames.
+        """
+        names = {field.name for field in fields(Task)} - {"id", "dt_s", "action_low", "action_high", "state_size"}
+        settings = {name: value for name, value in asdict(task).items() if name in names}
+        return cls(task.id, **{**settings, **kwargs})
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        """Start an episode; ``options={"physics": array}`` starts it in that physics state.
+
+        Raises:
+            TaskError: an unknown option, or a physics state of another size.
+        """
+        super().reset(seed=seed)
+        unknown = set(options or ()) - {"physics"}
+        if unknown:
+            raise TaskError(f"reset takes the option 'physics' only, not {', '.join(sorted(unknown))}")
+        self._elapsed = 0
+        self._state = self._simulator.reset(seed)
+        if options and options.get("physics") is not None:
+            self.set_physics(options["physics"])
+        return self._observe(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
+        """Take ``action`` for ``action_repeat`` control steps, or until the task ends.
+
+        Raises:
+            TaskError: an action of another shape, or with values that are not finite.
+        """
+        action = self._checked(action)
+        total, terminated = 0.0, False
+        for _ in range(self.task.action_repeat):
+            self._state, reward, terminated = self._simulator.step(action)
+            total += reward
+            if terminated:
+                break
+        self._elapsed += 1
+        truncated = self._elapsed >= self.task.max_episode_steps
+        return self._observe(), total, terminated, truncated, self._info()
+
+    def render(self) -> np.ndarray:
+        """uint8 (frame_size, frame_size, 3): the frame of this moment."""
+        simulator = self._simulator
+        model = simulator.model
+        if self._drawn_model is not model:
+            self.close()
+            kind = RaycastRenderer if self.task.renderer == "raycast" else GLRenderer
+            self._renderer, self._view, self._drawn_model = (
+                kind(model, self.task.frame_size, self._camera),
+                mujoco.MjData(model),
+                model,
+            )
+        # Positions in the task's own data lag half a step behind its qpos, and tasks compute rewards from them:
+        # a second MjData shows where things are now and leaves the task alone.
+        view = self._view
+        view.qpos[:] = simulator.data.qpos
+        view.mocap_pos[:] = simulator.data.mocap_pos
+        view.mocap_quat[:] = simulator.data.mocap_quat
+        mujoco.mj_kinematics(model, view)
+        mujoco.mj_comPos(model, view)
+        mujoco.mj_camlight(model, view)
+        mujoco.mj_tendon(model, view)
+        return self._renderer.draw(view, self._camera.pose(model, view))
+
+    @property
+    def simulator(self) -> Any:
+        """The task underneath (``procosm.envs.tasks.Simulator``): its model, data and control steps."""
+        return self._simulator
+
+    def set_physics(self, physics: np.ndarray) -> None:
+        """Put the simulator into a full physics state, float64 (n,), in the middle of an episode.
+
+        Raises:
+            TaskError: a state of another size, or one with values that are not finite.
+        """
+        model, data = self._simulator.model, self._simulator.data
+        physics = np.asarray(physics, np.float64)
+        size = mujoco.mj_stateSize(model, PHYSICS)
+        if physics.shape != (size,) or not np.isfinite(physics).all():
+            raise TaskError(
+                f"a physics state of {self.task.id} is {size} finite numbers, not {physics.shape}: take info['physics']"
+            )
+        mujoco.mj_setState(model, data, physics, PHYSICS)
+        mujoco.mj_forward(model, data)
+        self._state = self._simulator.state()
+
+    def close(self) -> None:
+        """Free the renderer's context; the next frame makes a new one."""
+        if self._renderer is not None:
+            self._renderer.close()
+        self._renderer = self._view = self._drawn_model = None
+
+    def _observe(self) -> Any:
+        sources = {"pixels": self.render, "state": self._state.copy}
+        if isinstance(self._shown, str):
+            return sources[self._shown]()
+        return {kind: sources[kind]() for kind in self._shown}
+
+    def _info(self) -> dict:
+        model, data = self._simulator.model, self._simulator.data
+        physics = np.empty(mujoco.mj_stateSize(model, PHYSICS))
+        mujoco.mj_getState(model, data, physics, PHYSICS)
+        return {"state": self._state.copy(), "physics": physics}
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action, np.float32)
+        if action.shape != self.action_space.shape:
+            raise TaskError(
+                f"an action of {self.task.id} has shape {self.action_space.shape}, not {action.shape}: "
+                "give one number for each motor"
+            )
+        if not np.isfinite(action).all():
+            raise TaskError(f"action {action.tolist()} is not finite: whatever made it has diverged")
+        return np.clip(action, self.action_space.low, self.action_space.high)
+
+
+def _check_options(
+    frame_size: int, action_repeat: int, observation: str | Sequence[str], render_mode: str | None, version: int
+) -> None:
+    kinds = (observation,) if isinstance(observation, str) else tuple(observation)
+    if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= {"pixels", "state"}:
+        raise TaskError(
+            f"observation {observation!r} is not one a truth env has: give 'pixels', 'state' or ('pixels', 'state'); "
+            "'latent' needs checkpoint=PATH, whose tokenizer makes it"
+        )
+    if not 32 <= frame_size <= 256:
+        raise TaskError(f"frame_size {frame_size} is outside 32 to 256 pixels")
+    if action_repeat < 1:
+        raise TaskError(f"action_repeat {action_repeat} must be 1 or more")
+    if render_mode not in (None, "rgb_array"):
+        raise TaskError(f"render_mode {render_mode!r} is unknown: give 'rgb_array' or None")
+    if version != VERSION:
+        raise TaskError(
+            f"frames of version {version} are asked for, and this procosm makes version {VERSION}: "
+            "collect and train again, or install the procosm that made the checkpoint"
+        )

@@ -1,0 +1,134 @@
+"""OpenGL frames of a MuJoCo scene, fast on a CPU and exact when many environments take turns.
+
+Frames are drawn at twice their size and averaged 2 × 2, because things a few pixels wide (Reacher's fingertip) must
+keep their exact place. One light stands at the eye, whatever lights the task has: its colours are then the same from
+everywhere, and a picture is bright. Shadows, reflections, sky, haze and multisampling are off and curved surfaces are
+coarse: on a CPU they cost more than everything else and carry nothing a task needs. All of this is part of the pixels,
+so a change here changes ``procosm.envs.mujoco.VERSION``.
+"""
+
+import atexit
+import weakref
+
+import numpy as np
+
+from procosm.envs.backend import mujoco
+from procosm.envs.camera import Camera, Pose, axes
+
+OVERSAMPLE = 2
+AMBIENT, DIFFUSE = 0.45, 0.6
+_OFF = ("SHADOW", "REFLECTION", "SKYBOX", "HAZE", "FOG")
+
+
+class _Renderer(mujoco.Renderer):
+    """Frees its own OpenGL objects and nobody else's: their names mean other objects in other contexts."""
+
+    def close(self) -> None:
+        if self._gl_context:
+            self._gl_context.make_current()
+        super().close()
+
+
+_open: "weakref.WeakSet[_Renderer]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for renderer in list(_open):
+        renderer.close()
+
+
+class GLRenderer:
+    """Draws one model with an OpenGL context of its own.
+
+    Args:
+        model: the MuJoCo model; its visual quality is set to the fast settings, its physics is left alone.
+        frame_size: height and width of a frame, pixels.
+        camera: whose poses :meth:`draw` will be given.
+    """
+
+    def __init__(self, model: mujoco.MjModel, frame_size: int, camera: Camera) -> None:
+        size = OVERSAMPLE * frame_size
+        quality = model.vis.quality
+        quality.shadowsize = quality.offsamples = 0
+        quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
+        light = model.vis.headlight
+        light.active, light.ambient[:], light.diffuse[:], light.specular[:] = 1, AMBIENT, DIFFUSE, 0.0
+        model.light_active[:] = 0
+        self._floors = _Floors(model, camera)
+        self._renderer = _Renderer(model, size, size)
+        for name in _OFF:
+            self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = 0
+        _open.add(self._renderer)
+        # atexit runs the last registered first, and contexts must go before the display that the first one opened.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
+
+    def draw(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
+        """uint8 (frame_size, frame_size, 3): what ``data`` looks like from ``pose``."""
+        self._renderer.update_scene(data)
+        scene = self._renderer.scene
+        self._floors.lay(scene, pose.lookat)
+        for eye in scene.camera:
+            eye.pos, eye.forward, eye.up, eye.orthographic = pose.position, pose.forward, pose.up, 0
+            eye.frustum_near, eye.frustum_far = pose.near, pose.far
+            eye.frustum_top, eye.frustum_bottom = pose.near * pose.tan_height, -pose.near * pose.tan_height
+            eye.frustum_center, eye.frustum_width = 0.0, pose.near * pose.tan_width
+        return _average(self._renderer.render())
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._renderer.close()
+
+
+def floor_period(size: np.ndarray, texrepeat: np.ndarray, uniform: bool) -> np.ndarray:
+    """(2,) metres after which a floor looks the same again; ``size`` holds the plane's half lengths in metres."""
+    repeat = np.where(texrepeat > 0, texrepeat, 1.0)
+    return 2.0 / repeat if uniform else 2.0 * size[:2] / repeat
+
+
+class _Floors:
+    """Keeps the floors of a model under a camera that travels.
+
+    Physics takes a plane as endless, OpenGL draws its finite size: HalfCheetah runs off its 40 m floor. So a floor
+    moves along by whole periods of its texture. Where the camera wants a runway, floors are cut to it when the context
+    is made (collisions do not know a plane's size), and the texture's repeats shrink with it so that tiles keep theirs.
+    """
+
+    def __init__(self, model: mujoco.MjModel, camera: Camera) -> None:
+        self._travels = bool(camera.follow)
+        self._across = int(np.argmax(np.abs(axes(camera.azimuth, camera.elevation)[0][:2])))
+        self._cut = np.ones(model.ngeom)
+        for geom in np.flatnonzero(model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)):
+            half = model.geom_size[geom, self._across]
+            if camera.runway and half > camera.runway:
+                self._cut[geom] = camera.runway / half
+                model.geom_size[geom, self._across] = camera.runway
+
+    def lay(self, scene: mujoco.MjvScene, centre: np.ndarray) -> None:
+        """Move the floors of ``scene`` under ``centre``."""
+        for geom in scene.geoms[: scene.ngeom] if self._travels else ():
+            if int(geom.type) != int(mujoco.mjtGeom.mjGEOM_PLANE) or abs(geom.mat[2, 2]) < 0.999:
+                continue
+            repeat, uniform = np.array(geom.texrepeat), bool(geom.texuniform)
+            cut = self._cut[geom.objid] < 1 and not uniform
+            if cut:
+                repeat[self._across] *= self._cut[geom.objid]
+                geom.texrepeat = repeat
+            period = floor_period(geom.size, repeat, uniform)
+            place = np.array(geom.pos)
+            shift = period * np.round((centre[:2] - place[:2]) / period)
+            if self._cut[geom.objid] < 1:
+                shift[self._across] = centre[self._across] - place[self._across]
+            place[:2] += shift
+            geom.pos = place
+
+
+def _average(image: np.ndarray) -> np.ndarray:
+    """Mean over 2 × 2 blocks, rounded: uint8 (2h, 2w, 3) to uint8 (h, w, 3)."""
+    rows = image[0::2].astype(np.uint16)
+    rows += image[1::2]
+    total = rows[:, 0::2] + rows[:, 1::2]
+    total += 2
+    total >>= 2
+    return total.astype(np.uint8)

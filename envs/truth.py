@@ -1,0 +1,45 @@
+"""What the ``...Truth-v0`` ids make: the MuJoCo task alone, or seen through a world model's eyes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from procosm.envs.mujoco import MujocoEnv
+
+
+def make_truth(
+    task: str | None = None,
+    checkpoint: str | Path | None = None,
+    observation: str | Sequence[str] = "pixels",
+    **kwargs: Any,
+) -> gym.Env:
+    """A truth env by task id, or the one that belongs to a checkpoint.
+
+    Args:
+        task: a Gymnasium id, or ``dm_control/<domain>-<task>``; a checkpoint knows its own.
+        checkpoint: a world model's folder: the same task, camera and frames, seen through its tokenizer, so that
+            ``latent`` and the estimated ``state`` can be observed too (``procosm.envs.perceive``).
+        observation: ``pixels``, ``state``, with a checkpoint also ``latent``, or a tuple of them.
+        kwargs: what else :class:`~procosm.envs.mujoco.MujocoEnv` takes.
+
+    Raises:
+        TaskError: neither or contradicting task and checkpoint, or what MujocoEnv refuses.
+        CheckpointError: the checkpoint is missing or truncated.
+    """
+    from procosm.world_model.interface import TaskError
+
+    if checkpoint is None:
+        if task is None:
+            raise TaskError("a truth env needs task='Reacher-v5' (any MuJoCo task) or checkpoint=PATH")
+        return MujocoEnv(task, observation=observation, **kwargs)
+    from procosm.envs.perceive import PerceiveWrapper
+    from procosm.world_model.checkpoint import load
+
+    model = load(checkpoint)
+    if task not in (None, model.task.id):
+        raise TaskError(
+            f"the checkpoint {checkpoint} was trained on {model.task.id}, not on {task}: leave one of them out"
+        )
+    return PerceiveWrapper(MujocoEnv.from_task(model.task, **kwargs), checkpoint, observation)
