@@ -1,0 +1,146 @@
+"""Existing torch models in and out of block-sparse form."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor, nn
+
+from procosm.sparse import matrix
+from procosm.sparse.errors import SparseError
+from procosm.sparse.nn import BlockWeight, Conv2d, Conv3d, Linear
+
+_CONVS: dict[type, type] = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What ``convert`` did.
+
+    Attributes:
+        converted: names of the layers that are block-sparse now.
+        skipped: name and reason of every linear or convolutional layer left dense.
+    """
+
+    converted: tuple[str, ...]
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.converted)} layers are block-sparse, {len(self.skipped)} stay dense"]
+        return "\n".join(lines + [f"  {name}: {reason}" for name, reason in self.skipped.items()])
+
+
+def convert(
+    model: nn.Module, density: float, block: int = 64, skip: Iterable[str] = (), headroom: float = 1.0,
+    mode: str = "auto", generator: torch.Generator | None = None,
+) -> Conversion:  # fmt: skip
+    """Replace the Linear, Conv2d and Conv3d layers inside ``model`` by block-sparse ones, in place.
+
+    The kept blocks are those of largest norm (ties are broken at random) with the values they have. Make the optimizer
+    afterwards: the parameters are new.
+
+    Args:
+        skip: name patterns (fnmatch) to leave dense, such as "head*".
+        headroom: slots allocated per kept block, from 1 up, for training methods that move blocks between layers.
+
+    Raises:
+        SparseError: density outside (0, 1], headroom below 1, or ``model`` itself is the layer.
+    """
+    if not 0.0 < density <= 1.0:
+        raise SparseError(f"density {density} is outside (0, 1]: it is the share of blocks to keep")
+    if headroom < 1.0:
+        raise SparseError(f"headroom {headroom} is below 1: every kept block needs a slot")
+    if isinstance(model, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+        raise SparseError("a lone layer cannot be replaced in place: wrap it in torch.nn.Sequential")
+    patterns, converted, skipped = tuple(skip), [], {}
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+            continue
+        reason = _obstacle(name, layer, block, patterns)
+        if reason:
+            skipped[name] = reason
+            continue
+        parent, _, attribute = name.rpartition(".")
+        sparse = _counterpart(layer, density, block, headroom, mode, generator)
+        setattr(model.get_submodule(parent), attribute, sparse.train(layer.training))
+        converted.append(name)
+    return Conversion(tuple(converted), skipped)
+
+
+def to_dense(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` with every block-sparse layer as the ordinary torch layer that computes the same."""
+    model = copy.deepcopy(model)
+    if isinstance(model, BlockWeight):
+        return _dense_layer(model)
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BlockWeight):
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, _dense_layer(layer))
+    return model
+
+
+def flat_weight(layer: nn.Module) -> Tensor:
+    """The weight of a dense layer as (out, fan-in), the fan-in of a convolution ordered position by position."""
+    weight = layer.weight.detach()  # type: ignore[union-attr]
+    return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
+
+
+def _obstacle(name: str, layer: nn.Module, block: int, patterns: tuple[str, ...]) -> str:
+    if any(fnmatch(name, pattern) for pattern in patterns):
+        return "named in skip"
+    if type(layer) not in (nn.Linear, nn.Conv2d, nn.Conv3d):
+        return f"a subclass of torch's layer ({type(layer).__name__}) may compute something else"
+    if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
+        if layer.groups != 1:
+            return f"{layer.groups} groups"
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            return "padding other than numbers of zeros"
+    try:
+        matrix.grid_of(tuple(flat_weight(layer).shape), block)
+    except SparseError as error:
+        return str(error)
+    return ""
+
+
+def _counterpart(
+    layer: nn.Module, density: float, block: int, headroom: float, mode: str, generator: torch.Generator | None
+) -> BlockWeight:
+    weight = flat_weight(layer)
+    gm, gn = matrix.grid_of(tuple(weight.shape), block)
+    n = max(1, round(density * gm * gn))
+    shared = {
+        "bias": layer.bias is not None, "block": block, "density": density, "mode": mode, "generator": generator,
+        "capacity": min(gm * gn, max(n, round(headroom * n))),
+    }  # fmt: skip
+    if isinstance(layer, nn.Linear):
+        sparse: BlockWeight = Linear(layer.in_features, layer.out_features, **shared)
+    else:
+        geometry = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
+        sparse = _CONVS[type(layer)](layer.in_channels, layer.out_channels, **geometry, **shared)
+    norms = weight.float().reshape(gm, block, gn, block).square().sum((1, 3)).flatten()
+    shuffled = torch.randperm(gm * gn, generator=generator).to(norms.device)
+    order = shuffled[torch.argsort(norms[shuffled], descending=True, stable=True)]
+    kept = torch.zeros(gm * gn, dtype=torch.bool, device=norms.device)
+    kept[order[:n]] = True
+    sparse.to(weight)
+    sparse.adopt(weight, kept.view(gm, gn))
+    if sparse.bias is not None:
+        sparse.bias.data.copy_(layer.bias.data)  # type: ignore[union-attr]
+    return sparse
+
+
+def _dense_layer(layer: BlockWeight) -> nn.Module:
+    bias = layer.bias is not None
+    weight = layer.dense_weight() if isinstance(layer, (Conv2d, Conv3d)) else layer.to_dense()
+    if isinstance(layer, (Conv2d, Conv3d)):
+        torch_type = nn.Conv2d if isinstance(layer, Conv2d) else nn.Conv3d
+        geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        dense: nn.Module = torch_type(layer.in_channels, layer.out_channels, *geometry, bias=bias)
+    else:
+        dense = nn.Linear(layer.shape[1], layer.shape[0], bias=bias)
+    dense.weight = nn.Parameter(weight.detach().contiguous())
+    if bias:
+        dense.bias = nn.Parameter(layer.bias.detach().clone())  # type: ignore[union-attr]
+    return dense.train(layer.training)

@@ -1,0 +1,139 @@
+"""What an operation must compute and move, and from that whether sparse or dense is faster.
+
+Time of an operation = operations / (rate * efficiency of the block size) + bytes / bandwidth + calls * overhead.
+Dense is the same formula with efficiency 1 and one call. ``benchmarks/sparse_cpu.py`` measures how well it predicts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+OPERATIONS = ("forward", "data_gradient", "weight_gradient")
+MANY_TOKENS = 1 << 30
+CHUNK_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operation costs before any machine is named."""
+
+    flops: float
+    """Multiplications and additions."""
+    bytes: float
+    """Operands read and results written once, in the operands' dtype."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One device in one dtype."""
+
+    rate: float
+    """Dense matrix products reach this many FLOP/s."""
+    bandwidth: float
+    """Bytes/s a product streams."""
+    call_s: float
+    """Seconds one small GEMM call costs beyond its arithmetic."""
+    efficiency: dict[int, float]
+    """Share of ``rate`` that products of b x b blocks reach, by b."""
+    per_block: bool
+    """Whether a call covers one block and a chunk of tokens (CPU float32) or a whole block row."""
+    source: str
+    """Where the numbers come from: measured, or estimated."""
+
+
+_ZEN5 = "measured on one core of an AMD EPYC (Zen 5, AVX512-bf16, no AMX), torch 2.13"
+_H200 = "estimated from the data sheet and published block-sparse efficiencies, not measured"
+MACHINES = {
+    ("cpu", 4): Machine(94e9, 12e9, 3e-6, {16: 0.25, 32: 0.55, 64: 0.75, 128: 0.88}, True, _ZEN5),
+    ("cpu", 2): Machine(420e9, 12e9, 25e-6, {16: 0.06, 32: 0.22, 64: 0.60, 128: 0.75}, False, _ZEN5),
+    ("cuda", 4): Machine(45e12, 4e12, 5e-6, {16: 0.1, 32: 0.2, 64: 0.35, 128: 0.5}, False, _H200),
+    ("cuda", 2): Machine(700e12, 4e12, 5e-6, {16: 0.04, 32: 0.08, 64: 0.15, 128: 0.2}, False, _H200),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where sparse is expected to win for one weight.
+
+    Attributes:
+        least, most: sparse wins for least <= tokens < most.
+        seconds_sparse, seconds_dense: predicted time of the three products per 1024 tokens.
+        reason: one sentence for people.
+    """
+
+    least: int
+    most: int
+    seconds_sparse: float
+    seconds_dense: float
+    reason: str
+
+    def sparse(self, tokens: int) -> bool:
+        """Whether to take the sparse path for this many tokens."""
+        return self.least <= tokens < self.most
+
+
+def work(operation: str, tokens: int, shape: tuple[int, int], elements: int, itemsize: int) -> Work:
+    """FLOPs and bytes of one product with ``elements`` stored weights of a (out, in) matrix.
+
+    Dense: elements = out * in. Sparse: n * b * b. Every product reads or writes both activations and the weights once.
+    """
+    if operation not in OPERATIONS:
+        raise KeyError(f"unknown operation {operation!r}: one of {OPERATIONS}")
+    return Work(2.0 * tokens * elements, float(itemsize) * (tokens * (shape[0] + shape[1]) + elements))
+
+
+def key(device: str, dtype: torch.dtype) -> tuple[str, int]:
+    """Where MACHINES keeps a device type and dtype; float64 counts as float32, other devices as the CPU."""
+    return "cuda" if device == "cuda" else "cpu", min(dtype.itemsize, 4)
+
+
+def seconds(
+    operation: str, tokens: int, shape: tuple[int, int], block: int | None, n: int, device: str, itemsize: int
+) -> float:
+    """Predicted time of one product: sparse with n blocks of side ``block``, or dense when block is None."""
+    m = MACHINES[device, itemsize]
+    elements = shape[0] * shape[1] if block is None else n * block * block
+    w = work(operation, tokens, shape, elements, itemsize)
+    if block is None:
+        return w.flops / m.rate + w.bytes / m.bandwidth + m.call_s
+    lines = shape[1] // block if operation == "data_gradient" else shape[0] // block
+    per_block = m.per_block and operation != "weight_gradient"
+    calls = n * max(1.0, tokens / CHUNK_TOKENS) if per_block else lines
+    if device == "cuda":
+        calls = 1
+    # A gathered block row copies its inputs: the activations are read once per block of the row, not once.
+    copied = 0 if device == "cuda" or per_block else 2 * itemsize * tokens * n * block
+    return w.flops / (m.rate * m.efficiency[block]) + (w.bytes + copied) / m.bandwidth + calls * m.call_s
+
+
+def choose(shape: tuple[int, int], block: int, n: int, device: str, itemsize: int) -> Choice:
+    """For which token counts a training step (three products) is expected to be faster sparse than dense."""
+
+    def total(tokens: int, side: int | None) -> float:
+        return sum(seconds(op, tokens, shape, side, n, device, itemsize) for op in OPERATIONS)
+
+    wins = [total(1 << k, block) < total(1 << k, None) for k in range(21)]
+    first = next((k for k, won in enumerate(wins) if won), None)
+    last = max((k for k, won in enumerate(wins) if won), default=None)
+    least = MANY_TOKENS if first is None else 1 << first
+    most = 0 if last is None else MANY_TOKENS if last == 20 else 1 << (last + 1)
+    s, d = total(1024, block), total(1024, None)
+    grid = shape[0] // block * (shape[1] // block)
+    told = f"{n} of {grid} blocks of {block}: predicted {d / s:.2f}x dense at 1024 tokens"
+    if first is None:
+        told += "; dense is used, sparse would be slower at every size"
+    elif (least, most) != (1, MANY_TOKENS):
+        told += f"; sparse is used from {least} tokens" + ("" if most == MANY_TOKENS else f" to {most}")
+    return Choice(least, most, s, d, f"{told} ({MACHINES[device, itemsize].source})")
+
+
+def crossover_density(shape: tuple[int, int], block: int, tokens: int, device: str, itemsize: int) -> float:
+    """The density at which the three products take as long sparse as dense: below it sparse wins; 0 to 1."""
+    total = shape[0] // block * (shape[1] // block)
+    dense = sum(seconds(op, tokens, shape, None, 0, device, itemsize) for op in OPERATIONS)
+    low, high = 0, total
+    while low < high:  # predicted time grows with n
+        n = (low + high + 1) // 2
+        faster = sum(seconds(op, tokens, shape, block, n, device, itemsize) for op in OPERATIONS) < dense
+        low, high = (n, high) if faster else (low, n - 1)
+    return low / total

@@ -1,0 +1,245 @@
+"""A block-sparse weight as a module: what Linear and the convolutions share.
+
+``values`` is an ordinary parameter, so gradient clipping, AMP, DDP and any optimizer work on it. The padding slots get
+zero gradients and stay zero. Only live blocks enter the state_dict, which loads into any capacity that holds them.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from procosm.sparse import autograd, cost, matrix
+from procosm.sparse.errors import SparseError
+
+MODES = ("auto", "sparse", "dense")
+
+
+class BlockWeight(nn.Module):
+    """A block-sparse weight (out, in) and its bias: what Linear and the convolutions share.
+
+    Attributes:
+        values: parameter (c, b, b), the slots of matrix.BlockSparse; padding slots stay zero.
+        rows, cols, row_ptr, perm, col_ptr: int32 buffers, see matrix.Layout.
+        mode: "auto" lets the cost model choose between sparse and dense products, the other two force one.
+    """
+
+    rows: Tensor
+    cols: Tensor
+    row_ptr: Tensor
+    perm: Tensor
+    col_ptr: Tensor
+
+    def __init__(
+        self, shape: tuple[int, int], bias: bool, block: int, density: float, capacity: int | None, mode: str,
+        generator: torch.Generator | None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 0.0 < density <= 1.0:
+            raise SparseError(f"density {density} is outside (0, 1]: it is the share of blocks to keep")
+        if mode not in MODES:
+            raise SparseError(f"unknown mode {mode!r}: choose one of {MODES}")
+        gm, gn = matrix.grid_of(shape, block)
+        kept = matrix.random_kept(shape, block, max(density, 1 / (gm * gn)), generator)
+        # Variance follows the blocks a row really has, so that activations keep the scale nn.Linear gives them.
+        bound = 1 / math.sqrt(shape[1] * float(kept.float().mean()))
+        weight = (torch.rand(shape, generator=generator) * 2 - 1) * bound
+        start = matrix.from_dense(weight, kept, block, capacity)
+        self.shape, self.block, self.mode = shape, block, mode
+        self.values = nn.Parameter(start.values)
+        self.bias = nn.Parameter((torch.rand(shape[0], generator=generator) * 2 - 1) * bound) if bias else None
+        for name, tensor in vars(self._index_of(start)).items():
+            self.register_buffer(name, tensor, persistent=False)
+        self._live = start.n
+        self._sink: Tensor | None = None
+        self._probed: tuple[Tensor, Tensor] | None = None
+        self._choices = self._choose()
+
+    @property
+    def index(self) -> matrix.Layout:
+        """Where the blocks lie."""
+        return matrix.Layout(self.rows, self.cols, self.row_ptr, self.perm, self.col_ptr)
+
+    @property
+    def capacity(self) -> int:
+        """Slots there are."""
+        return self.values.shape[0]
+
+    @property
+    def live_blocks(self) -> int:
+        """Blocks kept now; known on the host, reading it does not wait for the device."""
+        return self._live
+
+    @property
+    def density(self) -> float:
+        """Share of the grid that is kept."""
+        return self._live / ((self.row_ptr.numel() - 1) * (self.col_ptr.numel() - 1))
+
+    def as_matrix(self) -> matrix.BlockSparse:
+        """The weight as a BlockSparse that shares this layer's memory."""
+        return matrix.BlockSparse(**vars(self.index), values=self.values, shape=self.shape)
+
+    def kept(self) -> Tensor:
+        """bool (Gm, Gn): which blocks are live."""
+        return matrix.kept_of(self.index)
+
+    def to_dense(self) -> Tensor:
+        """The weight (out, in) with zeros where no block is; differentiable in ``values``."""
+        return matrix.to_dense(self.as_matrix())
+
+    @torch.no_grad()
+    def set_kept(self, mask: Tensor, new_values: float | Tensor = 0.0) -> Tensor:
+        """Keep exactly the blocks of ``mask`` bool (Gm, Gn), in place and within capacity.
+
+        Args:
+            new_values: what fresh blocks start from: a number, or a dense (out, in) weight to read them from.
+
+        Returns:
+            int64 (c,): for each slot the slot its block had before, -1 for a fresh or empty one. Whatever an optimizer
+            stores per slot moves the same way: ``matrix.carry(stored, returned)``. The gradient has moved already.
+
+        Raises:
+            SparseError: the mask has another shape, or more blocks than the capacity.
+        """
+        grid = (self.row_ptr.numel() - 1, self.col_ptr.numel() - 1)
+        if mask.dtype != torch.bool or tuple(mask.shape) != grid:
+            raise SparseError(f"mask must be bool {grid}, one entry a block; got {mask.dtype} {tuple(mask.shape)}")
+        n = int(mask.sum())  # synchronize!
+        if n > self.capacity:
+            raise SparseError(f"{n} blocks do not fit {self.capacity} slots: build the layer with capacity={n} or more")
+        old, new = self.index, matrix.layout(mask.to(self.rows.device), self.capacity)
+        source = matrix.sources(old, new)
+        fresh = (matrix.live(new) & (source < 0)).view(-1, 1, 1)
+        if isinstance(new_values, Tensor):
+            start = matrix.from_dense(new_values.to(self.values), mask.to(self.rows.device), self.block, self.capacity)
+            new_values = start.values
+        self.values.copy_(matrix.carry(self.values, source) + fresh * new_values)
+        if self.values.grad is not None:
+            self.values.grad.copy_(matrix.carry(self.values.grad, source))
+        self._place(new, n)
+        return source
+
+    @torch.no_grad()
+    def adopt(self, weight: Tensor, kept: Tensor) -> None:
+        """Take pattern ``kept`` bool (Gm, Gn) and its values from a dense weight (out, in); n must fit the capacity."""
+        start = matrix.from_dense(weight.detach().to(self.values), kept.to(self.rows.device), self.block, self.capacity)
+        self.values.copy_(start.values)
+        self._place(self._index_of(start), start.n)
+
+    def probe(self, x: Tensor, grad_y: Tensor, where: Tensor | None = None) -> Tensor:
+        """float32 (Gm, Gn): Frobenius norm of the gradient of each untracked block, 0 at kept ones.
+
+        Args:
+            x: (..., in), what came in; grad_y: (..., out), the gradient of what went out.
+            where: bool (Gm, Gn), probe only these (a random share of them, say).
+        """
+        rows, cols = self._untracked(where)
+        flat_x, flat_grad = x.reshape(-1, x.shape[-1]), grad_y.reshape(-1, grad_y.shape[-1])
+        norms = autograd.block_norms(flat_grad, flat_x, rows, cols, self.block)
+        found = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, device=x.device)
+        return found.index_put_((rows.long(), cols.long()), norms.float())
+
+    def arm(self, where: Tensor | None = None) -> None:
+        """Measure the gradient norms of untracked blocks (those of ``where``) in the backward passes from now on."""
+        grid = (self.row_ptr.numel() - 1, self.col_ptr.numel() - 1)
+        self._probed = self._untracked(where)
+        self._sink = torch.zeros(grid, device=self.values.device, requires_grad=True)
+
+    def take_norms(self) -> Tensor:
+        """Disarm and return float32 (Gm, Gn): the norms found since ``arm``, summed over backward passes; 0 if none."""
+        if self._sink is None:
+            raise SparseError("nothing was probed: call arm() before the forward pass")
+        norms = torch.zeros_like(self._sink) if self._sink.grad is None else self._sink.grad
+        self._sink = self._probed = None
+        return norms.detach()
+
+    def choice(self, device: str, dtype: torch.dtype) -> cost.Choice:
+        """What the cost model says about this pattern; ``choice(...).reason`` is a sentence."""
+        return self._choices[cost.key(device, dtype)]
+
+    def product(self, x: Tensor) -> Tensor:
+        """x (..., in) Wᵀ + bias, sparse or dense as ``mode`` and the cost model say; both give the same result."""
+        device = x.device.type
+        values, bias = self.values, self.bias
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            x, values = x.to(dtype), values.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        autograd.check(x, values, self.index, bias)
+        # Probing measures through the sparse operator, so an armed layer takes that path.
+        if self._sink is None and not self._prefers_sparse(x):
+            dense = matrix.to_dense(matrix.BlockSparse(**vars(self.index), values=values, shape=self.shape))
+            return functional.linear(x, dense, bias)
+        return autograd.linear(x, values, self.index, bias, self._sink, self._probed)
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"{self.shape[1]} -> {self.shape[0]}, block={self.block}, density={self.density:.3f}, mode={self.mode}"
+
+    def _prefers_sparse(self, x: Tensor) -> bool:
+        if self.mode != "auto":
+            return self.mode == "sparse"
+        return self.choice(x.device.type, x.dtype).sparse(math.prod(x.shape[:-1]))
+
+    def _untracked(self, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        wanted = ~self.kept() if where is None else ~self.kept() & where.to(self.rows.device)
+        rows, cols = wanted.nonzero().to(torch.int32).unbind(1)  # synchronize!
+        return rows.contiguous(), cols.contiguous()
+
+    def _place(self, index: matrix.Layout, n: int) -> None:
+        for name, tensor in vars(index).items():
+            getattr(self, name).copy_(tensor)
+        self._live = n
+        self._choices = self._choose()
+
+    def _choose(self) -> dict[tuple[str, int], cost.Choice]:
+        # All at once, when the pattern changes: forward then reads two integers, which torch.compile can guard.
+        return {key: cost.choose(self.shape, self.block, self._live, *key) for key in cost.MACHINES}
+
+    @staticmethod
+    def _index_of(start: matrix.BlockSparse) -> matrix.Layout:
+        return matrix.Layout(start.rows, start.cols, start.row_ptr, start.perm, start.col_ptr)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        n = self._live
+        destination[prefix + "values"] = (self.values if keep_vars else self.values.detach())[:n]
+        destination[prefix + "rows"] = self.rows[:n]
+        destination[prefix + "cols"] = self.cols[:n]
+        destination[prefix + "shape"] = torch.tensor(self.shape)
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
+        unexpected: list[str], errors: list[str],
+    ) -> None:  # fmt: skip
+        names = ["values", "rows", "cols", "shape"] + ["bias"] * (self.bias is not None)
+        absent = [prefix + name for name in names if prefix + name not in state]
+        if absent:
+            missing.extend(absent)
+            return
+        values, rows, cols, shape, *bias = (state[prefix + name] for name in names)
+        if strict:
+            unexpected.extend(key for key in state if key.startswith(prefix) and key[len(prefix) :] not in names)
+        fault = self._fault(values, tuple(shape.tolist()))
+        if fault:
+            errors.append(f"{prefix[:-1] or 'layer'}: {fault}")
+            return
+        kept = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, dtype=torch.bool)
+        kept[rows.long().cpu(), cols.long().cpu()] = True
+        with torch.no_grad():
+            self._place(matrix.layout(kept, self.capacity), values.shape[0])
+            self.values.zero_()[: values.shape[0]].copy_(values)
+            for tensor in bias:
+                self.bias.copy_(tensor)  # type: ignore[union-attr]
+
+    def _fault(self, values: Tensor, shape: tuple[int, ...]) -> str:
+        if shape != self.shape:
+            return f"the checkpoint holds a {shape} weight, this layer has {self.shape}: build it with those sizes"
+        if values.shape[-1] != self.block:
+            return f"the checkpoint has blocks of {values.shape[-1]}, this layer of {self.block}: build it with that"
+        if values.shape[0] > self.capacity:
+            return f"{values.shape[0]} blocks do not fit {self.capacity} slots: build it with a larger capacity"
+        return ""
