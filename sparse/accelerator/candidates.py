@@ -1,0 +1,127 @@
+"""Candidate tiles and loop orders of a mapping search, with the bounds that rank them.
+
+Rows are tilings, (M, 7) factors in the order RSPQCKN; costs are energies in the table's unit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from procosm.sparse.accelerator.mapping import divisors
+from procosm.sparse.accelerator.problem import DIMENSIONS, Problem, P, Q, R, S
+from procosm.sparse.accelerator.reuse import Loops, fills, spread, volume
+from procosm.sparse.accelerator.simulate import Setting
+
+_MOST_ROWS = 60_000  # tilings kept while enumerating; only bounds with very many divisors reach it
+
+
+def relevance(problem: Problem) -> np.ndarray:
+    """(3, 7): whether a tensor has a dimension."""
+    table = np.zeros((3, 7), dtype=bool)
+    for index, tensor in enumerate(problem.tensors):
+        table[index, [dim for axis in tensor for dim, _ in axis]] = True
+    return table
+
+
+def orders(problem: Problem, rest: np.ndarray) -> np.ndarray:
+    """Loop orders worth trying, innermost first, (O, 7).
+
+    Dimensions relevant to the same tensors form a group; a tensor rests while a group without it is innermost, so the
+    groups' order decides its reuse. Inside a group only a window axis placed first changes anything (its halo slides).
+    """
+    groups: dict[tuple, list[int]] = {}
+    for dim in (P, Q, R, S, 4, 5, 6):
+        if rest[dim] > 1:
+            groups.setdefault(tuple(relevance(problem)[:, dim]), []).append(dim)
+    idle = [dim for dim in range(7) if rest[dim] == 1]
+    found = []
+    for chosen in itertools.permutations(groups.values()):
+        variants = [[group, *_rows_after_columns(group)] for group in chosen]
+        found += [sum(parts, []) + idle for parts in itertools.product(*variants)]
+    return np.unique(np.array(found, dtype=np.int64), axis=0)
+
+
+def _rows_after_columns(group: list[int]) -> list[list[int]]:
+    swap = {P: Q, Q: P, R: S, S: R}
+    first, second = group[0], group[1] if len(group) > 1 else None
+    return [[second, first, *group[2:]]] if second is not None and swap.get(first) == second else []
+
+
+def tilings(problem: Problem, rest: np.ndarray, scale: np.ndarray, held: np.ndarray, words: int, density: float) -> np.ndarray:
+    """Divisors of `rest` whose tile, times `scale`, fits `words`; dimensions `held` keep all of `rest`."""
+    rows = np.where(held, rest, 1)[None].astype(np.int64)
+    free = sorted((dim for dim in range(7) if not held[dim] and rest[dim] > 1), key=lambda dim: -rest[dim])
+    for dim in free:
+        choices = np.array(divisors(int(rest[dim])), dtype=np.int64)
+        rows = np.repeat(rows, len(choices), axis=0)
+        rows[:, dim] = np.tile(choices, len(rows) // len(choices))
+        sizes = [volume(tensor, rows * scale) for tensor in problem.tensors]
+        rows = rows[np.ceil(density * sizes[0]) + sizes[1] + sizes[2] <= words]
+        if len(rows) > _MOST_ROWS:  # keep the fullest: small tiles lose to their multiples
+            rows = rows[np.argsort(-np.prod(rows.astype(float), axis=1), kind="stable")[:_MOST_ROWS]]
+    return rows
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Energy per word a tensor moves, (3,): into all register files together, over the buffer's port, to DRAM."""
+
+    rf_fill: np.ndarray
+    port: np.ndarray
+    dram: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Problem, setting: Setting, pes: int, density: float | None) -> Costs:
+        """Density None is the dense machine; masks cost one bit per dense word, DRAM pointers as formula 8 says."""
+        table, machine = setting.table, setting.machine
+        word = np.array([table.rf_word * pes, table.glb_line / 2, table.dram_line / 2])
+        first = np.ones(3) if density is None else np.full(3, density + 1 / machine.word_bits)
+        if density is not None and not problem.update:
+            block = problem.bounds[R] * problem.bounds[S]
+            first[2] = density + (1 + machine.pointer_bits / block) / machine.word_bits
+        both = np.stack([first, np.ones(3), np.array([1.0, 2.0, 2.0])], axis=1)  # results go out and come back
+        rf_fill, port, dram = word[:, None] * both
+        return cls(rf_fill, port, dram + word[1] * np.array([both[1, 0], 1.0, 1.0]))
+
+
+def bound(problem: Problem, tile: np.ndarray, counts: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """Least energy with which `counts` loops can feed a tile, over the choice of the tensor at rest, (M,)."""
+    rests = ~relevance(problem)
+    words = np.stack([volume(tensor, tile) for tensor in problem.tensors]) * np.prod(counts, axis=1).astype(float)
+    slide = np.ones(len(tile))
+    for axis in problem.tensors[1][:2]:
+        length = 1 + sum(step * (tile[:, dim] - 1) for dim, step in axis)
+        for dim, step in axis:
+            saved = (length + (counts[:, dim] - 1) * np.minimum(step * tile[:, dim], length)) / (counts[:, dim] * length)
+            slide = np.minimum(slide, saved)
+    words[1] *= slide
+    cost = price[:, None] * words
+    runs = np.stack([np.prod(np.where(rests[t], counts, 1), axis=1) for t in range(3)])
+    return cost.sum(axis=0) - (cost * (1 - 1 / runs)).max(axis=0)
+
+
+def buffer_stage(
+    problem: Problem, tiles: np.ndarray, rest: np.ndarray, spatial: np.ndarray, ways: np.ndarray, costs: Costs, keep: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """The best (buffer tile, DRAM order) pairs: tile rows, order rows, energy of DRAM and of filling the buffer."""
+    guess = bound(problem, tiles * spatial, rest // tiles, costs.dram)
+    tiles = tiles[np.argsort(guess, kind="stable")[:keep]]
+    rows, way = np.repeat(tiles, len(ways), axis=0), np.tile(ways, (len(tiles), 1))
+    loops = Loops.of(way, rest // rows, rows * spatial)
+    cost = sum(p * fills(t, rows * spatial, loops).astype(float) for p, t in zip(costs.dram, problem.tensors, strict=True))
+    best = np.argsort(cost, kind="stable")[: 2 * keep]
+    return rows[best], way[best], cost[best]
+
+
+def register_bound(problem: Problem, tiles: np.ndarray, rest: np.ndarray, spatial: np.ndarray, costs: Costs) -> np.ndarray:
+    """Least energy to feed every PE's register file and the buffer's port for each register-file tile."""
+    spreads = np.array([int(spread(tensor, spatial[None])[0]) for tensor in problem.tensors])
+    return bound(problem, tiles, rest // tiles, costs.rf_fill + costs.port * spreads)
+
+
+def describe(rest: np.ndarray) -> str:
+    """Residual bounds for messages, such as R3 C32."""
+    return " ".join(f"{letter}{int(n)}" for letter, n in zip(DIMENSIONS, rest, strict=True) if n > 1) or "none"
