@@ -1,0 +1,48 @@
+"""Counts against closed forms, and a choice that follows its own predictions."""
+
+import pytest
+import torch
+
+from procosm.sparse import cost, nn
+
+SHAPE = (1024, 2048)
+
+
+def test_work_counts_operations_and_bytes() -> None:
+    work = cost.work("forward", 100, SHAPE, 10 * 64 * 64, 2)
+    assert work.flops == 2 * 100 * 10 * 64 * 64
+    assert work.bytes == 2 * (100 * 1024 + 100 * 2048 + 10 * 64 * 64)
+    with pytest.raises(KeyError, match="unknown operation"):
+        cost.work("backward", 1, SHAPE, 1, 4)
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_time_grows_with_tokens_and_blocks(device: str, itemsize: int) -> None:
+    def seconds(tokens: int, n: int) -> float:
+        return cost.seconds("forward", tokens, SHAPE, 64, n, device, itemsize)
+
+    assert seconds(2048, 50) > seconds(1024, 50) and seconds(1024, 100) > seconds(1024, 50)
+
+
+@pytest.mark.parametrize("tokens", [256, 4096])
+def test_the_choice_changes_at_the_predicted_crossover(tokens: int) -> None:
+    density = cost.crossover_density(SHAPE, 64, tokens, "cpu", 4)
+    assert 0.3 < density < 1.0
+    grid = 16 * 32
+    below, above = (cost.choose(SHAPE, 64, round(grid * density) + step, "cpu", 4) for step in (-2, 3))
+    assert below.sparse(tokens) and not above.sparse(tokens)
+
+
+def test_a_dense_pattern_is_run_dense_and_says_so() -> None:
+    layer = nn.Linear(128, 128, block=16, density=1.0)
+    choice = layer.choice("cpu", torch.float32)
+    assert not choice.sparse(1024) and "dense is used" in choice.reason and "measured on" in choice.reason
+    assert "not measured" in layer.choice("cuda", torch.bfloat16).reason
+
+
+def test_the_choice_follows_the_pattern() -> None:
+    layer = nn.Linear(1024, 1024, block=64, density=0.05, capacity=256)
+    assert layer.choice("cpu", torch.float32).sparse(4096)
+    layer.set_kept(torch.ones(16, 16, dtype=torch.bool))
+    assert not layer.choice("cpu", torch.float32).sparse(4096)
