@@ -1,0 +1,188 @@
+"""Dreams side by side: one call of the dynamics moves all of them, and each can begin again alone.
+
+Both environments are thin shells around this: ``WorldModelVectorEnv`` holds many dreams, ``WorldModelEnv`` one.
+A dream draws random numbers only when it begins, from its slot's generator: which window of real frames it starts
+from, and the seed of its own noise. So slot i of a batch and a single environment with the same seed dream alike.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from procosm.envs.observe import Observed, View
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.interface import ProcosmError, State, TaskError
+
+NOISE_AHEAD = 16  # steps of noise drawn at once, so that a step costs no call for each slot
+
+
+class Outcome(NamedTuple):
+    """What one step led to; each (n,).
+
+    Attributes:
+        reward: float64, clipped to the range seen in the data, so that no policy is paid for extrapolation.
+        terminated: the model holds the end for more likely than not.
+        truncated: the dream is as long as it may be.
+    """
+
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
+class Dreams:
+    """A batch of dreams.
+
+    Attributes:
+        latents: (n, context, c, h, w), newest last.
+        state: (n, s) float32, the model's estimate of the task's true state.
+        start: (n,) int64, the window of held-out frames each dream began with.
+        elapsed: (n,) int64, steps since it began.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        count: int,
+        denoising_steps: int = 1,
+        max_episode_steps: int | None = None,
+        starts: str | Sequence[int] = "holdout",
+    ) -> None:
+        """Room for ``count`` dreams; none has begun.
+
+        Args:
+            model: the world model.
+            count: n.
+            denoising_steps: 1 takes the sampler's mean; more draw the noise it starts from.
+            max_episode_steps: steps after which a dream is truncated; None for the task's own.
+            starts: ``holdout`` for every held-out window, or the indices of some.
+
+        Raises:
+            TaskError: an argument out of range.
+        """
+        if count < 1 or denoising_steps < 1 or (max_episode_steps is not None and max_episode_steps < 1):
+            raise TaskError(
+                f"num_envs={count}, denoising_steps={denoising_steps}, max_episode_steps={max_episode_steps}: "
+                "each must be at least 1"
+            )
+        self.model = model
+        self.denoising_steps = denoising_steps
+        self.max_episode_steps = max_episode_steps or model.task.max_episode_steps
+        self._windows = self._usable_windows(starts)
+        shape = (count, *model.starts.shape[1:])
+        self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
+        self.state = np.zeros((count, model.task.state_size), np.float32)
+        self.start = np.zeros(count, np.int64)
+        self.elapsed = np.zeros(count, np.int64)
+        self._slots = np.arange(count)
+        if denoising_steps > 1:
+            self._noise_stream = [np.random.default_rng(0)] * count
+            self._noise = np.empty((count, NOISE_AHEAD, *shape[2:]), np.float32)
+
+    def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
+        """The indices of the windows that a dream may begin with."""
+        held_out = len(self.model.starts)
+        if isinstance(starts, str):
+            if starts != "holdout":
+                raise TaskError(f"starts={starts!r}: give 'holdout', or the indices of windows below {held_out}")
+            return np.arange(held_out)
+        windows = np.asarray(starts)
+        if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
+            raise TaskError(f"starts={starts!r}: give 'holdout', or the indices of windows below {held_out}")
+        for window in windows.tolist():
+            self._check_window(window)
+        return windows
+
+    def _check_window(self, window: int) -> None:
+        held_out = len(self.model.starts)
+        if not 0 <= window < held_out:
+            raise TaskError(f"there is no start window {window}: the checkpoint holds windows 0 to {held_out - 1}")
+
+    @torch.inference_mode()
+    def restart(
+        self, slots: np.ndarray, generators: Sequence[np.random.Generator], windows: Sequence[int | None]
+    ) -> None:
+        """Begin new dreams in some slots and leave the others as they are.
+
+        Args:
+            slots: (k,) which slots.
+            generators: k generators; each is drawn from twice, whatever the settings, so that the same seed begins
+                with the same windows at every number of denoising steps.
+            windows: k windows to begin with; None draws one.
+
+        Raises:
+            TaskError: no such window.
+        """
+        chosen = []
+        for slot, generator, window in zip(slots.tolist(), generators, windows, strict=True):
+            drawn, noise_seed = self._windows[generator.integers(len(self._windows))], generator.integers(2**63)
+            if window is not None:
+                self._check_window(window)
+            chosen.append(int(drawn) if window is None else window)
+            if self.denoising_steps > 1:
+                self._noise_stream[slot] = np.random.default_rng(noise_seed)
+        self.start[slots] = chosen
+        self.elapsed[slots] = 0
+        begun = self.model.starts[chosen]
+        self.latents[torch.from_numpy(slots)] = begun
+        self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
+
+    @torch.inference_mode()
+    def advance(self, actions: np.ndarray) -> Outcome:
+        """One step of every dream, under (n, a) float32 actions within bounds.
+
+        Raises:
+            ProcosmError: the model predicted something that is not a number.
+        """
+        device = self.latents.device
+        prediction = self.model.dynamics.predict(
+            State(self.latents), torch.from_numpy(actions).to(device), self._drawn_noise(), self.denoising_steps
+        )
+        # Two buffers take turns: shifting in place would copy onto memory still to be read.
+        self._spare[:, :-1] = self.latents[:, 1:]
+        self._spare[:, -1] = prediction.latent
+        self.latents, self._spare = self._spare, self.latents
+        self.state[:] = prediction.state.cpu().numpy()
+        self.elapsed += 1
+        reward = prediction.reward.cpu().numpy().astype(np.float64)
+        if not np.isfinite(reward).all():
+            slot = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise ProcosmError(
+                f"the world model of {self.model.task.id} predicted a reward of {reward[slot]} in slot {slot}, "
+                f"step {self.elapsed[slot]} of the dream from window {self.start[slot]}: its weights are damaged or "
+                "its training diverged. Train it again, or open another checkpoint"
+            )
+        low, high = self.model.reward_range
+        return Outcome(
+            np.clip(reward, low, high),
+            prediction.termination.cpu().numpy() > 0.5,
+            self.elapsed >= self.max_episode_steps,
+        )
+
+    def _drawn_noise(self) -> torch.Tensor | None:
+        """(n, c, h, w), the noise the sampler starts from in this step; None where it starts from the mean."""
+        if self.denoising_steps == 1:
+            return None
+        ahead = self.elapsed % NOISE_AHEAD
+        for slot in np.flatnonzero(ahead == 0).tolist():
+            self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
+        return torch.from_numpy(self._noise[self._slots, ahead]).to(self.latents.device)
+
+    @torch.inference_mode()
+    def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(k, H, W, 3) uint8, the newest frame of some dreams, decoded."""
+        index = torch.from_numpy(slots) if isinstance(slots, np.ndarray) else slots
+        return np.ascontiguousarray(self.model.tokenizer.decode(self.latents[index][:, -1:])[:, -1].cpu().numpy())
+
+    def observe(self, view: View, slots: np.ndarray | slice = slice(None)) -> Observed:
+        """What some dreams show; arrays of the caller's own. The decoder runs only where pixels are shown."""
+        index = torch.from_numpy(slots) if isinstance(slots, np.ndarray) else slots
+        return view.show(
+            {
+                "pixels": lambda: self.frames(slots),
+                "latent": lambda: self.latents[index].cpu().numpy().copy(),
+                "state": lambda: self.state[slots].copy(),
+            }
+        )

@@ -1,0 +1,96 @@
+"""What an environment shows: pixels, latents, state, or several of them, in the same spaces dreamed or real."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+from procosm.world_model.episodes import Task
+from procosm.world_model.interface import TaskError
+
+KINDS = ("pixels", "latent", "state")
+
+Observed = np.ndarray | dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class View:
+    """Which kinds of observation an environment shows.
+
+    Attributes:
+        kinds: one or more of ``pixels``, ``latent``, ``state``.
+        alone: True shows the one kind as a bare array, False shows a dict with a key for each kind.
+    """
+
+    kinds: tuple[str, ...]
+    alone: bool
+
+    @classmethod
+    def parse(cls, observation: str | Sequence[str]) -> "View":
+        """The view named by an environment's ``observation`` argument.
+
+        Raises:
+            TaskError: an unknown, repeated or missing kind.
+        """
+        alone = isinstance(observation, str)
+        kinds = (observation,) if isinstance(observation, str) else tuple(observation)
+        if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= set(KINDS):
+            raise TaskError(
+                f"observation={observation!r} is not something to show: give one of {', '.join(KINDS)}, "
+                "or several different ones in a tuple"
+            )
+        return cls(kinds, alone)
+
+    def space(self, task: Task, latents_shape: tuple[int, ...]) -> spaces.Space:
+        """The observation space, given the task and the shape (context, c, h, w) of the latents."""
+        every = {
+            "pixels": spaces.Box(0, 255, (task.frame_size, task.frame_size, 3), np.uint8),
+            "latent": spaces.Box(-np.inf, np.inf, latents_shape, np.float32),
+            "state": spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32),
+        }
+        return every[self.kinds[0]] if self.alone else spaces.Dict({kind: every[kind] for kind in self.kinds})
+
+    def show(self, sources: Mapping[str, Callable[[], np.ndarray]]) -> Observed:
+        """An observation made by calling the sources of the kinds in this view, and no others."""
+        return sources[self.kinds[0]]() if self.alone else {kind: sources[kind]() for kind in self.kinds}
+
+
+def row(observed: Observed, slot: int) -> Observed:
+    """A copy of what one slot of a batch shows."""
+    if isinstance(observed, dict):
+        return {kind: values[slot].copy() for kind, values in observed.items()}
+    return observed[slot].copy()
+
+
+def overwrite(observed: Observed, slots: np.ndarray, part: Observed) -> None:
+    """Write what some slots show into a batch of observations, in place."""
+    if isinstance(observed, dict):
+        assert isinstance(part, dict)
+        for kind, values in observed.items():
+            values[slots] = part[kind]
+    else:
+        observed[slots] = part
+
+
+def action_space(task: Task) -> spaces.Box:
+    """The actions of a task, in its own units."""
+    return spaces.Box(np.float32(task.action_low), np.float32(task.action_high), dtype=np.float32)
+
+
+def usable_actions(actions: object, space: spaces.Box) -> np.ndarray:
+    """Actions as float32 of the space's shape, clipped to its bounds.
+
+    Raises:
+        TaskError: not numbers, another shape, or not finite.
+    """
+    try:
+        values = np.asarray(actions, np.float32)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"actions must be an array of numbers of shape {space.shape}: {error}") from error
+    if values.shape != space.shape:
+        raise TaskError(f"actions have shape {values.shape}, but this environment takes {space.shape}")
+    if not np.isfinite(values).all():
+        where = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise TaskError(f"the action at index {where} is {values[tuple(where)]}: actions must be finite numbers")
+    return np.clip(values, space.low, space.high)

@@ -1,0 +1,56 @@
+"""Which world model an environment opens: a path, a loaded model, or the weights that ship with an id."""
+
+from pathlib import Path
+
+from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.interface import CheckpointError
+
+SHIPPED = Path(__file__).resolve().parent / "checkpoints"
+
+
+def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
+    """The checkpoint folder meant by an environment's arguments.
+
+    Args:
+        checkpoint: a checkpoint folder, or a run's folder with ``world_model/`` in it; None for what ships.
+        name: the registered name, as in ``Procosm/<name>-v0``; None for ``Procosm/World-v0``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        for folder in (path, path / "world_model"):
+            if (folder / "config.json").is_file():
+                return folder
+        raise CheckpointError(
+            f"no checkpoint at {path}: neither it nor {path / 'world_model'} holds a config.json. "
+            "Make one with `procosm run --env ID --out DIR` and give checkpoint=DIR"
+        )
+    if name is None:
+        raise CheckpointError(
+            "Procosm/World-v0 opens a checkpoint of yours: give checkpoint=PATH, the folder written by "
+            "`procosm run --env ID --out DIR` (DIR) or `procosm train` (DIR/world_model)"
+        )
+    folder = SHIPPED / name
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"no weights ship for Procosm/{name}-v0. Train them with `procosm run --env {name} --out DIR`, "
+            f'then gym.make("Procosm/{name}-v0", checkpoint="DIR"); or give checkpoint=PATH of weights you have'
+        )
+    return folder
+
+
+def open_model(checkpoint: str | Path | WorldModel | None, name: str | None, device: str) -> WorldModel:
+    """The world model meant by an environment's arguments, on ``device`` (a loaded model stays where it is).
+
+    Raises:
+        CheckpointError: no checkpoint, an unreadable one, or one of another task than the registered name's.
+    """
+    model = checkpoint if isinstance(checkpoint, WorldModel) else load(find_checkpoint(checkpoint, name), device=device)
+    if name is not None and model.task.id.rsplit("-v", 1)[0] != name:
+        raise CheckpointError(
+            f"Procosm/{name}-v0 cannot open {checkpoint}: it dreams of {model.task.id}. "
+            "Open it with Procosm/World-v0, checkpoint=PATH"
+        )
+    return model

@@ -1,0 +1,88 @@
+"""WorldModelEnv: a learned world model as an ordinary Gymnasium environment."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from procosm.envs.dreams import Dreams
+from procosm.envs.observe import Observed, View, action_space, row, usable_actions
+from procosm.envs.weights import open_model
+from procosm.envs.world_vector import checked_render_mode
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.interface import TaskError
+
+
+class WorldModelEnv(gym.Env):
+    """One dream: the batch of one over the same code as ``WorldModelVectorEnv``.
+
+    Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's estimate
+    of the task's true state, and ``start``, the held-out window of real frames the dream began with.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(
+        self,
+        checkpoint: str | Path | WorldModel | None = None,
+        observation: str | Sequence[str] = "pixels",
+        denoising_steps: int = 1,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        device: str = "cpu",
+        starts: str | Sequence[int] = "holdout",
+        name: str | None = None,
+    ) -> None:
+        """Open a world model; the arguments are those of ``WorldModelVectorEnv``.
+
+        Raises:
+            CheckpointError: no checkpoint, or one that cannot be read.
+            TaskError: an argument out of range.
+        """
+        self.render_mode = checked_render_mode(render_mode)
+        self.view = View.parse(observation)
+        model = open_model(checkpoint, name, device)
+        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts)
+        self.task = model.task
+        self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
+        self.observation_space = self.view.space(model.task, tuple(model.starts.shape[1:]))
+        self.action_space = action_space(model.task)
+        self._begun = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
+        """Begin a new dream; ``options["start"]`` chooses the window it begins with.
+
+        Raises:
+            TaskError: unknown options, or no such window.
+        """
+        super().reset(seed=seed)
+        unknown = set(options or {}) - {"start"}
+        if unknown:
+            raise TaskError(f"unknown reset options {sorted(unknown)}: there is 'start'")
+        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [(options or {}).get("start")])
+        self._begun = True
+        return row(self.dreams.observe(self.view), 0), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
+        """One step under an action (a,), which is clipped to its bounds.
+
+        Raises:
+            TaskError: before the first reset, or an action of another shape or not finite.
+            ProcosmError: the model predicted something that is not a number.
+        """
+        if not self._begun:
+            raise TaskError("no dream has begun: call reset() before step()")
+        outcome = self.dreams.advance(usable_actions(action, self.action_space)[None])
+        reward, terminated, truncated = (values[0].item() for values in outcome)
+        return row(self.dreams.observe(self.view), 0), reward, terminated, truncated, self._info()
+
+    def render(self) -> np.ndarray | None:
+        """The newest frame, (H, W, 3) uint8; None without ``render_mode="rgb_array"``."""
+        return None if self.render_mode is None else self.dreams.frames()[0]
+
+    def _info(self) -> dict[str, Any]:
+        return {"state": self.dreams.state[0].copy(), "start": int(self.dreams.start[0])}

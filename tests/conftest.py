@@ -1,0 +1,138 @@
+"""Fixtures for every test: a world whose dreams can be computed by hand, a real but untrained model, a truth env."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from procosm.world_model.checkpoint import WorldModel, save, untrained
+from procosm.world_model.episodes import Task
+from procosm.world_model.interface import Prediction, State
+from procosm.world_model.presets import preset
+
+CONTEXT, SIDE, FRAME = 3, 2, 40
+DECAY, PUSH, NOISE = 0.9, np.array([[0.5], [-0.25], [0.0], [1.0]], np.float32), 0.1
+
+
+class BrightnessTokenizer:
+    """A latent of 2 by 2 numbers is the brightness of the four quarters of a grey frame, 20 levels for each unit."""
+
+    latent_shape = (1, SIDE, SIDE)
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        half = FRAME // SIDE
+        quarters = frames.float().mean(-1).unflatten(3, (SIDE, half)).unflatten(2, (SIDE, half)).mean((3, 5))
+        return (quarters[:, :, None] - 128) / 20
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self.decoded += len(latents)
+        half = FRAME // SIDE
+        grey = (latents * 20 + 128).round().clamp(0, 255).to(torch.uint8)[:, :, 0]
+        return grey.repeat_interleave(half, 2).repeat_interleave(half, 3)[..., None].expand(-1, -1, -1, -1, 3)
+
+
+class LinearDynamics:
+    """z' = 0.9 z + B a, with B above; reward is the mean of z', the dream ends where its first number passes 1.5.
+
+    The state is (first number of z, its change since the step before).
+    """
+
+    context = CONTEXT
+
+    def predict(
+        self, state: State, action: torch.Tensor, noise: torch.Tensor | None = None, steps: int = 1
+    ) -> Prediction:
+        latent = DECAY * state.latents[:, -1] + (action @ torch.from_numpy(PUSH).T).view(-1, 1, SIDE, SIDE)
+        if noise is not None:
+            latent = latent + NOISE * steps * noise
+        first = latent.flatten(1)[:, 0]
+        return Prediction(
+            latent,
+            reward=latent.mean((1, 2, 3)),
+            termination=torch.where(first > 1.5, 0.9, 0.1),
+            state=torch.stack([first, first - state.latents[:, -1].flatten(1)[:, 0]], 1),
+        )
+
+    def estimate(self, state: State) -> torch.Tensor:
+        newest, before = state.latents[:, -1].flatten(1)[:, 0], state.latents[:, -2].flatten(1)[:, 0]
+        return torch.stack([newest, newest - before], 1)
+
+
+@pytest.fixture
+def linear_task() -> Task:
+    return Task(
+        id="Linear-v0",
+        frame_size=FRAME,
+        action_repeat=1,
+        max_episode_steps=7,
+        dt_s=0.04,
+        action_low=(-1.0,),
+        action_high=(1.0,),
+        state_size=2,
+        camera={"fovy": 20.0, "lookat": [0.0, 0.0, 1.0]},
+        renderer="egl",
+        version=1,
+    )
+
+
+@pytest.fixture
+def linear_world(linear_task: Task) -> WorldModel:
+    """A world model whose dreams are a linear recurrence; episodes of it end for good or are cut off at 7 steps."""
+    starts = torch.from_numpy(np.random.default_rng(5).normal(0, 0.5, (11, CONTEXT, 1, SIDE, SIDE)).astype(np.float32))
+    tokenizer = BrightnessTokenizer()
+    return WorldModel(
+        task=linear_task,
+        tokenizer=tokenizer,
+        dynamics=LinearDynamics(),
+        starts=starts,
+        start_frames=tokenizer.decode(starts.flatten(0, 1)[:, None]).unflatten(0, starts.shape[:2])[:, :, 0],
+        start_states=torch.zeros(11, 2),
+        reward_range=(-0.5, 0.6),
+        metrics={},
+        provenance={},
+    )
+
+
+def restless_model(task: Task, seed: int = 0) -> WorldModel:
+    """A real model of the ``debug`` preset, untrained, with every weight moved so that no layer is still zero."""
+    torch.manual_seed(seed)
+    size = preset("debug")
+    tokenizer, dynamics = untrained(task, size.tokenizer, size.dynamics)
+    with torch.no_grad():
+        for parameter in (*tokenizer.parameters(), *dynamics.parameters()):
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    frames = torch.randint(0, 256, (9, dynamics.context, task.frame_size, task.frame_size, 3), dtype=torch.uint8)
+    return WorldModel(
+        task=task,
+        tokenizer=tokenizer.requires_grad_(False).eval(),
+        dynamics=dynamics.requires_grad_(False).eval(),
+        start_frames=frames,
+        start_states=torch.zeros(len(frames), task.state_size),
+        starts=tokenizer.encode(frames.flatten(0, 1)[:, None]).unflatten(0, frames.shape[:2])[:, :, 0],
+        reward_range=(-1.0, 1.0),
+        metrics={},
+        provenance={},
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as training writes it, with a real but untrained model of InvertedPendulum."""
+    task = Task(
+        id="InvertedPendulum-v5",
+        frame_size=64,
+        action_repeat=1,
+        max_episode_steps=1000,
+        dt_s=0.04,
+        action_low=(-3.0,),
+        action_high=(3.0,),
+        state_size=4,
+        camera={"fovy": 20.0},
+        renderer="egl",
+        version=1,
+    )
+    return save(tmp_path_factory.mktemp("run") / "world_model", restless_model(task))
