@@ -50,6 +50,7 @@ def train(config: TrainConfig) -> Path:
     del episodes
 
     metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work)}
+    dynamics.mixed = has_bfloat16()
     dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
     latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
     metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work)
@@ -139,6 +140,12 @@ def train_dynamics(
     metrics["growth"] = gate | {"gate": sizes.growth_gate, "passed": gate["growth_error"] <= sizes.growth_gate}
     metrics["open_loop"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
     return metrics
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware; emulated, they are slower than float32."""
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()))
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ class TokenizerLossConfig:
     foreground_threshold: float = 0.06
     """Difference from the mean frame that counts as foreground, in a range of 2."""
     state_weight: float = 0.3
-    """Weight of the true state's error as read from the latents: a fingertip of two pixels hardly moves a pixel loss."""
+    """Weight of the true state's error as read from the latents: two pixels of fingertip hardly move a pixel loss."""
 
 
 class TokenizerLoss(nn.Module):

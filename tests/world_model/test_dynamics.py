@@ -1,0 +1,110 @@
+import dataclasses
+
+import pytest
+import torch
+
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
+from procosm.world_model.diffusion.transformer import TransformerConfig
+from procosm.world_model.interface import State
+
+TINY = DynamicsConfig(transformer=TransformerConfig(width=24, layers=1, heads=2, mlp_ratio=2, adaln_rank=4))
+SHAPE = (2, 4, 4)
+
+
+@pytest.fixture
+def dynamics() -> DiffusionDynamics:
+    torch.manual_seed(0)
+    model = DiffusionDynamics(TINY, SHAPE, action_size=2, state_size=3)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+        model.action_low.fill_(-2.0)
+        model.action_high.fill_(4.0)
+        model.residual_std.fill_(0.3)
+    return model
+
+
+def window(batch=5, horizon=3, seed=0) -> Window:
+    g = torch.Generator().manual_seed(seed)
+    return Window(
+        latents=torch.randn(batch, 3 + horizon, *SHAPE, generator=g),
+        actions=torch.rand(batch, horizon, 2, generator=g) * 2 - 1,
+        states=torch.randn(batch, horizon, 3, generator=g),
+        rewards=torch.randn(batch, horizon, generator=g),
+        ends=torch.zeros(batch, horizon),
+        mask=torch.ones(batch, horizon),
+    )
+
+
+def test_actions_are_scaled_from_the_tasks_units(dynamics):
+    got = dynamics.unit_action(torch.tensor([[-2.0, 4.0], [1.0, 1.0]]))
+    assert torch.allclose(got, torch.tensor([[-1.0, 1.0], [0.0, 0.0]]))
+
+
+def test_one_step_prediction_is_what_training_unrolls(dynamics):
+    w = window()
+    action = torch.rand(5, 2)
+    predicted = dynamics.predict(State(w.latents[:, :3]), action).latent
+    assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], dynamics.unit_action(action)), atol=1e-6)
+
+
+def test_prediction_of_a_slot_does_not_depend_on_its_batch(dynamics):
+    w = window()
+    whole = dynamics.predict(State(w.latents[:, :3]), torch.ones(5, 2))
+    alone = dynamics.predict(State(w.latents[2:3, :3]), torch.ones(1, 2))
+    for name in ("latent", "reward", "termination", "state"):
+        assert torch.allclose(getattr(whole, name)[2], getattr(alone, name)[0], atol=1e-5)
+    assert ((whole.termination >= 0) & (whole.termination <= 1)).all()
+
+
+def test_noise_starts_the_sampler_and_is_the_only_randomness(dynamics):
+    w, noise = window(), torch.randn(5, *SHAPE)
+    runs = [
+        dynamics.predict(State(w.latents[:, :3]), torch.ones(5, 2), n, steps=4).latent for n in (noise, noise, -noise)
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.allclose(runs[0], runs[2], atol=1e-4)
+
+
+def test_unrolled_loss_over_one_step_is_the_one_step_error(dynamics):
+    w = window(horizon=1)
+    _, metrics = dynamics.unrolled_loss(w)
+    error = (dynamics.advance(w.latents[:, :3], w.actions[:, 0]) - w.latents[:, 3]) / 0.3
+    assert metrics["latent"].item() == pytest.approx(error.square().mean().item(), rel=1e-5)
+
+
+def test_steps_after_the_end_carry_no_loss(dynamics):
+    w = window()
+    mask = torch.ones(5, 3)
+    mask[:, 1:] = 0
+    cut = dataclasses.replace(w, mask=mask)
+    garbage = dataclasses.replace(
+        cut,
+        states=torch.where(mask[..., None] > 0, w.states, 1e3),
+        rewards=torch.where(mask > 0, w.rewards, 1e3),
+        latents=torch.cat([w.latents[:, :4], w.latents[:, 4:] * 1e3], dim=1),
+    )
+    assert dynamics.unrolled_loss(cut)[0] == dynamics.unrolled_loss(garbage)[0]
+
+
+def test_gradient_of_the_unrolled_loss_by_finite_differences(dynamics):
+    model, w = dynamics.double(), window()
+    w = Window(**{f.name: getattr(w, f.name).double() for f in dataclasses.fields(w)})
+    p = model.net.patch_in.weight
+    model.unrolled_loss(w)[0].backward()
+    direction, eps = torch.randn_like(p), 1e-6
+    with torch.no_grad():
+        p.add_(eps * direction)
+        up = model.unrolled_loss(w)[0]
+        p.sub_(2 * eps * direction)
+        down = model.unrolled_loss(w)[0]
+    assert ((up - down) / (2 * eps)).item() == pytest.approx((p.grad * direction).sum().item(), rel=1e-4)
+
+
+def test_diffusion_loss_is_repeatable_and_reaches_every_trained_weight(dynamics):
+    w = window(batch=32, horizon=1)
+    losses = [dynamics.diffusion_loss(w, torch.Generator().manual_seed(3))[0] for _ in range(2)]
+    assert torch.equal(losses[0], losses[1])
+    losses[0].backward()
+    without = [name for name, p in dynamics.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []

@@ -1,0 +1,44 @@
+import errno
+import os
+
+import pytest
+import torch
+
+from procosm.world_model.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from procosm.world_model.interface import CheckpointError, ProcosmError
+
+
+def test_round_trips(tmp_path):
+    write_json(tmp_path / "deep" / "a.json", {"x": [1, 2.5, None]})
+    assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, 2.5, None]}
+    write_tensors(tmp_path / "t.safetensors", {"a": torch.arange(6).view(2, 3).T})
+    assert torch.equal(read_tensors(tmp_path / "t.safetensors")["a"], torch.arange(6).view(2, 3).T)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ProcosmError, match="No space left on device"):
+        write_bytes(path, b"2")
+    assert read_json(path) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_missing_and_truncated_files_say_so(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_json(tmp_path / "none.json")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_tensors(tmp_path / "none.safetensors")
+    write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(100)})
+    whole = (tmp_path / "t.safetensors").read_bytes()
+    (tmp_path / "t.safetensors").write_bytes(whole[:-50])
+    with pytest.raises(CheckpointError, match="truncated"):
+        read_tensors(tmp_path / "t.safetensors")
+    (tmp_path / "b.json").write_text('{"x": ')
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_json(tmp_path / "b.json")

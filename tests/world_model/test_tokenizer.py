@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from procosm.world_model.interface import ProcosmError
+from procosm.world_model.tokenizer.causal import CausalAttention, TemporalConv
+from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
+
+
+def make(**kwargs) -> CausalTokenizer:
+    torch.manual_seed(0)
+    return CausalTokenizer(TokenizerConfig(frame_size=32, width=8, **kwargs))
+
+
+def shake(model: torch.nn.Module) -> torch.nn.Module:
+    """Random weights everywhere, so that layers which start as zero or identity take part."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize("compression", [1, 4, 8])
+def test_shapes_of_videos_and_single_frames(compression):
+    model = make(latent_size=4 if compression == 8 else 8, temporal_compression=compression)
+    c, h, w = model.latent_shape
+    for frames in (1, 9, 17):
+        latents = model.encode(torch.randint(0, 256, (2, frames, 32, 32, 3), dtype=torch.uint8))
+        assert latents.shape == (2, 1 + (frames - 1) // compression, c, h, w)
+        assert model.decode(latents).shape == (2, frames, 32, 32, 3)
+
+
+@pytest.mark.parametrize("compression", [1, 4, 8])
+def test_a_later_frame_changes_no_earlier_latent_at_all(compression):
+    model = shake(make(latent_size=4 if compression == 8 else 8, temporal_compression=compression))
+    frames = torch.randint(0, 256, (1, 17, 32, 32, 3), dtype=torch.uint8)
+    latents = model.encode(frames)
+    for later in range(1, 17):
+        changed = frames.clone()
+        changed[:, later:] = 255 - changed[:, later:]
+        untouched = later if compression == 1 else 1 + (later - 1) // compression
+        after = model.encode(changed)
+        assert torch.equal(after[:, :untouched], latents[:, :untouched])
+        assert not torch.equal(after[:, untouched:], latents[:, untouched:])
+
+
+@pytest.mark.parametrize("compression", [4, 8])
+def test_decoding_is_causal_too(compression):
+    model = shake(make(latent_size=4 if compression == 8 else 8, temporal_compression=compression))
+    z = torch.randn(1, 4, 3, *model.latent_shape[1:])
+    changed = z.clone()
+    changed[:, :, 2] += 1
+    before, after = model.to_pixels(z), model.to_pixels(changed)
+    assert torch.equal(before[:, :, : 1 + compression], after[:, :, : 1 + compression])
+
+
+def test_temporal_layers_against_an_explicit_sum():
+    torch.manual_seed(0)
+    conv = shake(TemporalConv(3, kernel=3))
+    x = torch.randn(2, 3, 5, 1, 1)
+    padded = torch.cat([x[:, :, :1], x[:, :, :1], x], dim=2)[..., 0, 0]
+    for t in range(5):
+        expected = torch.einsum("oik,bik->bo", conv.conv.weight, padded[:, :, t : t + 3]) + conv.conv.bias
+        assert torch.allclose(conv(x)[:, :, t, 0, 0], expected, atol=1e-6)
+
+
+def test_attention_over_time_of_one_frame_is_its_value():
+    """With one frame, the softmax has one entry: time attention reduces to its value projection."""
+    torch.manual_seed(0)
+    layer = shake(CausalAttention(8, temporal=True))
+    with torch.no_grad():
+        layer.space_out.weight.zero_()
+        layer.space_out.bias.zero_()
+    x = torch.randn(1, 8, 1, 2, 2)
+    tokens = layer.time_norm(x)[0, :, 0].flatten(1).T
+    expected = layer.time_out(layer.time_qkv(tokens)[:, 16:]).T.reshape(1, 8, 1, 2, 2) + x
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+def test_fitted_latents_have_unit_scale():
+    model = shake(make())
+    frames = torch.randint(0, 256, (64, 1, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        model.fit_latents(model.to_latents(model.pixels(frames)))
+    z = model.encode(frames)
+    assert torch.allclose(z.mean((0, 1, 3, 4)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(z.std((0, 1, 3, 4)), torch.ones(4), atol=1e-3)
+
+
+def test_bad_shapes_are_named():
+    with pytest.raises(ProcosmError, match="power of 2"):
+        TokenizerConfig(frame_size=48)
+    with pytest.raises(ProcosmError, match="temporal_compression"):
+        TokenizerConfig(temporal_compression=3)
+    with pytest.raises(ProcosmError, match="32, 32, 3"):
+        make().encode(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))

@@ -1,0 +1,73 @@
+import torch
+import torch.nn.functional as F
+
+from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
+from procosm.world_model.layers import SelfAttention
+from procosm.world_model.rope import angles, rotate
+
+SMALL = TransformerConfig(width=24, layers=2, heads=2, mlp_ratio=2, adaln_rank=4)
+
+
+def make() -> DiffusionTransformer:
+    torch.manual_seed(0)
+    model = DiffusionTransformer(SMALL, (4, 8, 8), context=3, action_size=2)
+    with torch.no_grad():  # wake the layers that start at zero
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return model
+
+
+def inputs(batch=3):
+    generator = torch.Generator().manual_seed(1)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    return draw(batch, 1, 4, 8, 8), draw(batch), draw(batch, 3, 4, 8, 8), draw(batch, 2)
+
+
+def test_patches_round_trip_and_keep_neighbours_together():
+    model = make()
+    x = torch.randn(2, 4, 8, 8)
+    tokens = model.patchify(x)
+    assert torch.equal(model.unpatchify(tokens), x)
+    assert torch.equal(tokens[0, 0].sort().values, x[0, :, :2, :2].flatten().sort().values)
+    assert torch.equal(tokens[0, 5].sort().values, x[0, :, 2:4, 2:4].flatten().sort().values)
+
+
+def test_every_input_reaches_the_output_and_batches_do_not_mix():
+    model, args = make(), inputs()
+    base = model(*args)
+    for which in range(4):
+        changed = [a.clone() for a in args]
+        changed[which][1] += 1.0
+        moved = (model(*changed) - base).abs().flatten(1).amax(1)
+        assert moved[1] > 1e-4
+        assert moved[[0, 2]].max() < 1e-6
+
+
+def test_rotary_attention_sees_relative_positions_only():
+    turn = angles(1, 6, 6, 12)
+    cos, sin = turn.cos(), turn.sin()
+    q, k = torch.randn(12), torch.randn(12)
+    scores = rotate(q.expand(36, 12), cos, sin) @ rotate(k.expand(36, 12), cos, sin).T
+    grid = scores.view(6, 6, 6, 6)
+    assert torch.allclose(grid[0, 1, 2, 4], grid[2, 0, 4, 3], atol=1e-5)  # both 2 down, 3 right
+    assert torch.allclose(grid[1, 1, 0, 1], grid[5, 2, 4, 2], atol=1e-5)  # both 1 up
+    assert not torch.allclose(grid[0, 0, 0, 1], grid[0, 0, 1, 0], atol=1e-3)
+
+
+def test_written_out_attention_against_the_fused_kernel():
+    torch.manual_seed(0)
+    layer = SelfAttention(24, 2)
+    x, turn = torch.randn(3, 16, 24), angles(1, 4, 4, 12)
+    q, k, v = layer.qkv(x).view(3, 16, 3, 2, 12).permute(2, 0, 3, 1, 4)
+    q, k = (rotate(norm(t), turn.cos(), turn.sin()) for norm, t in ((layer.norm_q, q), (layer.norm_k, k)))
+    expected = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(3, 16, 24))
+    assert torch.allclose(layer(x, turn.cos(), turn.sin()), expected, atol=1e-5)
+
+
+def test_low_rank_modulation_saves_the_parameters_it_promises():
+    d, rank = 128, 32
+    model = DiffusionTransformer(TransformerConfig(width=d, adaln_rank=rank), (4, 8, 8), 3, 2)
+    low = sum(p.numel() for name, p in model.blocks.named_parameters() if "modulate" in name)
+    full = len(model.blocks) * 2 * d * 3 * d
+    assert low == len(model.blocks) * 2 * (d * rank + rank * 3 * d)
+    assert low < full * 0.36

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.transformer import TransformerConfig
+from procosm.world_model.episodes import Episode
+from procosm.world_model.interface import DatasetError
+from procosm.world_model.windows import context_index, cut, draw, tabulate
+
+
+def episodes() -> list[Episode]:
+    rng = np.random.default_rng(0)
+    made = []
+    for length, ended, kind in ((5, True, "train"), (1, False, "train"), (7, False, "train"), (4, True, "holdout")):
+        made.append(
+            Episode(
+                frames=rng.integers(0, 256, (length + 1, 8, 8, 3), dtype=np.uint8),
+                states=rng.normal(size=(length + 1, 3)).astype(np.float32),
+                actions=rng.uniform(-2, 2, (length, 2)).astype(np.float32),
+                rewards=rng.normal(size=length).astype(np.float32),
+                terminated=ended,
+                kind=kind,
+            )
+        )
+    return made
+
+
+def test_windows_against_a_loop_over_episodes():
+    made = episodes()
+    table = tabulate(made, "train")
+    dynamics = DiffusionDynamics(
+        DynamicsConfig(transformer=TransformerConfig(width=12, layers=1, heads=2)), (1, 2, 2), 2, 3
+    )
+    dynamics.action_low.fill_(-2.0)
+    dynamics.action_high.fill_(2.0)
+    latents = torch.arange(len(table.frames)).float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    window = cut(table, latents, table.steps, 4, dynamics)
+    row, offset = 0, 0
+    for e in (e for e in made if e.kind == "train"):
+        length = len(e.actions)
+        for t in range(length):
+            context = [max(t - 2 + j, 0) + offset for j in range(3)]
+            assert window.latents[row, :3, 0, 0, 0].tolist() == context
+            for h in range(4):
+                assert window.mask[row, h] == (t + h < length)
+                if t + h < length:
+                    assert window.latents[row, 3 + h, 0, 0, 0] == offset + t + h + 1
+                    assert torch.allclose(window.actions[row, h], torch.from_numpy(e.actions[t + h]) / 2)
+                    assert torch.allclose(window.states[row, h], torch.from_numpy(e.states[t + h + 1]))
+                    assert window.rewards[row, h] == pytest.approx(float(e.rewards[t + h]))
+                    assert window.ends[row, h] == float(e.terminated and t + h == length - 1)
+            row += 1
+        offset += length + 1
+    assert row == len(table.steps) == 13
+
+
+def test_context_repeats_the_first_frame():
+    table = tabulate(episodes(), "train")
+    assert context_index(table, torch.tensor([6, 8, 9]), 3).tolist() == [[6, 6, 6], [8, 8, 8], [8, 8, 9]]
+
+
+def test_draws_depend_on_seed_and_step_only():
+    table = tabulate(episodes(), "train")
+    first = draw(table, 50, 1, 7)[0]
+    assert torch.equal(first, draw(table, 50, 1, 7)[0])
+    assert not torch.equal(first, draw(table, 50, 1, 8)[0])
+    assert set(first.tolist()) <= set(table.steps.tolist())
+
+
+def test_a_kind_without_episodes_is_an_error():
+    with pytest.raises(DatasetError, match="no constant episodes"):
+        tabulate(episodes(), "constant")
