@@ -1,0 +1,51 @@
+# Every target does its own set-up: a virtual environment with pinned packages, remade when the pins change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(VENV)/.core-installed
+DEV := $(VENV)/.dev-installed
+PINS := pyproject.toml constraints.txt
+ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-gpu check bench results
+
+help:
+	@echo "make demo       learn InvertedPendulum in a dream, judge it in MuJoCo, write runs/demo/report.html"
+	@echo "make test       the test suite (no GPU needed)"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-gpu   the tests that need a CUDA device"
+	@echo "make check      lint, format and types"
+	@echo "make bench      measure again what benchmarks/results holds"
+	@echo "make results    the README's tables and figures from benchmarks/results"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "procosm needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(CORE): $(PINS) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(PINS) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(CORE)
+
+demo: $(CORE)
+	$(BIN)/procosm demo
+
+test: $(DEV)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+
+test-slow: $(DEV)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(DEV)
+	$(BIN)/python -m pytest -m gpu -rs
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+

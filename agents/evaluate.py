@@ -1,0 +1,160 @@
+"""Judges a run by MuJoCo: returns with intervals, open-loop error by horizon, growth, speed, steps of real experience.
+
+Each part is written when it is done, so that a killed evaluation goes on with the next one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from procosm.agents.growth import growth, state_deviation
+from procosm.agents.open_loop import choose_windows, open_loop
+from procosm.agents.rollouts import Played, Player, play_dreams, play_truth
+from procosm.agents.scenes import scenes
+from procosm.agents.speed import speeds
+from procosm.agents.stages import write_csv
+from procosm.agents.summary import real_steps, summarise, verdicts
+from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.episodes import Episode, load_episodes
+from procosm.world_model.files import read_json, write_json
+from procosm.world_model.interface import DatasetError, ProcosmError
+from procosm.world_model.provenance import provenance
+
+JUDGING_SEED = 9_000_000
+"""Seed of the first episode that judges: no episode of collecting or training has one near it."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How a finished run is judged."""
+
+    run: Path
+    """Run folder, with data/, world_model/ and policy/ in it."""
+    episodes: int = 100
+    """MuJoCo episodes of the policy, and of each control."""
+    seed: int = 0
+    """Of the choice of windows, the shuffled actions and the intervals; the episodes' seeds never change."""
+    horizon: int = 32
+    """Steps of the open-loop comparison and the growth test."""
+    windows: int = 256
+    """Held-out windows in the open-loop comparison."""
+    dreams: int = 256
+    """Dreams side by side where speed is measured."""
+    processes: int = 2
+    """Processes that step MuJoCo."""
+    speed_seconds: float = 2.0
+    """How long each speed is measured."""
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Judge a run, or go on judging it; writes ``RUN/evaluation`` and ``RUN/metrics.json``.
+
+    Returns:
+        the folder ``RUN/evaluation``.
+
+    Raises:
+        CheckpointError, DatasetError: a part of the run is missing or damaged.
+        ProcosmError: settings that make no sense.
+    """
+    _check(config)
+    folder, run = config.run / "evaluation", config.run
+    model, player = load(run / "world_model"), trained_player(run)
+    episodes = load_episodes(run / "data")
+    parts = _parts(config, model, player, episodes)
+    found = {name: _part(folder / f"{name}.json", make) for name, make in parts.items()}
+    metrics = {
+        "task": model.task.id,
+        "frame_size": model.task.frame_size,
+        "dt_s": model.task.dt_s,
+        "policy": {"algorithm": player.algorithm, "observation": player.observation},
+        **found,
+        "returns": summarise(found["returns"]),
+        "verdicts": verdicts(found["open_loop"]),
+        "real_steps": real_steps(run, model.task, episodes, found["returns"]),
+        "seconds": {path.stem: read_json(path)["seconds"] for path in sorted((run / "stages").glob("*.json"))},
+        "provenance": {"world_model": model.provenance, "evaluation": provenance({"evaluate": config})},
+    }
+    for name in ("returns", "open_loop", "growth"):
+        if found[name]:
+            write_csv(folder / f"{name}.csv", found[name])
+    write_json(folder / "metrics.json", metrics)
+    write_json(run / "metrics.json", metrics)
+    return folder
+
+
+def trained_player(run: Path) -> Player:
+    """The policy of a run.
+
+    Raises:
+        ProcosmError: its training is not finished.
+    """
+    path = run / "policy" / "policy.zip"
+    if not path.exists():
+        raise ProcosmError(
+            f"{path} does not exist: finish its training with `procosm train-policy --world-model {run}/world_model "
+            f"--out {run}/policy`"
+        )
+    training = read_json(run / "policy" / "training.json")
+    return Player(run / "world_model", "trained", path, training["algorithm"], training["observation"])
+
+
+def _parts(
+    config: EvaluateConfig, model: WorldModel, player: Player, episodes: list[Episode]
+) -> dict[str, Callable[[], Any]]:
+    """What is measured, in the order of interest."""
+    held_out = [episode for episode in episodes if episode.kind == "holdout"]
+    if not held_out:
+        raise DatasetError(f"{config.run / 'data'} holds no held-out episode to compare with: collect more steps")
+    constant = [episode for episode in episodes if episode.kind == "constant"]
+    scale = state_deviation(held_out)
+
+    def compare() -> list[dict[str, object]]:
+        windows = choose_windows(held_out, model.dynamics.context, config.horizon, config.windows, config.seed)
+        return open_loop(model, windows, scale, config.seed)
+
+    def grow() -> list[dict[str, object]]:
+        return growth(model, constant, config.horizon, scale, config.seed) if constant else []
+
+    return {
+        "returns": lambda: _returns(config, player),
+        "open_loop": compare,
+        "growth": grow,
+        "speed": lambda: speeds(model, config.dreams, config.processes, config.speed_seconds),
+        "films": lambda: scenes(config.run / "evaluation", model, player, held_out, config.horizon, JUDGING_SEED),
+    }
+
+
+def _part(path: Path, make: Callable[[], Any]) -> Any:
+    """What ``make`` measures, from ``path`` where an earlier session left it."""
+    if not path.exists():
+        write_json(path, make())
+    return read_json(path)
+
+
+def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
+    """A row for each episode: the policy and both controls in MuJoCo, the policy in the dream from the same frames."""
+    seeds = list(range(JUDGING_SEED, JUDGING_SEED + config.episodes))
+    played = play_truth(player, seeds, config.processes)
+    rows = _rows("mujoco", "trained", played)
+    for control in ("zero", "random"):
+        rows += _rows("mujoco", control, play_truth(Player(player.world_model, control), seeds, config.processes))
+    frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
+    dreamed = [dream._replace(seed=seed) for dream, seed in zip(play_dreams(player, frames), seeds, strict=True)]
+    return rows + _rows("dream", "trained", dreamed)
+
+
+def _rows(world: str, policy: str, played: list[Played]) -> list[dict[str, object]]:
+    return [
+        {"world": world, "policy": policy, "seed": episode.seed, "return": episode.total, "steps": episode.steps}
+        | {"terminated": episode.terminated}
+        for episode in played
+    ]
+
+
+def _check(config: EvaluateConfig) -> None:
+    for name in ("episodes", "horizon", "windows", "dreams", "processes"):
+        if getattr(config, name) < 1:
+            raise ProcosmError(f"--{name} {getattr(config, name)} must be at least 1")

@@ -1,0 +1,75 @@
+"""PPO and SAC with the settings that learned from dreams, as ordinary Stable-Baselines3 objects."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from procosm.agents.features import LatentMotion, StandardisedState, state_statistics
+from procosm.world_model.checkpoint import WorldModel
+
+if TYPE_CHECKING:
+    from procosm.agents.train import PolicyConfig
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
+
+
+def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseAlgorithm:
+    """An untrained learner, its weights drawn from ``config.seed``."""
+    common: dict[str, Any] = {
+        "policy": "CnnPolicy" if config.observation == "pixels" else "MlpPolicy",
+        "env": env,
+        "learning_rate": config.learning_rate,
+        "gamma": config.gamma,
+        "seed": config.seed,
+        "device": config.device,
+        "stats_window_size": config.dreams,
+        "policy_kwargs": {"net_arch": [config.width, config.width], **_features(config.observation, model)},
+    }
+    if config.algorithm == "ppo":
+        rollout = config.dreams * config.rollout_steps
+        return PPO(
+            n_steps=config.rollout_steps,
+            batch_size=rollout // config.minibatches,
+            n_epochs=config.epochs,
+            **common,
+        )
+    return SAC(
+        buffer_size=config.rounds * config.round_steps,
+        learning_starts=config.dreams * config.rollout_steps,
+        train_freq=1,
+        gradient_steps=max(1, config.dreams // 8),
+        **common,
+    )
+
+
+def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv) -> BaseAlgorithm:
+    """A learner with its optimizer, as a finished round saved it."""
+    return ALGORITHMS[config.algorithm].load(path, env=env, device=config.device)
+
+
+def set_exploration(learner: BaseAlgorithm, share: float) -> None:
+    """Give PPO's Gaussian a standard deviation of ``share`` of half each action's range, and keep it from learning.
+
+    SAC sets its own exploration by its entropy target, so nothing happens to it.
+    """
+    if isinstance(learner, PPO):
+        space = learner.action_space
+        half = torch.as_tensor((space.high - space.low) / 2, dtype=torch.float32)  # (a,)
+        learner.policy.log_std.requires_grad_(False)
+        learner.policy.log_std.data.copy_(torch.log(half * share))
+
+
+def _features(observation: str, model: WorldModel) -> dict[str, Any]:
+    """Policy keywords that choose how an observation enters the network; nothing for pixels (SB3's own CNN)."""
+    if observation == "state":
+        mean, scale = state_statistics(np.asarray(model.start_states.cpu()))
+        return {
+            "features_extractor_class": StandardisedState,
+            "features_extractor_kwargs": {"mean": mean, "scale": scale},
+        }
+    return {"features_extractor_class": LatentMotion} if observation == "latent" else {}

@@ -1,0 +1,99 @@
+"""One page that shows a run: the result first, then how far to trust it. It asks the network for nothing."""
+
+import base64
+import io
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import av
+
+from procosm.agents.sections import (
+    dream,
+    headline,
+    honest_limits,
+    provenance_table,
+    resources,
+    returns_section,
+    training,
+)
+from procosm.world_model.files import read_json, write_bytes
+
+STYLE = Path(__file__).with_name("page.css")
+
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+"""Content-Security-Policy of the page: even a mistake of ours could load nothing from elsewhere."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Which run the page is about."""
+
+    run: Path
+    """Run folder that has been evaluated."""
+
+
+def write_report(run: Path) -> Path:
+    """Write ``RUN/report.html`` from ``RUN/metrics.json``, the policy's training log and the films.
+
+    Raises:
+        CheckpointError: the run has not been evaluated, or a file of it is damaged.
+    """
+    metrics, log = read_json(run / "metrics.json"), read_json(run / "policy" / "training.json")
+    films = {name: film(run / "evaluation" / file) for name, file in metrics["films"].items()}
+    body = "\n".join(
+        (
+            headline(metrics),
+            _wide(
+                films["comparison"],
+                "Held-out episodes: MuJoCo, the dream under the same actions, and how far they differ.",
+            ),
+            returns_section(metrics),
+            _pair(films),
+            dream(metrics),
+            training(log, metrics),
+            resources(metrics),
+            honest_limits(metrics),
+            provenance_table(metrics),
+        )
+    )
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f"<title>procosm: {escape(metrics['task'])}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+    write_bytes(run / "report.html", page.encode())
+    return run / "report.html"
+
+
+def film(path: Path) -> str:
+    """A video element that holds its mp4 and, as its poster, the picture from the middle."""
+    with av.open(path) as container:
+        pictures = [frame.to_image() for frame in container.decode(video=0)]
+    poster = io.BytesIO()
+    pictures[len(pictures) // 2].save(poster, format="JPEG", quality=80)
+    return (
+        f'<video controls loop muted playsinline preload="metadata" width="{pictures[0].width}" '
+        f'height="{pictures[0].height}" poster="data:image/jpeg;base64,{_base64(poster.getvalue())}">'
+        f'<source type="video/mp4" src="data:video/mp4;base64,{_base64(path.read_bytes())}"></video>'
+    )
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _wide(video: str, caption: str) -> str:
+    return f"<figure>{video}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _pair(films: dict[str, Any]) -> str:
+    return (
+        '<div class="two small">'
+        + _wide(films["policy_mujoco"], "The policy in MuJoCo, from pixels alone, at most 30 pictures a second.")
+        + _wide(films["policy_dream"], "The same policy in the dream, from the same first frame.")
+        + "</div>"
+    )

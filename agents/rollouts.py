@@ -1,0 +1,184 @@
+"""Episodes of a policy, or of a control that learned nothing, in MuJoCo and in the dream, many at a time."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from tqdm import tqdm
+
+from procosm.agents.eyes import Eyes, before_first
+from procosm.agents.learners import ALGORITHMS
+from procosm.agents.worlds import truth
+from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.episodes import Task
+from procosm.world_model.interface import ProcosmError
+
+Act = Callable[[np.ndarray], np.ndarray]
+
+SLOTS = 10
+"""Episodes that one process plays side by side, so that the tokenizer sees a batch."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who acts.
+
+    Attributes:
+        world_model: checkpoint folder, whose eyes the policy sees through.
+        kind: ``trained``, ``zero`` (no action) or ``random`` (uniform within the bounds).
+        policy: the zip; algorithm and observation: how it was trained. Empty for the controls.
+    """
+
+    world_model: Path
+    kind: str
+    policy: Path | None = None
+    algorithm: str = ""
+    observation: str = ""
+
+
+class Played(NamedTuple):
+    """One episode: seed, return, steps, whether it ended for good, and its first frame (H, W, 3) if one was seen."""
+
+    seed: int
+    total: float
+    steps: int
+    terminated: bool
+    first_frame: np.ndarray | None
+
+
+def play_truth(player: Player, seeds: Sequence[int], processes: int) -> list[Played]:
+    """Play one MuJoCo episode for each seed, in several processes; the same seeds give the same episodes.
+
+    Raises:
+        ProcosmError: a process died, most often for want of memory.
+    """
+    waves = [tuple(seeds[i : i + SLOTS]) for i in range(0, len(seeds), SLOTS)]
+    played: list[Played] = []
+    with tqdm(total=len(seeds), desc=f"MuJoCo, {player.kind}", unit="episode", file=sys.stderr) as bar:
+        if processes == 1 or len(waves) == 1:
+            for wave in waves:
+                played += _wave(player, wave)
+                bar.update(len(wave))
+            return played
+        # Not forked: a child of a process that holds a GL context or OpenMP threads hangs.
+        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            futures = [pool.submit(_wave, player, wave) for wave in waves]
+            for future in as_completed(futures):
+                bar.update(len(_result(future)))
+        return [episode for future in futures for episode in _result(future)]
+
+
+def _result(future: Any) -> list[Played]:
+    try:
+        return future.result()
+    except RuntimeError as error:  # BrokenProcessPool is one
+        raise ProcosmError(f"a process that played MuJoCo episodes failed: {error}. Try --processes 1") from error
+
+
+def _wave(player: Player, seeds: Sequence[int]) -> list[Played]:
+    """Episodes side by side until the last one ends; those that ended are no longer stepped or looked at."""
+    model = opened(player.world_model)
+    seen = player.kind == "trained"
+    envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]
+    eyes, act = Eyes(model, player.observation, len(seeds)), actor(player, model.task, seeds[0])
+    first = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+    totals, steps = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
+    terminated, going = np.zeros(len(seeds), bool), np.arange(len(seeds))
+    shown = first
+    while len(going):
+        observed = eyes.see(going, shown, first=not steps.any()) if seen else shown
+        outcomes = [envs[slot].step(action) for slot, action in zip(going, act(observed), strict=True)]
+        totals[going] += [outcome[1] for outcome in outcomes]
+        steps[going] += 1
+        terminated[going] = [outcome[2] for outcome in outcomes]
+        on = np.array([not (outcome[2] or outcome[3]) for outcome in outcomes])
+        going, shown = going[on], np.stack([outcome[0] for outcome in outcomes])[on]
+    return [
+        Played(int(seed), float(totals[i]), int(steps[i]), bool(terminated[i]), first[i] if seen else None)
+        for i, seed in enumerate(seeds)
+    ]
+
+
+def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
+    """Dream one whole episode from each (n, H, W, 3) first frame of a MuJoCo episode, with the same policy."""
+    model, n = opened(player.world_model), len(first_frames)
+    env = dreams_from(model, first_frames, player.observation)
+    observed, _ = env.reset(seed=0, options={"start": list(range(n))})
+    slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0)
+    steps, terminated, ended = np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
+    eyes = Eyes(model, "pixels", n)
+    with tqdm(total=model.task.max_episode_steps, desc="dream, trained", unit="step", file=sys.stderr) as bar:
+        while not ended.all():
+            if player.observation == "pixels":
+                observed = eyes.see(slots, observed, first=not steps.any())
+            observed, rewards, ends, cuts, _ = env.step(act(observed))
+            totals[~ended] += rewards[~ended]
+            steps[~ended] += 1
+            terminated |= ends & ~ended
+            ended |= ends | cuts
+            bar.update()
+    env.close()
+    return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), None) for i in slots]
+
+
+def dreams_from(
+    model: WorldModel, first_frames: np.ndarray, observation: str | tuple[str, ...]
+) -> gym.vector.VectorEnv:
+    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i."""
+    begun = before_first(model, first_frames)
+    n, context = begun.shape[:2]
+    states = torch.zeros((n, model.task.state_size))  # never shown: a dream estimates its own
+    frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
+    there = dataclasses.replace(model, starts=begun, start_frames=frames, start_states=states)
+    return gym.make_vec(
+        "Procosm/World-v0", num_envs=n, checkpoint=there, observation=observation, autoreset_mode="SAME_STEP"
+    )
+
+
+def actor(player: Player, task: Task, seed: int) -> Act:
+    """What maps (k, …) observations to (k, a) actions within the bounds."""
+    low, high = np.float32(task.action_low), np.float32(task.action_high)
+    if player.kind == "zero":
+        return lambda observed: np.tile(np.clip(np.zeros_like(low), low, high), (len(observed), 1))
+    if player.kind == "random":
+        generator = np.random.default_rng(seed)
+        return lambda observed: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
+    policy = open_policy(player.policy, player.algorithm)
+    return lambda observed: policy.predict(observed, deterministic=True)[0]
+
+
+@lru_cache(maxsize=1)
+def open_policy(path: Path, algorithm: str) -> BaseAlgorithm:
+    """A saved policy.
+
+    Raises:
+        ProcosmError: no such file, or not a policy of this algorithm.
+    """
+    try:
+        return ALGORITHMS[algorithm].load(path, device="cpu")
+    except (OSError, ValueError, KeyError) as error:
+        raise ProcosmError(f"no {algorithm} policy can be read from {path}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def opened(world_model: Path) -> WorldModel:
+    """A world model, read once in each process."""
+    return load(world_model)
+
+
+@lru_cache(maxsize=1)
+def _envs(task: str, observation: str) -> list[gym.Env]:
+    """The truth envs of this process; making a renderer takes longer than an episode."""
+    values = json.loads(task)
+    return [truth(Task(**values), observation) for _ in range(SLOTS)]

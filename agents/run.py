@@ -1,0 +1,145 @@
+"""The whole road, from a MuJoCo task to a page about a policy that learned in its dream; each stage is done once."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from procosm.agents.evaluate import EvaluateConfig, evaluate
+from procosm.agents.report import ReportConfig, write_report
+from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.train import PolicyConfig, train_policy
+from procosm.envs.collect import CollectConfig, collect
+from procosm.world_model.train import TrainConfig, train
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole road for one task."""
+
+    env: str
+    """Task: a Gymnasium id (Reacher-v5), dm_control/<domain>-<task>, or a name of ours (Reacher)."""
+    out: Path
+    """Run folder; the same command goes on with what is there."""
+    preset: str = "small"
+    """Size of the world model: debug (seconds), small (minutes on two cores), base."""
+    seed: int = 0
+    """Of every stage."""
+    steps: int = 5000
+    """Steps to collect in MuJoCo: all the real experience there is."""
+    frame_size: int = 64
+    """Height and width of a frame in pixels, 32 to 256."""
+    action_repeat: int = 1
+    """Control steps of the task for each step."""
+    algorithm: Literal["ppo", "sac"] = "ppo"
+    """Learner of the policy."""
+    observation: Literal["state", "latent", "pixels"] = "state"
+    """What the policy sees; all of it comes from pixels alone."""
+    horizon: int = 16
+    """Steps of a dream that the policy practises in."""
+    dreams: int = 384
+    """Dreams side by side."""
+    iterations: int = 36
+    """Iterations of the policy's training."""
+    episodes: int = 100
+    """MuJoCo episodes that judge the policy, and each control."""
+    processes: int = 2
+    """Processes that step MuJoCo."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The demonstration: InvertedPendulum from 64 x 64 pixels."""
+
+    out: Path = Path("runs/demo")
+    """Run folder; the same command goes on with what is there."""
+    seed: int = 0
+    """Of every stage."""
+
+
+def demo(config: DemoConfig) -> Path:
+    """The whole road for InvertedPendulum; returns the report."""
+    return run(RunConfig(env="InvertedPendulum", out=config.out, seed=config.seed))
+
+
+def run(config: RunConfig) -> Path:
+    """Collect, train a world model, train a policy in it, judge it in MuJoCo, report.
+
+    Killed at any moment, the same command goes on. A stage that was begun with other settings is an error that names
+    them; nothing is deleted.
+
+    Returns:
+        the report.
+
+    Raises:
+        ProcosmError: whatever a stage refuses.
+    """
+    out = config.out
+    _announce(1, "collect", f"{config.steps} steps of {config.env} in MuJoCo")
+    collect_stage(
+        CollectConfig(
+            env=config.env,
+            out=out,
+            steps=config.steps,
+            frame_size=config.frame_size,
+            action_repeat=config.action_repeat,
+            seed=config.seed,
+            processes=config.processes,
+        )
+    )
+    _announce(2, "train", f"a world model ({config.preset}) from these frames")
+    train_stage(TrainConfig(data=out / "data", out=out / "world_model", preset=config.preset, seed=config.seed))
+    _announce(3, "train-policy", f"{config.algorithm.upper()} in {config.dreams} dreams at once")
+    policy_stage(
+        PolicyConfig(
+            world_model=out / "world_model",
+            out=out / "policy",
+            algorithm=config.algorithm,
+            observation=config.observation,
+            seed=config.seed,
+            dreams=config.dreams,
+            horizon=config.horizon,
+            iterations=config.iterations,
+        )
+    )
+    _announce(4, "evaluate", f"{config.episodes} MuJoCo episodes, and how true the dream is")
+    evaluate_stage(EvaluateConfig(run=out, episodes=config.episodes, processes=config.processes))
+    _announce(5, "report", str(out / "report.html"))
+    return report_stage(ReportConfig(run=out))
+
+
+def collect_stage(config: CollectConfig) -> Path:
+    """Collect episodes, once."""
+    return run_stage(config.out / "data", config, collect)
+
+
+def train_stage(config: TrainConfig) -> Path:
+    """Train a world model on a dataset, once."""
+    return run_stage(config.out, config, train, {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))})
+
+
+def policy_stage(config: PolicyConfig) -> Path:
+    """Train a policy in a world model, once."""
+    return run_stage(config.out, config, train_policy, {"world model": _weights(config.world_model)})
+
+
+def evaluate_stage(config: EvaluateConfig) -> Path:
+    """Judge a run, once."""
+    inputs = {
+        "world model": _weights(config.run / "world_model"),
+        "policy": fingerprint(config.run / "policy", ("policy.zip",)),
+    }
+    return run_stage(config.run / "evaluation", config, evaluate, inputs)
+
+
+def report_stage(config: ReportConfig) -> Path:
+    """Make the page; it takes a second, so always anew."""
+    return write_report(config.run)
+
+
+def _weights(folder: Path) -> str:
+    return fingerprint(folder, (".safetensors",))
+
+
+def _announce(number: int, name: str, what: str) -> None:
+    print(f"[{number}/5] {name}: {what}", file=sys.stderr, flush=True)

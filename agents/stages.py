@@ -1,0 +1,111 @@
+"""Stages of a run that are done once: each leaves a record of its settings, its inputs and its time.
+
+``RUN/stages/NAME.json`` holds ``{config, inputs, finished, seconds, sessions}``. A finished stage is not run again; one
+whose settings or inputs changed is an error that names the difference, because nothing here deletes what took hours.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from procosm.world_model.files import read_json, write_bytes, write_json
+from procosm.world_model.interface import ProcosmError
+
+Config = TypeVar("Config")
+
+
+class StageError(ProcosmError):
+    """A stage was begun with other settings, or on other inputs, than it is asked to go on with."""
+
+
+def run_stage(
+    folder: Path, config: Config, function: Callable[[Config], Path], inputs: Mapping[str, str] | None = None
+) -> Path:
+    """Run one stage, go on with it, or skip it where it is finished.
+
+    Args:
+        folder: what the stage makes; its record stands in ``folder.parent / "stages"``.
+        config: the stage's frozen dataclass; its paths are not compared.
+        function: does the work and returns what it made.
+        inputs: fingerprints of what the stage reads.
+
+    Raises:
+        StageError: the record holds other settings or inputs.
+    """
+    path = record_path(folder)
+    settings = _settings(config)
+    record: dict[str, Any] = {"config": settings, "inputs": dict(inputs or {}), "finished": False}
+    record |= {"seconds": 0.0, "sessions": 0}
+    if path.exists():
+        found = read_json(path)
+        _check_same(folder, found, record)
+        record = found
+    if record["finished"] and folder.exists():
+        print(f"{folder} is finished; delete it and {path} to make it again.", file=sys.stderr)
+        return folder
+    record |= {"finished": False, "sessions": record["sessions"] + 1}
+    write_json(path, record)
+    began = time.monotonic()
+    try:
+        made = function(config)
+        record["finished"] = True
+    finally:
+        record["seconds"] = round(record["seconds"] + time.monotonic() - began, 1)
+        write_json(path, record)
+    return made
+
+
+def record_path(folder: Path) -> Path:
+    """Where the record of the stage that makes ``folder`` stands."""
+    return folder.parent / "stages" / f"{folder.name}.json"
+
+
+def _settings(config: object) -> dict[str, Any]:
+    """A config's fields as JSON values, but for its paths: a run folder may move."""
+    values = dataclasses.asdict(config)  # type: ignore[call-overload]
+    kept = {key: value for key, value in values.items() if not isinstance(value, Path)}
+    return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
+
+
+def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    differing = [
+        f"{key} was {found['config'].get(key)!r}, now {asked['config'].get(key)!r}"
+        for key in _unequal(found["config"], asked["config"])
+    ]
+    differing += [f"the {key} it was made from has changed" for key in _unequal(found["inputs"], asked["inputs"])]
+    if differing:
+        raise StageError(
+            f"{folder} was begun otherwise: {'; '.join(differing)}. Give the old settings to go on with it, another "
+            f"--out, or delete {folder} and {record_path(folder)} to begin again"
+        )
+
+
+def _unequal(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """The keys whose values differ, a missing one counting as None."""
+    return [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]
+
+
+def fingerprint(folder: Path, suffixes: tuple[str, ...]) -> str:
+    """A hash of the names and contents of the files in a folder whose names end so."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name.endswith(suffixes):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0")
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Put rows with equal keys at ``path``, whole or not at all; the keys become the header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())

@@ -1,0 +1,230 @@
+"""A policy trained only in the dream: PPO or SAC in rounds, each of which can be done again bit for bit.
+
+A round lets every dream live once, from a held-out window to its horizon. All random numbers of round r come from
+(seed, r) and all dreams begin anew, so the learner's zip is all that a killed training needs to go on as if nothing
+had happened.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import configure
+from tqdm import tqdm
+
+from procosm.agents.callbacks import TruthCallback
+from procosm.agents.learners import new_learner, reopen_learner, set_exploration
+from procosm.agents.replay import load_rounds, save_round
+from procosm.agents.worlds import dreams, judged
+from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.files import read_json, write_json
+from procosm.world_model.interface import ProcosmError
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How a policy is trained in a world model."""
+
+    world_model: Path
+    """Checkpoint folder (RUN/world_model)."""
+    out: Path
+    """Folder of the policy to make (RUN/policy)."""
+    algorithm: Literal["ppo", "sac"] = "ppo"
+    """Learner, from Stable-Baselines3."""
+    observation: Literal["state", "latent", "pixels"] = "state"
+    """What the policy sees: the model's estimate of the true state, its last latents, or three frames."""
+    seed: int = 0
+    """Of the weights, the dreams and the exploration."""
+    dreams: int = 384
+    """Dreams side by side."""
+    horizon: int = 16
+    """Steps before a dream is cut off and its value estimated; longer dreams drift from the truth."""
+    iterations: int = 36
+    """Times that every dream advances by rollout_steps, followed by learning."""
+    rollout_steps: int = 16
+    """Steps of each dream in an iteration."""
+    gamma: float = 0.99
+    """Discount of each step."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    width: int = 256
+    """Of each of the two hidden layers of actor and critic."""
+    epochs: int = 8
+    """PPO: passes over an iteration's steps."""
+    minibatches: int = 4
+    """PPO: gradient steps in a pass."""
+    std_start: float = 0.4
+    """PPO: exploration at first, as a share of half the action range."""
+    std_end: float = 0.1
+    """PPO: exploration at last; in between it falls geometrically."""
+    truth_every: int = 12
+    """Iterations between looks at the true return; 0 never looks. They guide nothing; their real steps are counted."""
+    truth_episodes: int = 2
+    """MuJoCo episodes in each look."""
+    device: str = "cpu"
+    """Where the policy learns; the world model runs there too."""
+
+    @property
+    def round_iterations(self) -> int:
+        """Iterations in which a dream lives."""
+        return -(-self.horizon // self.rollout_steps)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of training."""
+        return -(-self.iterations // self.round_iterations)
+
+    @property
+    def round_steps(self) -> int:
+        """Imagined steps in a round, over all dreams."""
+        return self.dreams * self.rollout_steps * self.round_iterations
+
+
+def train_policy(config: PolicyConfig) -> Path:
+    """Train a policy in a world model, or go on where the last one was killed.
+
+    Writes ``policy.zip`` (opens with plain ``PPO.load``), ``training.json`` and TensorBoard logs under ``tb/``. Killed
+    at any moment, the same command ends with the same weights, bit for bit, on a CPU with the same thread count.
+
+    Returns:
+        the folder ``config.out``.
+
+    Raises:
+        CheckpointError: no world model, or a damaged one.
+        ProcosmError: settings that no training can have, or weights that are not finite.
+    """
+    _check(config)
+    folder, working = config.out, config.out / "training.zip"
+    if (folder / "policy.zip").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load(config.world_model, device=config.device)
+    env = dreams(model, config.dreams, config.observation, config.horizon, config.gamma)
+    learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
+    done = learner.num_timesteps // config.round_steps
+    steps = config.rollout_steps * config.round_iterations
+    if isinstance(learner, SAC):
+        load_rounds(learner.replay_buffer, folder / "replay", done, steps)
+    log = _so_far(config, learner.num_timesteps)
+    with _truth(config, model, folder, log, done * steps) as callback, _bar(config.rounds, done) as bar:
+        learner.set_logger(configure(str(folder / "tb"), ["tensorboard"]))
+        for index in range(done, config.rounds):
+            _practise(learner, config, index, callback)
+            log["rounds"].append(_summary(learner, index))
+            log["truth"] = callback.callbacks[0].records() if callback.callbacks else []
+            if isinstance(learner, SAC):
+                save_round(learner.replay_buffer, folder / "replay", index, steps)
+            write_json(folder / "training.json", log)
+            _save(learner, working)
+            _show(bar, log)
+    env.close()
+    working.replace(folder / "policy.zip")
+    return folder
+
+
+def _practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback: BaseCallback) -> None:
+    """One round: every source of chance is seeded from (seed, round), and every dream begins anew."""
+    seed = int(np.random.SeedSequence((config.seed, index)).generate_state(1)[0]) >> 1
+    learner.set_random_seed(seed)
+    share = index / max(1, config.rounds - 1)
+    set_exploration(learner, config.std_start * (config.std_end / config.std_start) ** share)
+    learner._last_obs = None  # makes SB3 reset the dreams, with the seeds just given
+    learner.learn(config.round_steps, callback=callback, reset_num_timesteps=False, log_interval=1)
+    for name, weights in learner.policy.named_parameters():
+        if not weights.isfinite().all():
+            raise ProcosmError(
+                f"{name} of the policy is not finite after round {index}: lower --learning-rate, delete {config.out} "
+                "and train again"
+            )
+
+
+def _summary(learner: BaseAlgorithm, index: int) -> dict[str, Any]:
+    """What the dreams that ended in the last round were like."""
+    ended = list(learner.ep_info_buffer)
+    learner.ep_info_buffer.clear()
+    return {
+        "round": index,
+        "imagined_steps": learner.num_timesteps,
+        "dream_return": float(np.mean([info["r"] for info in ended])) if ended else None,
+        "dream_length": float(np.mean([info["l"] for info in ended])) if ended else None,
+    }
+
+
+@contextmanager
+def _truth(
+    config: PolicyConfig, model: WorldModel, folder: Path, log: dict[str, Any], calls: int
+) -> Iterator[CallbackList]:
+    """The callbacks of a training: a look at MuJoCo every now and then, or none."""
+    if not config.truth_every:
+        yield CallbackList([])
+        return
+    env = judged(config.world_model, model.task, config.observation)
+    every = config.truth_every * config.rollout_steps
+    callback = TruthCallback(env, config.truth_episodes, every, folder)
+    callback.restore(log["truth"], calls)
+    yield CallbackList([callback])
+    env.close()
+
+
+def _so_far(config: PolicyConfig, imagined_steps: int) -> dict[str, Any]:
+    """The log of the rounds that the learner has in it; what a killed round wrote beyond them is dropped."""
+    path = config.out / "training.json"
+    log = read_json(path) if path.exists() else {"rounds": [], "truth": []}
+    return {
+        "algorithm": config.algorithm,
+        "observation": config.observation,
+        "rounds": [entry for entry in log["rounds"] if entry["imagined_steps"] <= imagined_steps],
+        "truth": [entry for entry in log["truth"] if entry["imagined_steps"] <= imagined_steps],
+    }
+
+
+def _save(learner: BaseAlgorithm, path: Path) -> None:
+    """Write the learner with its optimizer: whole, or not at all."""
+    learner._last_obs = None
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            learner.save(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ProcosmError(
+            f"cannot write {path}: {error.strerror}. The rounds before this one are kept: free some space and run the "
+            "same command again"
+        ) from error
+
+
+def _bar(rounds: int, done: int) -> tqdm:
+    return tqdm(total=rounds, initial=done, desc="policy", unit="round", file=sys.stderr, mininterval=1.0)
+
+
+def _show(bar: tqdm, log: dict[str, Any]) -> None:
+    shown = {"dream": log["rounds"][-1]["dream_return"]}
+    if log["truth"]:
+        shown["MuJoCo"] = float(np.mean(log["truth"][-1]["returns"]))
+    bar.set_postfix({key: f"{value:.1f}" for key, value in shown.items() if value is not None}, refresh=False)
+    bar.update()
+
+
+def _check(config: PolicyConfig) -> None:
+    """Refuse settings that cannot train."""
+    least = {"dreams": 2, "horizon": 1, "iterations": 1, "rollout_steps": 1, "width": 1, "epochs": 1, "minibatches": 1}
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise ProcosmError(f"--{name.replace('_', '-')} {getattr(config, name)} must be at least {low}")
+    if not 0 < config.std_end <= config.std_start or not 0 < config.gamma < 1:
+        raise ProcosmError("it must hold that 0 < --std-end <= --std-start and 0 < --gamma < 1")
+    if config.dreams * config.rollout_steps % config.minibatches:
+        raise ProcosmError(
+            f"{config.dreams} dreams x {config.rollout_steps} steps do not divide into {config.minibatches} minibatches"
+        )

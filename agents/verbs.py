@@ -1,0 +1,104 @@
+"""The verbs of the command line as a table: what each does, how its help teaches it, what to do next."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command.
+
+    Attributes:
+        summary: its line in ``procosm --help``. teaches: its own help: what, an example, what it writes.
+        config, function: ``module:name`` of the dataclass that tyro parses and of what is called with it.
+        next: what to do afterwards; ``{made}`` is what was written, ``{run}`` the folder around it.
+    """
+
+    summary: str
+    teaches: str
+    config: str
+    function: str
+    next: str
+
+
+VERBS = {
+    "demo": Verb(
+        "watch the whole road once: InvertedPendulum, in minutes on two cores",
+        "Learns a world model of InvertedPendulum from 64x64 pixels, trains a policy only inside it and judges that "
+        "policy in MuJoCo.\n\n"
+        "Example:  procosm demo\n\n"
+        "Writes runs/demo: data/, world_model/, policy/, evaluation/, report.html, metrics.json. Killed at any moment, "
+        "the same command goes on.",
+        "procosm.agents.run:DemoConfig",
+        "procosm.agents.run:demo",
+        "Open {made} in a browser. Another task: procosm run --env Reacher --out runs/reacher",
+    ),
+    "run": Verb(
+        "the whole road for any MuJoCo task: collect, train, train-policy, evaluate, report",
+        "From a MuJoCo task to a policy trained in its dream and judged in MuJoCo, in one command.\n\n"
+        "Example:  procosm run --env Reacher --out runs/reacher --steps 20000\n\n"
+        "--env takes any Gymnasium MuJoCo id (Swimmer-v5), dm_control/<domain>-<task> (pip install 'procosm[data]'), "
+        "or a name of ours. Writes OUT/data, world_model, policy, evaluation, report.html and metrics.json. A finished "
+        "stage is skipped, a killed one goes on; a stage with other settings is named, never overwritten.",
+        "procosm.agents.run:RunConfig",
+        "procosm.agents.run:run",
+        "Open {made} in a browser.",
+    ),
+    "collect": Verb(
+        "log episodes of a MuJoCo task, with pixels",
+        "Acts in MuJoCo and logs frames, true states, actions and rewards as a Minari dataset.\n\n"
+        "Example:  procosm collect --env Reacher --out runs/reacher --steps 20000\n\n"
+        "Writes OUT/data: training, held-out and constant-action episodes, and task.json.",
+        "procosm.envs.collect:CollectConfig",
+        "procosm.agents.run:collect_stage",
+        "Next: procosm train --data {made} --out {run}/world_model",
+    ),
+    "train": Verb(
+        "train a world model on logged episodes",
+        "Trains a tokenizer, then a diffusion model of what each action does to its latents, then that model on its "
+        "own predictions; a growth test on held-out episodes decides when the last part is done.\n\n"
+        "Example:  procosm train --data runs/reacher/data --out runs/reacher/world_model\n\n"
+        "Writes OUT, a checkpoint folder: config.json, *.safetensors, metrics.json, provenance.json.",
+        "procosm.world_model.train:TrainConfig",
+        "procosm.agents.run:train_stage",
+        "Next: procosm train-policy --world-model {made} --out {run}/policy\n"
+        'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint="{made}")',
+    ),
+    "train-policy": Verb(
+        "train a policy only inside a world model",
+        "Trains PPO or SAC (Stable-Baselines3) in many dreams at once. MuJoCo is looked at now and then, to show the "
+        "true return, and never learned from.\n\n"
+        "Example:  procosm train-policy --world-model runs/reacher/world_model --out runs/reacher/policy\n\n"
+        "Writes OUT/policy.zip (opens with plain PPO.load), training.json and TensorBoard logs under tb/.",
+        "procosm.agents.train:PolicyConfig",
+        "procosm.agents.run:policy_stage",
+        "Next: procosm evaluate --run {run}",
+    ),
+    "evaluate": Verb(
+        "judge a run by MuJoCo: returns with intervals, fidelity by horizon, speed",
+        "Plays the policy in MuJoCo from pixels beside a zero-action and a random control, and in the dream from the "
+        "same first frames; compares held-out episodes with the dream under the same actions, step by step.\n\n"
+        "Example:  procosm evaluate --run runs/reacher --episodes 100\n\n"
+        "Writes RUN/evaluation (metrics.json, csv, mp4) and RUN/metrics.json.",
+        "procosm.agents.evaluate:EvaluateConfig",
+        "procosm.agents.run:evaluate_stage",
+        "Next: procosm report --run {run}",
+    ),
+    "report": Verb(
+        "make the page about an evaluated run",
+        "Joins films, charts and numbers of a run in one self-contained page; it loads nothing from the network.\n\n"
+        "Example:  procosm report --run runs/reacher\n\n"
+        "Writes RUN/report.html.",
+        "procosm.agents.report:ReportConfig",
+        "procosm.agents.run:report_stage",
+        "Open {made} in a browser.",
+    ),
+    "accelerator": Verb(
+        "model the Procrustes hardware: cycles and energy of sparse training",
+        "Maps the training of a network onto the Procrustes accelerator, dense and sparse, and counts cycles and "
+        "energy.\n\n"
+        "Example:  procosm accelerator --help",
+        "procosm.sparse.accelerator.command:AcceleratorConfig",
+        "procosm.sparse.accelerator.command:accelerate",
+        "",
+    ),
+}

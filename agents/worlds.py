@@ -1,0 +1,79 @@
+"""Opens the two worlds a policy lives in, by id: many dreams to learn in, MuJoCo to be judged in."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecFrameStack
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+import procosm.envs  # noqa: F401  (importing it registers the ids)
+from procosm.agents.vecenv import WorldModelVecEnv
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.episodes import Task
+
+PIXEL_STACK = 3
+"""Frames that a policy from pixels sees at once: one frame shows no motion."""
+
+
+class ScaledReward(VecEnvWrapper):
+    """Multiplies rewards by a constant, so that a critic's targets stay near 1; episode statistics stay in real units.
+
+    Args:
+        venv: the environments. factor: positive.
+    """
+
+    def __init__(self, venv: VecEnv, factor: float) -> None:
+        super().__init__(venv)
+        self.factor = factor
+
+    def reset(self) -> VecEnvObs:
+        """Begin new episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step; rewards (n,) are scaled."""
+        observed, rewards, dones, infos = self.venv.step_wait()
+        return observed, rewards * np.float32(self.factor), dones, infos
+
+
+def dreams(model: WorldModel, count: int, observation: str, horizon: int, gamma: float) -> VecEnv:
+    """``count`` dreams of at most ``horizon`` steps to train in.
+
+    Rewards are divided by the largest seen in the data and multiplied by 10 (1 − γ): no discounted return leaves ±10.
+    """
+    batch = gym.make_vec(
+        "Procosm/World-v0",
+        num_envs=count,
+        checkpoint=model,
+        observation=observation,
+        max_episode_steps=horizon,
+        autoreset_mode="SAME_STEP",
+    )
+    counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)
+    largest = max(map(abs, model.reward_range))
+    scaled = ScaledReward(WorldModelVecEnv(counted), 10 * (1 - gamma) / largest if largest > 0 else 1.0)
+    return stacked(scaled, observation)
+
+
+def truth(task: Task, observation: str) -> gym.Env:
+    """The truth env of a saved task, frame for frame and step for step; it shows ``pixels`` or the true ``state``."""
+    derived = ("id", "dt_s", "action_low", "action_high", "state_size")
+    settings = {key: value for key, value in asdict(task).items() if key not in derived}
+    return gym.make("Procosm/Truth-v0", task=task.id, observation=observation, disable_env_checker=True, **settings)
+
+
+def judged(checkpoint: Path, task: Task, observation: str) -> VecEnv:
+    """One truth env as SB3 wants it, seen from pixels alone as a policy trained on ``observation`` expects."""
+    if observation == "pixels":
+        return stacked(DummyVecEnv([lambda: Monitor(truth(task, "pixels"))]), observation)
+    return DummyVecEnv(
+        [lambda: Monitor(gym.make("Procosm/Truth-v0", checkpoint=str(checkpoint), observation=observation))]
+    )
+
+
+def stacked(env: VecEnv, observation: str) -> VecEnv:
+    """The last few frames together where a policy sees pixels; otherwise ``env`` itself."""
+    return VecFrameStack(env, PIXEL_STACK, channels_order="last") if observation == "pixels" else env
