@@ -169,6 +169,13 @@ class MujocoEnv(gym.Env):
         """The task underneath (``procosm.envs.tasks.Simulator``): its model, data and control steps."""
         return self._simulator
 
+    def physics(self) -> np.ndarray:
+        """float64 (n,), MuJoCo's full physics state (``mjSTATE_FULLPHYSICS``) as it is now."""
+        model, data = self._simulator.model, self._simulator.data
+        physics = np.empty(mujoco.mj_stateSize(model, PHYSICS))
+        mujoco.mj_getState(model, data, physics, PHYSICS)
+        return physics
+
     def set_physics(self, physics: np.ndarray) -> None:
         """Put the simulator into a full physics state, float64 (n,), in the middle of an episode.
 
@@ -199,10 +206,7 @@ class MujocoEnv(gym.Env):
         return {kind: sources[kind]() for kind in self._shown}
 
     def _info(self) -> dict:
-        model, data = self._simulator.model, self._simulator.data
-        physics = np.empty(mujoco.mj_stateSize(model, PHYSICS))
-        mujoco.mj_getState(model, data, physics, PHYSICS)
-        return {"state": self._state.copy(), "physics": physics}
+        return {"state": self._state.copy(), "physics": self.physics()}
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, np.float32)

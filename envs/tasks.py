@@ -10,6 +10,7 @@ from typing import Protocol
 import gymnasium as gym
 import numpy as np
 
+from procosm.envs import TASKS
 from procosm.envs.backend import mujoco
 from procosm.world_model.interface import TaskError
 
@@ -45,6 +46,12 @@ class Simulator(Protocol):
 
     def close(self) -> None:
         """Free what the task holds."""
+
+
+def resolve_name(env: str) -> str:
+    """The task meant by ``--env``: one of our names (``Reacher``, ``Procosm/Reacher-v0``) or a task's own id."""
+    name = env.removeprefix("procosm.envs:").removeprefix("Procosm/").removesuffix("-v0").removesuffix("Truth")
+    return TASKS.get(name, env)
 
 
 def open_task(name: str) -> Simulator:

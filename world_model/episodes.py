@@ -193,10 +193,10 @@ def _write_episode(file: h5py.File, index: int, episode: Episode, physics: np.nd
 
 def _read_episode(file: h5py.File, index: int) -> Episode:
     # h5py's own layer below its dictionaries: with thousands of short episodes it takes half the time.
-    group = h5py.h5g.open(file.id, f"episode_{index}".encode())
+    group = file[f"episode_{index}"]
 
     def read(name: bytes) -> np.ndarray:
-        stored = h5py.h5d.open(group, name)
+        stored = h5py.h5d.open(group.id, name)
         values = np.empty(stored.shape, stored.dtype)
         stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
         return values
@@ -207,7 +207,7 @@ def _read_episode(file: h5py.File, index: int) -> Episode:
         actions=read(b"actions"),
         rewards=read(b"rewards"),
         terminated=bool(read(b"terminations")[-1]),
-        kind=read_kind(),
+        kind=str(group.attrs["kind"]),
     )
 
 
@@ -222,7 +222,8 @@ def _check(task: Task, episode: Episode, where: str) -> None:
     for name, (values, shape, dtype) in shapes.items():
         if values.shape != shape or values.dtype != dtype:
             raise DatasetError(
-                f"{where}: {name} are {values.dtype} {values.shape}, and the task has {np.dtype(dtype)} {shape}; {AGAIN}"
+                f"{where}: {name} are {values.dtype} {values.shape}, where the task has {np.dtype(dtype)} {shape}; "
+                f"{AGAIN}"
             )
 
 

@@ -1,0 +1,228 @@
+"""Real experience: a behaviour mixture in a truth env, by several processes, into a Minari dataset on disk."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.policies import make_behaviour, parse_mixture
+from procosm.envs.probe import STEPS, probe
+from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, read_part
+from procosm.envs.tasks import resolve_name
+from procosm.envs.workers import run_parts
+from procosm.world_model import episodes as dataset
+from procosm.world_model.interface import DatasetError, TaskError
+
+PART_STEPS = 500
+CONSTANT_EPISODES = 32
+CONSTANT_SHARE = 0.05
+SHORTEST, LONGEST = 16, 100
+LEAST_STEPS = 100
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to collect, and where to put it."""
+
+    env: str
+    """Gymnasium id (Reacher-v5), dm_control/<domain>-<task>, or one of our names (Reacher)."""
+    out: Path
+    """Run folder; the dataset goes to OUT/data."""
+    steps: int = 5000
+    """Real steps in all, held-out ones included."""
+    policy: str = "noise:0.7,random:0.3"
+    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3)."""
+    frame_size: int = 64
+    """Height and width of a frame, pixels (32 to 256)."""
+    action_repeat: int = 1
+    """Control steps for each step."""
+    seed: int = 0
+    """The same settings and seed give the same data, with any number of processes."""
+    processes: int = 2
+    """Processes that collect."""
+    segment: int | None = None
+    """Steps after which an episode of noise is cut, 0 for never. Default: 16 to 50 where noise soon ends an episode,
+    else 100; a saved policy runs its episodes to the end."""
+    wide: float = 0.5
+    """Share of episodes that start from states the task's own reset does not give."""
+    holdout: float = 0.05
+    """Share of the steps that is kept from training."""
+    renderer: str = "auto"
+    """auto, egl, osmesa or raycast."""
+
+
+def collect(config: CollectConfig) -> Path:
+    """Collect a dataset; run again after a crash, it goes on where it was.
+
+    Returns:
+        The dataset's folder, OUT/data.
+
+    Raises:
+        TaskError: an unknown task, behaviour or option.
+        DatasetError: OUT holds other data, or the disk does not take these.
+    """
+    job = plan(config)
+    data, folder = config.out / "data", config.out / "data.parts"
+    if data.exists():
+        _same_job(data, job)
+    else:
+        _claim(folder, job)
+        _check_space(folder, job)
+        missing = [part for part in job.parts if not (folder / f"{part.name}.npz").exists()]
+        run_parts(folder, job, missing, config.processes)
+        dataset.write_dataset(data, job.task, _assembled(folder, job), _provenance(job), _env_spec(job))
+    shutil.rmtree(folder, ignore_errors=True)
+    print(
+        f"{config.steps} real steps of {job.task.id} are in {data}. "
+        f"Next: procosm train --data {data} --out {config.out}"
+    )
+    return data
+
+
+def plan(config: CollectConfig) -> Job:
+    """All that decides the data, from a config.
+
+    Raises:
+        TaskError: an unknown task, behaviour or option.
+    """
+    if config.steps < LEAST_STEPS:
+        raise TaskError(f"steps {config.steps} are too few: give {LEAST_STEPS} or more")
+    if not (0 <= config.wide <= 1 and 0 < config.holdout < 0.5 and config.processes >= 1 and config.seed >= 0):
+        raise TaskError("wide must be 0 to 1, holdout between 0 and 0.5, processes 1 or more, seed 0 or more")
+    env = MujocoEnv(
+        resolve_name(config.env),
+        frame_size=config.frame_size,
+        action_repeat=config.action_repeat,
+        renderer=config.renderer,
+    )
+    task = env.task
+    env.close()
+    mixture = parse_mixture(config.policy)
+    for share in mixture:
+        make_behaviour(share, task)
+    segment = _segment(task.id, task.action_repeat) if config.segment is None else config.segment
+    segment = min(segment, task.max_episode_steps)
+    longest = task.max_episode_steps if not segment or any(share.path for share in mixture) else segment
+    packages = ("mujoco", "gymnasium", "numpy", "procosm")
+    return Job(
+        task=task,
+        mixture=mixture,
+        seed=config.seed,
+        segment=segment,
+        wide=config.wide,
+        parts=_parts(config.steps, config.holdout, max(PART_STEPS, longest)),
+        policies={
+            share.path: hashlib.sha256(Path(share.path).read_bytes()).hexdigest() for share in mixture if share.path
+        },
+        versions={name: importlib.metadata.version(name) for name in packages},
+    )
+
+
+def _segment(task: str, action_repeat: int) -> int:
+    """Steps after which an episode of noise is cut: noise learns nothing new late in an episode."""
+    seen = probe(task)
+    if not seen.ended:
+        return LONGEST
+    return int(np.clip(2 * np.median(seen.lengths) / action_repeat, SHORTEST, STEPS))
+
+
+def _parts(steps: int, holdout: float, size: int) -> tuple[Part, ...]:
+    constant = min(CONSTANT_EPISODES * CONSTANT_STEPS, int(CONSTANT_SHARE * steps))
+    held = round(holdout * steps)
+    parts = []
+    for kind, total in (("constant", constant), ("holdout", held), ("train", steps - held - constant)):
+        sizes = [size] * (total // size) + ([total % size] if total % size else [])
+        parts += [Part(kind, number, part) for number, part in enumerate(sizes)]
+    return tuple(parts)
+
+
+def _assembled(folder: Path, job: Job) -> Iterator:
+    for part in sorted(job.parts, key=lambda part: ("train", "holdout", "constant").index(part.kind)):
+        yield from read_part(folder, part)
+
+
+def _claim(folder: Path, job: Job) -> None:
+    """Make the parts folder, or go on with the one that is there if it is this job's."""
+    path = folder / JOB_FILE
+    if path.exists():
+        if path.read_text() != job.to_json():
+            raise DatasetError(
+                f"{folder} holds an unfinished collection with other settings ({_difference(path.read_text(), job)}). "
+                "Finish it with its own settings, give another --out, or delete it"
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{JOB_FILE}.{os.getpid()}.tmp"
+        temporary.write_text(job.to_json())
+        temporary.replace(path)
+    except OSError as error:
+        raise DatasetError(f"cannot write into {folder} ({error.strerror}): give another --out") from error
+
+
+def _same_job(data: Path, job: Job) -> None:
+    dataset.load_task(data)
+    try:
+        stored = json.dumps(json.loads((data / "provenance.json").read_text())["job"], indent=1, sort_keys=True) + "\n"
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{data} does not say how it was collected ({error!r}): give another --out") from error
+    if stored != job.to_json():
+        raise DatasetError(
+            f"{data} was collected with other settings ({_difference(stored, job)}): give another --out, or delete it"
+        )
+
+
+def _difference(stored: str, job: Job) -> str:
+    there, here = json.loads(stored), json.loads(job.to_json())
+    keys = [key for key in here if here[key] != there.get(key)]
+    return "; ".join(f"{key}: {_short(there.get(key))} there, {_short(here[key])} here" for key in keys)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _check_space(folder: Path, job: Job) -> None:
+    steps = sum(part.steps for part in job.parts)
+    # Parts are kept whole until the dataset, a tenth of their size, is written.
+    need = int(1.3 * steps * (3 * job.task.frame_size**2 + 8 * job.task.state_size + 200))
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise DatasetError(
+            f"{folder} needs {need / 1e6:.0f} MB for {steps} steps, and its disk has {free / 1e6:.0f} MB free: free "
+            "some, give another --out, or collect fewer --steps"
+        )
+
+
+def _provenance(job: Job) -> dict:
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "renderer": job.task.renderer,
+        "job": json.loads(job.to_json()),
+    }
+
+
+def _env_spec(job: Job) -> str:
+    task = job.task
+    spec = gym.spec("Procosm/Truth-v0")
+    kwargs = {
+        "task": task.id,
+        "frame_size": task.frame_size,
+        "action_repeat": task.action_repeat,
+        "max_episode_steps": task.max_episode_steps,
+        "camera": task.camera,
+        "renderer": task.renderer,
+        "version": task.version,
+        "observation": ["pixels", "state"],
+    }
+    return replace(spec, kwargs=kwargs).to_json()

@@ -1,0 +1,177 @@
+"""Behaviour for collecting real experience: uniform noise, smooth noise, saved SB3 policies, and mixtures of them."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from procosm.world_model.episodes import Task
+from procosm.world_model.interface import TaskError
+
+SMOOTHEST = 0.95
+SCALES = (0.2, 1.0)
+
+
+class Behaviour(Protocol):
+    """Chooses actions, one episode at a time."""
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """A new episode starts; every draw of it comes from ``rng``."""
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """float32 (a,), given the true state (s,) and a way to see the frame (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part of a mixture: ``kind`` is ``random``, ``noise`` or ``policy``, and ``path`` is the policy's zip."""
+
+    kind: str
+    share: float
+    path: str = ""
+
+
+def parse_mixture(text: str) -> tuple[Share, ...]:
+    """Reads ``noise:0.7,random:0.3`` or ``policy:runs/a/policy.zip:0.5,noise:0.5``; shares are scaled to sum to 1.
+
+    Raises:
+        TaskError: it cannot be read so, or a policy's file is missing.
+    """
+    shares = []
+    for item in text.split(","):
+        kind, _, rest = item.strip().partition(":")
+        path, colon, number = rest.rpartition(":") if kind == "policy" else ("", ":", rest)
+        try:
+            share = float(number) if rest else 1.0
+        except ValueError:
+            # "policy:PATH" without a share.
+            path, share = (rest, 1.0) if kind == "policy" else (path, -1.0)
+        if kind not in ("random", "noise", "policy") or share <= 0 or (kind == "policy") != bool(path) or not colon:
+            raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
+        if path and not Path(path).is_file():
+            raise TaskError(f"behaviour {item!r}: there is no file {path}")
+        shares.append(Share(kind, share, path))
+    total = sum(share.share for share in shares)
+    return tuple(Share(share.kind, share.share / total, share.path) for share in shares)
+
+
+def make_behaviour(share: Share, task: Task) -> Behaviour:
+    """The behaviour that ``share`` names, for ``task``.
+
+    Raises:
+        TaskError: the saved policy is for other observations or actions.
+    """
+    if share.kind == "policy":
+        return SavedPolicy(share.path, task)
+    return Smooth(task) if share.kind == "noise" else Uniform(task)
+
+
+class Uniform:
+    """Every action drawn anew, uniformly within its bounds."""
+
+    def __init__(self, task: Task) -> None:
+        self._low, self._high = np.float32(task.action_low), np.float32(task.action_high)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Keep the episode's generator."""
+        self._rng = rng
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """A fresh draw."""
+        return self._rng.uniform(self._low, self._high).astype(np.float32)
+
+
+class Smooth:
+    """First-order autoregressive noise x' = r x + √(1 − r²) ε round the middle of the bounds, clipped to them.
+
+    Each episode draws how smooth (r from 0 to 0.95) and how strong (0.2 to 1 half ranges) it is: slow pushes reach
+    states that white noise averages away.
+    """
+
+    def __init__(self, task: Task) -> None:
+        low, high = np.float64(task.action_low), np.float64(task.action_high)
+        self._middle, self._half = 0.5 * (low + high), 0.5 * (high - low)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Draw the episode's smoothness and strength."""
+        self._rng = rng
+        self._smooth = rng.uniform(0.0, SMOOTHEST)
+        self._scale = rng.uniform(*SCALES)
+        self._noise = rng.standard_normal(self._middle.shape)
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """The noise's next value."""
+        fresh = self._rng.standard_normal(self._noise.shape)
+        self._noise = self._smooth * self._noise + np.sqrt(1 - self._smooth**2) * fresh
+        return (self._middle + self._half * np.clip(self._scale * self._noise, -1, 1)).astype(np.float32)
+
+
+class Constant:
+    """One action throughout an episode; every third episode takes the middle of the bounds ("no action")."""
+
+    def __init__(self, task: Task) -> None:
+        self._low, self._high = np.float32(task.action_low), np.float32(task.action_high)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Draw the episode's action."""
+        drawn = rng.uniform(self._low, self._high).astype(np.float32)
+        self._action = drawn if rng.random() > 1 / 3 else 0.5 * (self._low + self._high)
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """The episode's action."""
+        return self._action
+
+
+class SavedPolicy:
+    """An SB3 policy from its zip, acting with its own exploration; it sees the true state or the frame."""
+
+    def __init__(self, path: str, task: Task) -> None:
+        self._model = _algorithm(path).load(path, device="cpu")
+        shape = self._model.observation_space.shape
+        size = task.frame_size
+        self._sees_frames = shape in ((size, size, 3), (3, size, size))
+        if not self._sees_frames and shape != (task.state_size,):
+            raise TaskError(
+                f"policy {path} observes {shape}, but {task.id} has states of shape ({task.state_size},) and frames of "
+                f"shape ({size}, {size}, 3): take a policy that was trained on one of these"
+            )
+        if self._model.action_space.shape != (len(task.action_low),):
+            raise TaskError(
+                f"policy {path} gives actions of shape {self._model.action_space.shape}, but {task.id} takes "
+                f"({len(task.action_low)},): take a policy trained on this task"
+            )
+        self._channels_first = self._sees_frames and shape[0] == 3
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Seed torch, which SB3 samples from, for this episode."""
+        import torch
+
+        torch.manual_seed(int(rng.integers(2**31)))
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """A sample of the policy."""
+        seen = render() if self._sees_frames else state
+        seen = seen.transpose(2, 0, 1) if self._channels_first else seen
+        return self._model.predict(seen, deterministic=False)[0].astype(np.float32)
+
+
+def _algorithm(path: str) -> type:
+    """The SB3 class that saved a zip, told by the settings that only it has."""
+    import stable_baselines3 as sb3
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            settings = json.loads(archive.read("data"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise TaskError(
+            f"{path} is no policy saved by SB3 ({error}): give the zip that model.save(PATH) wrote"
+        ) from error
+    marks = {"clip_range": sb3.PPO, "target_entropy": sb3.SAC, "policy_delay": sb3.TD3, "gae_lambda": sb3.A2C}
+    found = next((kind for mark, kind in marks.items() if mark in settings), None)
+    if found is None:
+        raise TaskError(f"{path} was saved by an algorithm other than PPO, SAC, TD3 or A2C")
+    return found

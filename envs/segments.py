@@ -1,0 +1,222 @@
+"""Collects one part of a dataset: a fixed number of real steps, the same whoever collects it and whenever.
+
+A part's every draw comes from (seed, kind, part, episode), so parts can be collected in any order by any number of
+processes. ``python -m procosm.envs.segments FOLDER`` is such a process: it reads part names from its standard input,
+and ends when that is closed, which is what happens when the process that started it dies.
+"""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.policies import Behaviour, Constant, Share, make_behaviour
+from procosm.envs.probe import Probe, probe
+from procosm.envs.starts import wide_start
+from procosm.world_model.episodes import Episode, Task
+from procosm.world_model.interface import DatasetError, ProcosmError
+
+KINDS = ("train", "holdout", "constant")
+CONSTANT_STEPS = 16
+JOB_FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """``steps`` real steps of one ``kind``, the ``number``-th such part."""
+
+    kind: str
+    number: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """What its file is called, without the suffix."""
+        return f"{self.kind}-{self.number:05d}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides what is collected: everything a worker needs to know.
+
+    Attributes:
+        task: what the episodes are collected on.
+        mixture: the behaviours and their shares.
+        seed: of every draw.
+        segment: steps after which an episode of noise is cut; 0: never. wide: share of episodes from wide starts.
+        parts: what to collect.
+        policies: sha256 of each saved policy's file, by path.
+        versions: of the packages that decide the data.
+    """
+
+    task: Task
+    mixture: tuple[Share, ...]
+    seed: int
+    segment: int
+    wide: float
+    parts: tuple[Part, ...]
+    policies: dict[str, str]
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """JSON text, the same for the same job."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """The job that :meth:`to_json` wrote."""
+        values = json.loads(text)
+        bounds = {name: tuple(values["task"][name]) for name in ("action_low", "action_high")}
+        values["task"] = Task(**{**values["task"], **bounds})
+        values["mixture"] = tuple(Share(**share) for share in values["mixture"])
+        values["parts"] = tuple(Part(**part) for part in values["parts"])
+        return cls(**values)
+
+
+class Collector:
+    """Collects the parts of one job, one after the other, in one environment."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._env = MujocoEnv.from_task(job.task)
+        self._seen: Probe = probe(job.task.id)
+        self._behaviours = [make_behaviour(share, job.task) for share in job.mixture]
+        self._constant = Constant(job.task)
+
+    def episodes(self, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
+        """The episodes of one part, each with its physics states; the last one is cut where the steps are used up."""
+        left, index = part.steps, 0
+        while left > 0:
+            rng = np.random.default_rng([self._job.seed, KINDS.index(part.kind), part.number, index])
+            episode, physics = self._episode(part.kind, rng, left)
+            left -= len(episode.actions)
+            index += 1
+            yield episode, physics
+
+    def close(self) -> None:
+        """Free the environment."""
+        self._env.close()
+
+    def _choose(self, kind: str, rng: np.random.Generator) -> tuple[Behaviour, int]:
+        """A behaviour and the most steps its episode may last."""
+        job = self._job
+        if kind == "constant":
+            return self._constant, CONSTANT_STEPS
+        which = int(rng.choice(len(job.mixture), p=[share.share for share in job.mixture]))
+        # A saved policy shows what it reaches late in an episode too, so it is not cut short.
+        free = job.mixture[which].kind == "policy" or not job.segment
+        return self._behaviours[which], job.task.max_episode_steps if free else job.segment
+
+    def _episode(self, kind: str, rng: np.random.Generator, left: int) -> tuple[Episode, np.ndarray]:
+        env = self._env
+        behaviour, limit = self._choose(kind, rng)
+        observation, info = env.reset(seed=int(rng.integers(2**31)))
+        if rng.random() < self._job.wide:
+            physics = wide_start(env, self._seen, rng)
+            if physics is not None:
+                observation, info = env.reset(options={"physics": physics})
+            else:
+                observation, info = env.reset()
+        behaviour.begin(rng)
+        frames, states, physics_states = [observation], [info["state"]], [info["physics"]]
+        actions, rewards, terminated, truncated = [], [], False, False
+        while len(actions) < min(limit, left) and not (terminated or truncated):
+            action = behaviour.act(states[-1], lambda: frames[-1])
+            action = np.clip(action, env.action_space.low, env.action_space.high)
+            observation, reward, terminated, truncated, info = env.step(action)
+            frames.append(observation)
+            states.append(info["state"])
+            physics_states.append(info["physics"])
+            actions.append(action)
+            rewards.append(reward)
+        episode = Episode(
+            np.stack(frames), np.stack(states), np.stack(actions), np.array(rewards, np.float32), terminated, kind
+        )
+        return episode, np.stack(physics_states)
+
+
+def write_part(folder: Path, part: Part, episodes: list[tuple[Episode, np.ndarray]]) -> None:
+    """Write one part's file, whole or not at all.
+
+    Raises:
+        DatasetError: the disk did not take it.
+    """
+    arrays = {
+        "frames": np.concatenate([episode.frames for episode, _ in episodes]),
+        "states": np.concatenate([episode.states for episode, _ in episodes]),
+        "physics": np.concatenate([physics for _, physics in episodes]),
+        "actions": np.concatenate([episode.actions for episode, _ in episodes]),
+        "rewards": np.concatenate([episode.rewards for episode, _ in episodes]),
+        "lengths": np.array([len(episode.actions) for episode, _ in episodes]),
+        "terminated": np.array([episode.terminated for episode, _ in episodes]),
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    temporary = folder / f".{part.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / f"{part.name}.npz")
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DatasetError(
+            f"cannot write {part.name} into {folder} ({error.strerror}): it needs {buffer.tell() / 1e6:.1f} MB. Free "
+            "some space and run the same command again; the parts already collected are kept"
+        ) from error
+
+
+def read_part(folder: Path, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
+    """The episodes of one part's file, each with its physics states.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    path = folder / f"{part.name}.npz"
+    try:
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+    first_frame = first_step = 0
+    for length, terminated in zip(arrays["lengths"], arrays["terminated"], strict=True):
+        moments, steps = slice(first_frame, first_frame + length + 1), slice(first_step, first_step + length)
+        episode = Episode(
+            arrays["frames"][moments],
+            arrays["states"][moments],
+            arrays["actions"][steps],
+            arrays["rewards"][steps],
+            bool(terminated),
+            part.kind,
+        )
+        yield episode, arrays["physics"][moments]
+        first_frame, first_step = moments.stop, steps.stop
+
+
+def main(folder: Path) -> None:
+    """Collect the parts named on standard input; answer each with one JSON line."""
+    job = Job.from_json((folder / JOB_FILE).read_text())
+    parts = {part.name: part for part in job.parts}
+    # What any library prints must not reach the line protocol.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    collector = None
+    for line in sys.stdin:
+        part = parts[line.strip()]
+        answer = {"steps": part.steps}
+        try:
+            collector = collector or Collector(job)
+            write_part(folder, part, list(collector.episodes(part)))
+        except ProcosmError as error:
+            answer = {"error": str(error), "type": type(error).__name__}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
