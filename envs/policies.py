@@ -13,7 +13,6 @@ from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
 
 SMOOTHEST = 0.95
-SCALES = (0.2, 1.0)
 
 
 class Behaviour(Protocol):
@@ -88,8 +87,8 @@ class Uniform:
 class Smooth:
     """First-order autoregressive noise x' = r x + √(1 − r²) ε round the middle of the bounds, clipped to them.
 
-    Each episode draws how smooth (r from 0 to 0.95) and how strong (0.2 to 1 half ranges) it is: slow pushes reach
-    states that white noise averages away.
+    Each episode draws how smooth (r from 0 to 0.95) and how strong (0 to 1 half ranges, more often weak) it is: slow
+    pushes reach states that white noise averages away, and weak ones resemble what a good policy does.
     """
 
     def __init__(self, task: Task) -> None:
@@ -100,7 +99,7 @@ class Smooth:
         """Draw the episode's smoothness and strength."""
         self._rng = rng
         self._smooth = rng.uniform(0.0, SMOOTHEST)
-        self._scale = rng.uniform(*SCALES)
+        self._scale = rng.uniform() ** 2
         self._noise = rng.standard_normal(self._middle.shape)
 
     def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Wide starts: physics states that a task's own reset never gives, but its dynamics reach.
 
 A world model that saw only states near the reset knows nothing of the states a policy visits later. Joints and speeds
-are drawn within what the probe's rollouts reached, and a little beyond; a draw counts when the task does not end in
-the next step and nothing is stuck deeper in anything than the rollouts were.
+are drawn within what the probe's rollouts reached, and a little beyond; a draw counts when the task does not end within
+a few steps and nothing is stuck deeper in anything than the rollouts were.
 """
 
 import numpy as np
@@ -15,6 +15,7 @@ BEYOND = 1.2
 TRIES = 12
 SHRINK = 0.85
 RAIL = 0.9
+LIVES = 4
 
 
 def wide_start(env: MujocoEnv, seen: Probe, rng: np.random.Generator) -> np.ndarray | None:
@@ -34,7 +35,8 @@ def wide_start(env: MujocoEnv, seen: Probe, rng: np.random.Generator) -> np.ndar
     qpos, qvel = data.qpos.copy(), data.qvel.copy()
     scale = 1.0
     for _ in range(TRIES):
-        drawn, speed = rng.uniform(low, high), rng.uniform(slow, fast)
+        # Speeds are drawn small as often as large: full speed everywhere would end most episodes at once.
+        drawn, speed = rng.uniform(low, high), rng.uniform() * rng.uniform(slow, fast)
         data.qpos[:] = qpos + scale * np.where(still, 0.0, drawn - qpos)
         data.qvel[:] = qvel + scale * (speed - qvel)
         mujoco.mj_normalizeQuat(model, data.qpos)
@@ -86,7 +88,10 @@ def _widened(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lives(env: MujocoEnv) -> bool:
-    """Whether the task goes on for a step without action, with finite numbers."""
+    """Whether the task goes on for a few steps without action, with finite numbers: doomed states teach little."""
     middle = 0.5 * (env.action_space.low + env.action_space.high)
-    state, reward, terminated = env.simulator.step(middle)
-    return not terminated and bool(np.isfinite(state).all() and np.isfinite(reward))
+    for _ in range(LIVES):
+        state, reward, terminated = env.simulator.step(middle)
+        if terminated or not (np.isfinite(state).all() and np.isfinite(reward)):
+            return False
+    return True
