@@ -143,6 +143,9 @@ def _points(model: mujoco.MjModel, seen: Probe) -> np.ndarray:
     rolled = ~seen.certain
     lowest = np.minimum(low[~rolled].min(axis=0), np.quantile(low[rolled], 0.005, axis=0))
     highest = np.maximum(high[~rolled].max(axis=0), np.quantile(high[rolled], 0.995, axis=0))
+    # A robot that travels strides both ways, whatever way the rollouts happened to fall.
+    reach = np.maximum(np.abs(lowest), np.abs(highest))
+    lowest, highest = np.where(seen.travels, -reach, lowest), np.where(seen.travels, reach, highest)
     boxes = np.stack([lowest, highest])
     picks = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
     cloud = np.concatenate([np.stack([boxes[pick[axis], :, axis] for axis in range(3)], -1) for pick in picks])

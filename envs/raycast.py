@@ -1,7 +1,7 @@
 """Frames without OpenGL: one ray per pixel, shaded by the angle to the light. Slow, but it needs nothing installed.
 
-Its pixels differ from OpenGL's, so the two never mix in one dataset. Sites and textures are not drawn; floors get a
-checker pattern so that speed shows.
+Its pixels differ from OpenGL's, so the two never mix in one dataset. Sites and textures are not drawn; under a camera
+that travels, floors get a checker pattern so that speed shows.
 """
 
 import numpy as np
@@ -30,6 +30,7 @@ class RaycastRenderer:
 
     def __init__(self, model: mujoco.MjModel, frame_size: int, camera: Camera) -> None:
         self._runway = camera.runway
+        self._checkered = bool(camera.follow)
         self._model = model
         self._size = frame_size
         self._groups = np.array([1, 1, 1, 0, 0, 0], np.uint8)
@@ -38,7 +39,7 @@ class RaycastRenderer:
         painted = (model.geom_matid >= 0) & np.all(rgba == 0.5, axis=1)
         rgba[painted] = model.mat_rgba[model.geom_matid[painted], :3]
         self._colours = rgba
-        self._floors = model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
+        self._planes = model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
 
     def draw(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
         """uint8 (frame_size, frame_size, 3): what ``data`` looks like from ``pose``."""
@@ -48,10 +49,11 @@ class RaycastRenderer:
         geoms, colours = self._cast(data, pose, across.ravel(), down.ravel())
         geoms = geoms.reshape(size, size)
         edge = np.zeros((size, size), bool)
-        for axis in (0, 1):
-            other = np.diff(geoms, axis=axis) != 0
-            edge |= np.pad(other, [(0, 1), (0, 0)] if axis == 0 else [(0, 0), (0, 1)])
-            edge |= np.pad(other, [(1, 0), (0, 0)] if axis == 0 else [(0, 0), (1, 0)])
+        below, beside = geoms[1:] != geoms[:-1], geoms[:, 1:] != geoms[:, :-1]
+        edge[1:] |= below
+        edge[:-1] |= below
+        edge[:, 1:] |= beside
+        edge[:, :-1] |= beside
         rows, columns = np.nonzero(edge)
         quarter = np.array([0.25, 0.75])
         down = (rows[:, None, None] + quarter[None, :, None] + np.zeros((1, 1, 2))).ravel() / size
@@ -64,7 +66,9 @@ class RaycastRenderer:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _cast(self, data, pose: Pose, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _cast(
+        self, data: mujoco.MjData, pose: Pose, across: np.ndarray, down: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Geom ids (n,) and colours (n, 3) in 0..1 seen at picture places (n,) in 0..1, from the top left."""
         right = np.cross(pose.forward, pose.up)
         rays = pose.forward + (2 * across - 1)[:, None] * pose.tan_width * right
@@ -89,13 +93,14 @@ class RaycastRenderer:
             )
         light = AMBIENT + (1 - AMBIENT) * np.abs(normals.reshape(-1, 3) @ LIGHT)
         colours = self._colours[geoms]
-        floor = (geoms >= 0) & self._floors[geoms]
+        floor = (geoms >= 0) & self._planes[geoms]
         hits = pose.position + distances[:, None] * rays
         if self._runway:
             beside = np.abs((hits - pose.lookat)[:, :2] @ (pose.forward[:2] / np.linalg.norm(pose.forward[:2])))
             geoms[floor & (beside > self._runway)] = -1
-        tile = np.floor(hits[floor, :2] / CHECKER_M).astype(int).sum(axis=1) % 2
-        colours[floor] = FLOOR[tile]
+        if self._checkered:
+            tile = np.floor(hits[floor, :2] / CHECKER_M).astype(int).sum(axis=1) % 2
+            colours[floor] = FLOOR[tile]
         colours = colours * light[:, None]
         colours[geoms < 0] = 0.0
         return geoms, colours

@@ -12,8 +12,9 @@ import weakref
 
 import numpy as np
 
-from procosm.envs.backend import mujoco
+from procosm.envs.backend import GL_ADVICE, RENDERER, mujoco
 from procosm.envs.camera import Camera, Pose, axes
+from procosm.world_model.interface import TaskError
 
 OVERSAMPLE = 2
 AMBIENT, DIFFUSE = 0.45, 0.6
@@ -37,6 +38,18 @@ def _close_all() -> None:
         renderer.close()
 
 
+def _open_renderer(model: mujoco.MjModel, size: int) -> _Renderer:
+    from OpenGL.error import Error
+
+    try:
+        return _Renderer(model, size, size)
+    except (ImportError, RuntimeError, mujoco.FatalError, Error) as error:
+        raise TaskError(
+            f"OpenGL by {RENDERER} is installed but cannot draw here ({error}). Set MUJOCO_GL=osmesa, or "
+            f"MUJOCO_GL=disable to cast rays instead; {GL_ADVICE}"
+        ) from error
+
+
 class GLRenderer:
     """Draws one model with an OpenGL context of its own.
 
@@ -56,7 +69,7 @@ class GLRenderer:
         light.active, light.ambient[:], light.diffuse[:], light.specular[:] = 1, AMBIENT, DIFFUSE, 0.0
         model.light_active[:] = 0
         self._floors = _Floors(model, camera)
-        self._renderer = _Renderer(model, size, size)
+        self._renderer = _open_renderer(model, size)
         for name in _OFF:
             self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = 0
         _open.add(self._renderer)

@@ -83,7 +83,7 @@ class _GymnasiumTask:
     def __init__(self, name: str) -> None:
         try:
             self._env = gym.make(name, disable_env_checker=True).unwrapped
-        except gym.error.Error as error:
+        except (gym.error.Error, ImportError) as error:
             known = [
                 key
                 for key, spec in gym.registry.items()
@@ -147,7 +147,13 @@ class _ControlTask:
         return self._vector(self._env.reset().observation)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
-        step = self._env.step(action)
+        from dm_control.rl.control import PhysicsError
+
+        try:
+            step = self._env.step(action)
+        except PhysicsError:
+            # The simulation diverged: Gymnasium's tasks end there, and so does this.
+            return self.state(), 0.0, True
         # With no time limit an episode ends only by the task's own will; discount 1 there means "cut off".
         return self._vector(step.observation), float(step.reward or 0.0), step.last() and step.discount == 0.0
 

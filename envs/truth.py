@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 from procosm.envs.mujoco import MujocoEnv
+from procosm.world_model.interface import TaskError
+
+if TYPE_CHECKING:
+    from procosm.world_model.checkpoint import WorldModel
 
 
 def make_truth(
     task: str | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: "str | Path | WorldModel | None" = None,
     observation: str | Sequence[str] = "pixels",
     **kwargs: Any,
 ) -> gym.Env:
@@ -19,8 +23,9 @@ def make_truth(
 
     Args:
         task: a Gymnasium id, or ``dm_control/<domain>-<task>``; a checkpoint knows its own.
-        checkpoint: a world model's folder: the same task, camera and frames, seen through its tokenizer, so that
-            ``latent`` and the estimated ``state`` can be observed too (``procosm.envs.perceive``).
+        checkpoint: a world model's folder, its run's folder, or a loaded model: the same task, camera and frames, seen
+            through its tokenizer, so that ``latent`` and the estimated ``state`` can be observed too
+            (``procosm.envs.perceive``).
         observation: ``pixels``, ``state``, with a checkpoint also ``latent``, or a tuple of them.
         kwargs: what else :class:`~procosm.envs.mujoco.MujocoEnv` takes.
 
@@ -28,18 +33,14 @@ def make_truth(
         TaskError: neither or contradicting task and checkpoint, or what MujocoEnv refuses.
         CheckpointError: the checkpoint is missing or truncated.
     """
-    from procosm.world_model.interface import TaskError
-
     if checkpoint is None:
         if task is None:
             raise TaskError("a truth env needs task='Reacher-v5' (any MuJoCo task) or checkpoint=PATH")
         return MujocoEnv(task, observation=observation, **kwargs)
     from procosm.envs.perceive import PerceiveWrapper
-    from procosm.world_model.checkpoint import load
+    from procosm.envs.weights import open_model
 
-    model = load(checkpoint)
-    if task not in (None, model.task.id):
-        raise TaskError(
-            f"the checkpoint {checkpoint} was trained on {model.task.id}, not on {task}: leave one of them out"
-        )
-    return PerceiveWrapper(MujocoEnv.from_task(model.task, **kwargs), checkpoint, observation)
+    known = open_model(checkpoint, None, "cpu").task
+    if task not in (None, known.id):
+        raise TaskError(f"the checkpoint {checkpoint} was trained on {known.id}, not on {task}: leave one of them out")
+    return PerceiveWrapper(MujocoEnv.from_task(known, **kwargs), checkpoint, observation)
