@@ -89,10 +89,13 @@ def pair(halves: np.ndarray) -> np.ndarray:
 
 
 def loads(mask: np.ndarray, problem: Problem, rf: tuple[int, ...], spatial: tuple[int, ...]) -> Loads:
-    """Count a mask's non-zeros wave by wave for a register-file tile and a spatial split."""
+    """Count a mask's non-zeros wave by wave for a register-file tile and a spatial split.
+
+    A dimension the register file holds whole may have been summed already: its axis then has length 1.
+    """
     dims = problem.sparse_dims
     cut = split_dim(problem, rf, spatial)
-    half = tuple(rf[dim] // 2 if dim == cut else rf[dim] for dim in dims)
+    half = tuple(rf[dim] // 2 if dim == cut else min(rf[dim], length) for dim, length in zip(dims, mask.shape, strict=True))
     counts = tile_counts(mask, half)
     shape: list[int] = []
     for dim, size in zip(dims, counts.shape, strict=True):

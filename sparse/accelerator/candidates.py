@@ -87,9 +87,11 @@ class Costs:
         return cls(rf_fill, port, dram + word[1] * np.array([both[1, 0], 1.0, 1.0]))
 
 
-def bound(problem: Problem, tile: np.ndarray, counts: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """Least energy with which `counts` loops can feed a tile, over the choice of the tensor at rest, (M,)."""
-    rests = ~relevance(problem)
+def feed(problem: Problem, tile: np.ndarray, counts: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """Energy with which `counts` loops feed a tile when no tensor ever rests, by tensor, (3, M).
+
+    The window's halo is taken as saved along its better axis, so the figure stays a lower bound.
+    """
     words = np.stack([volume(tensor, tile) for tensor in problem.tensors]) * np.prod(counts, axis=1).astype(float)
     slide = np.ones(len(tile))
     for axis in problem.tensors[1][:2]:
@@ -98,30 +100,70 @@ def bound(problem: Problem, tile: np.ndarray, counts: np.ndarray, price: np.ndar
             saved = (length + (counts[:, dim] - 1) * np.minimum(step * tile[:, dim], length)) / (counts[:, dim] * length)
             slide = np.minimum(slide, saved)
     words[1] *= slide
-    cost = price[:, None] * words
-    runs = np.stack([np.prod(np.where(rests[t], counts, 1), axis=1) for t in range(3)])
+    return price[:, None] * words
+
+
+def rests(problem: Problem, counts: np.ndarray) -> np.ndarray:
+    """Iterations of the loops that leave each tensor in place, (3, M)."""
+    still = ~relevance(problem)
+    return np.stack([np.prod(np.where(still[t], counts, 1), axis=1) for t in range(3)])
+
+
+def bound(cost: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Least energy when one tensor may rest for its `runs` iterations: costs and runs (3, ...)."""
     return cost.sum(axis=0) - (cost * (1 - 1 / runs)).max(axis=0)
 
 
+def buffer_bound(problem: Problem, buffers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, costs: Costs) -> np.ndarray:
+    """Least energy of DRAM and of filling the buffer for each buffer tile, (M,)."""
+    counts = rest // buffers
+    return bound(feed(problem, buffers * spatial, counts, costs.dram), rests(problem, counts))
+
+
 def buffer_stage(
-    problem: Problem, tiles: np.ndarray, rest: np.ndarray, spatial: np.ndarray, ways: np.ndarray, costs: Costs, keep: int
+    problem: Problem, buffers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, ways: np.ndarray, costs: Costs, each: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """The best (buffer tile, DRAM order) pairs: tile rows, order rows, energy of DRAM and of filling the buffer."""
-    guess = bound(problem, tiles * spatial, rest // tiles, costs.dram)
-    tiles = tiles[np.argsort(guess, kind="stable")[:keep]]
-    rows, way = np.repeat(tiles, len(ways), axis=0), np.tile(ways, (len(tiles), 1))
+    """Buffer tiles with their `each` cheapest DRAM orders: tile rows, order rows, energy of DRAM and of the fills."""
+    rows, way = np.repeat(buffers, len(ways), axis=0), np.tile(ways, (len(buffers), 1))
     loops = Loops.of(way, rest // rows, rows * spatial)
     cost = sum(p * fills(t, rows * spatial, loops).astype(float) for p, t in zip(costs.dram, problem.tensors, strict=True))
-    best = np.argsort(cost, kind="stable")[: 2 * keep]
+    ranked = np.argsort(cost.reshape(len(buffers), -1), axis=1, kind="stable")[:, :each]
+    best = (ranked + len(ways) * np.arange(len(buffers))[:, None]).ravel()
     return rows[best], way[best], cost[best]
 
 
-def register_bound(problem: Problem, tiles: np.ndarray, rest: np.ndarray, spatial: np.ndarray, costs: Costs) -> np.ndarray:
-    """Least energy to feed every PE's register file and the buffer's port for each register-file tile."""
+def register_stage(
+    problem: Problem, registers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, costs: Costs
+) -> np.ndarray:  # fmt: skip
+    """Energy to feed every PE's register file and the buffer's port when no tensor rests, by tensor, (3, M)."""
     spreads = np.array([int(spread(tensor, spatial[None])[0]) for tensor in problem.tensors])
-    return bound(problem, tiles, rest // tiles, costs.rf_fill + costs.port * spreads)
+    return feed(problem, registers, rest // registers, costs.rf_fill + costs.port * spreads)
 
 
-def describe(rest: np.ndarray) -> str:
-    """Residual bounds for messages, such as R3 C32."""
-    return " ".join(f"{letter}{int(n)}" for letter, n in zip(DIMENSIONS, rest, strict=True) if n > 1) or "none"
+def joined_runs(
+    problem: Problem, registers: np.ndarray, buffers: np.ndarray, ways: np.ndarray | None, rest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """How long each tensor can rest in a register tile under a buffer tile, (3, buffers, registers), and which fit.
+
+    A tensor rests through the buffer's loops without it, and on through DRAM loops when no other buffer loop runs;
+    without DRAM orders (`ways` None) through the most DRAM loops any order allows.
+    """
+    fits = np.ones((len(buffers), len(registers)), dtype=bool)
+    for dim in np.flatnonzero(rest > 1):
+        fits &= buffers[:, dim, None] % registers[:, dim] == 0
+    inner = rests(problem, buffers)[:, :, None] / rests(problem, registers)[:, None, :]
+    loops = np.prod(buffers, axis=1)[:, None] / np.prod(registers, axis=1)
+    onward = np.where(loops == inner, _outer_runs(problem, rest // buffers, ways)[:, :, None], 1)
+    return np.maximum(inner * onward, 1), fits
+
+
+def _outer_runs(problem: Problem, counts: np.ndarray, ways: np.ndarray | None) -> np.ndarray:
+    """DRAM iterations before the first loop that moves each tensor, (3, M)."""
+    if ways is None:
+        return rests(problem, counts)
+    ordered = np.take_along_axis(counts, ways, axis=1)
+    runs = []
+    for tensor in relevance(problem):
+        begun = np.logical_or.accumulate(tensor[ways] & (ordered > 1), axis=1)
+        runs.append(np.prod(np.where(begun, 1, ordered), axis=1))
+    return np.stack(runs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,9 +62,10 @@ def _zero_extended(mask: np.ndarray, problem: Problem) -> np.ndarray:
 def checkpoint_masks(run: Path) -> dict[str, np.ndarray]:
     """Boolean masks, in torch's weight layout, of every weight in the *.safetensors of a file or folder.
 
-    A block-sparse layer NAME is stored as NAME.values [n, b, b], NAME.rows and NAME.cols int32 [n] in block
-    coordinates, with "out,in" under the metadata key NAME.shape; zeros inside a kept block are stored, so they count
-    as kept. Every other floating-point tensor with two to four dimensions is dense: its zeros are the mask.
+    A block-sparse layer NAME (sparse.nn) is stored as NAME.values [n, b, b], NAME.rows and NAME.cols int32 [n] in
+    block coordinates, and its (out, in) as the tensor NAME.shape or "out,in" under the metadata key NAME.shape; zeros
+    inside a kept block are stored, so they count as kept. Every other floating-point tensor with two to four
+    dimensions is dense: its zeros are the mask.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -81,30 +84,34 @@ def checkpoint_masks(run: Path) -> dict[str, np.ndarray]:
     return masks
 
 
-def _file_masks(archive, path: Path) -> dict[str, np.ndarray]:
+def _file_masks(archive: Any, path: Path) -> dict[str, np.ndarray]:
     keys, metadata = set(archive.keys()), archive.metadata() or {}
     blocks = {key[: -len(".values")] for key in keys if key.endswith(".values") and f"{key[:-7]}.rows" in keys}
     masks: dict[str, np.ndarray] = {}
     for name in sorted(blocks):
-        shape = metadata.get(f"{name}.shape")
-        if shape is None:
-            raise SparseError(f"masks: {path} has block-sparse {name} but no metadata key {name}.shape ('out,in')")
-        rows, cols = (archive.get_tensor(f"{name}.{part}").long() for part in ("rows", "cols"))
-        masks[name] = _block_mask(name, shape, archive.get_tensor(f"{name}.values").shape[-1], rows.numpy(), cols.numpy())
-    for key in sorted(keys):
-        if any(key.startswith(f"{name}.") and key[len(name) + 1 :] in ("values", "rows", "cols") for name in blocks):
-            continue
+        shape = _stored_shape(name, archive, keys, metadata, path)
+        rows, cols = (archive.get_tensor(f"{name}.{part}").long().numpy() for part in ("rows", "cols"))
+        masks[name] = _block_mask(name, shape, archive.get_slice(f"{name}.values").get_shape()[-1], rows, cols)
+    own = {f"{name}.{part}" for name in blocks for part in ("values", "rows", "cols", "shape")}
+    for key in sorted(keys - own):
         tensor = archive.get_tensor(key)
         if tensor.is_floating_point() and 2 <= tensor.dim() <= 4:
             masks[key.removesuffix(".weight")] = (tensor != 0).numpy()
     return masks
 
 
-def _block_mask(name: str, shape: str, block: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+def _stored_shape(name: str, archive: Any, keys: set[str], metadata: dict[str, str], path: Path) -> tuple[int, int]:
+    text = metadata.get(f"{name}.shape")
+    stored = archive.get_tensor(f"{name}.shape").tolist() if f"{name}.shape" in keys else (text or "").split(",")
     try:
-        out, inner = (int(part) for part in shape.split(","))
+        out, inner = (int(part) for part in stored)
     except ValueError as error:
-        raise SparseError(f"masks: {name}.shape is {shape!r}, expected 'out,in'") from error
+        raise SparseError(f"masks: {path} stores block-sparse {name} without its (out, in) under {name}.shape") from error
+    return out, inner
+
+
+def _block_mask(name: str, shape: tuple[int, int], block: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    out, inner = shape
     grid = np.zeros((math.ceil(out / block), math.ceil(inner / block)), dtype=bool)
     if rows.size and (rows.max() >= grid.shape[0] or cols.max() >= grid.shape[1] or min(rows.min(), cols.min()) < 0):
         raise SparseError(f"masks: {name} has a block outside its {grid.shape[0]}x{grid.shape[1]} grid")
@@ -112,18 +119,50 @@ def _block_mask(name: str, shape: str, block: int, rows: np.ndarray, cols: np.nd
     return np.kron(grid, np.ones((block, block), dtype=bool))[:out, :inner]
 
 
+def match(layers: Sequence[Layer], masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Masks by layer name: equal names first, then names that end in ".layer", then shapes in the checkpoint's order.
+
+    Layers nothing fits are left out; SparseError when no layer finds a mask.
+    """
+    found: dict[str, np.ndarray] = {}
+    left = dict(masks)
+    for fits in (lambda layer, key: key == layer.name, lambda layer, key: key.endswith(f".{layer.name}"), lambda *_: True):
+        for layer in layers:
+            if layer.name in found:
+                continue
+            key = next((k for k, mask in left.items() if fits(layer, k) and _fits(layer, mask)), None)
+            if key is not None:
+                found[layer.name] = layer_mask(layer, left.pop(key))
+    if not found:
+        raise SparseError("masks: no weight of the run has the shape of a layer of this network; the run holds "
+                          + ", ".join(f"{key} {mask.shape}" for key, mask in list(masks.items())[:5]))  # fmt: skip
+    return found
+
+
+def _fits(layer: Layer, mask: np.ndarray) -> bool:
+    return layer.repeats == 1 and mask.shape in _layouts(layer)
+
+
+def _layouts(layer: Layer) -> tuple[tuple[int, ...], ...]:
+    """Shapes a layer's weight may have: torch's, without trailing ones, or (out, rows * columns * in) of sparse.nn."""
+    k, c, r, s = layer.filters, layer.channels, layer.rows, layer.columns
+    if k is None:
+        return ((c, 1, r, s), (c, 1, s)) if r == 1 else ((c, 1, r, s),)
+    plain = ((k, c, r, s), (k, r * s * c))
+    return (*plain, (k, c, s)) if r == 1 else plain
+
+
 def layer_mask(layer: Layer, mask: np.ndarray) -> np.ndarray:
-    """Turn a torch weight mask ([K, C] or [K, C/groups, R, S]) into the model's [R, S, C, K] ([R, S, C] depthwise)."""
-    four = mask.reshape(*mask.shape, *(1,) * (4 - mask.ndim))
-    if layer.filters is None:
-        want: tuple[int, ...] = (layer.channels, 1, layer.rows, layer.columns)
-        ordered = four.transpose(2, 3, 0, 1)[..., 0]
-    else:
-        want = (layer.filters, layer.channels, layer.rows, layer.columns)
-        ordered = four.transpose(2, 3, 1, 0)
-    if four.shape != want:
-        raise SparseError(f"masks: layer {layer.name!r} needs a mask of shape {want}, the run has {mask.shape}")
+    """Turn a weight mask ([K, C, R, S], [K, R * S * C], depthwise [C, 1, R, S]) into [R, S, C, K] ([R, S, C])."""
+    if mask.shape not in _layouts(layer):
+        raise SparseError(f"masks: layer {layer.name!r} needs a mask of shape {_layouts(layer)[0]}, the run has {mask.shape}")
     if not mask.any():
         raise SparseError(f"masks: layer {layer.name!r} has no weight left; the model needs at least one")
+    r, s, c, k = layer.rows, layer.columns, layer.channels, layer.filters
+    if k is None:
+        ordered = mask.reshape(c, r, s).transpose(1, 2, 0)
+    elif mask.ndim == 2:
+        ordered = mask.reshape(k, r, s, c).transpose(1, 2, 3, 0)
+    else:
+        ordered = mask.reshape(k, c, r, s).transpose(2, 3, 1, 0)
     return np.ascontiguousarray(ordered)
-

@@ -13,7 +13,7 @@ import numpy as np
 from procosm.sparse.accelerator import mapping as mappings
 from procosm.sparse.accelerator.balance import loads
 from procosm.sparse.accelerator.mapping import Mapping
-from procosm.sparse.accelerator.masks import layer_mask, problem_mask, weight_mask
+from procosm.sparse.accelerator.masks import problem_mask, weight_mask
 from procosm.sparse.accelerator.problem import PHASES, Layer, Problem, phase_problem
 from procosm.sparse.accelerator.search import Effort, Search, Sparsity
 from procosm.sparse.accelerator.simulate import Outcome, Setting, simulate_dense, simulate_sparse
@@ -126,10 +126,10 @@ def cases(
     workload: Workload, densities: Densities, dataflow: str, setting: Setting, minibatch: int,
     masks: Table[str, np.ndarray] | None = None, effort: Effort = Effort(), phases: Iterable[str] = PHASES,
 ) -> list[Case]:  # fmt: skip
-    """Every layer in every phase. Masks are looked up by layer name; layers without one keep the density asked for."""
+    """Every layer in every phase; a layer without a mask ([R, S, C, K], by name) keeps the density asked for."""
     found = []
     for layer in workload.layers:
-        mask = layer_mask(layer, masks[layer.name]) if masks and layer.name in masks else None
+        mask = masks.get(layer.name) if masks else None
         kept = float(mask.mean()) if mask is not None else densities.weight(layer)
         for phase in phases:
             own = mask if phase != "wu" else None

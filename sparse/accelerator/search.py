@@ -12,14 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from procosm.sparse.accelerator.balance import split_dim
-from procosm.sparse.accelerator.candidates import Costs, buffer_stage, orders, register_bound, tilings
+from procosm.sparse.accelerator.balance import split_dim, tile_counts
+from procosm.sparse.accelerator.candidates import (
+    Costs,
+    bound,
+    buffer_bound,
+    buffer_stage,
+    joined_runs,
+    orders,
+    register_stage,
+    rests,
+    tilings,
+)
 from procosm.sparse.accelerator.energy import SparseTile, dense_energy, sparse_energy
 from procosm.sparse.accelerator.loadmodel import Estimate, bernoulli_estimate, mask_estimate
 from procosm.sparse.accelerator.mapping import Mapping, spatial_factors
 from procosm.sparse.accelerator.problem import Problem, R, S
 from procosm.sparse.accelerator.reuse import Accesses, Batch, accesses
-from procosm.sparse.accelerator.simulate import Setting, gains_cycles, partial_tiles
+from procosm.sparse.accelerator.simulate import Setting, gains_cycles, partial_tiles, simulate_sparse
 from procosm.sparse.errors import SparseError
 
 
@@ -27,16 +37,28 @@ from procosm.sparse.errors import SparseError
 class Effort:
     """How far a search looks."""
 
-    pairs: int = 192
-    """Buffer tiles opened, each with its two best DRAM orders on average."""
-    chunk: int = 700
+    buffers: int = 1200
+    """Buffer tiles considered, the cheapest in DRAM energy."""
+    cheapest: int = 60
+    """Of them, opened for their DRAM energy alone."""
+    glance: int = 300
+    """Register tiles each of them is first judged with."""
+    opened: int = 140
+    """Opened because a register tile of the first judgement suits them."""
+    each: int = 4
+    """DRAM orders kept per opened buffer tile."""
+    registers: int = 600
+    """Register tiles joined with the opened buffer tiles."""
+    chunk: int = 300
     """Tilings evaluated at a time, each in every order of the buffer's loops."""
     chunks: int = 6
     """Chunks at most; the bound usually ends the search earlier."""
     finalists: int = 128
     """Tilings kept for the recount on the true mask."""
-    recounts: int = 64
-    """Register-file tiles whose waits are recounted at most; large masks get fewer."""
+    countable: int = 1 << 18
+    """Mask elements (kernels summed) up to which waits are counted for every tile instead of estimated."""
+    recounted: int = 1 << 25
+    """Mask elements visited by the recount: large masks get fewer tiles."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +67,9 @@ class Sparsity:
 
     density: float
     mask: np.ndarray | None = None
-    """Counted exactly for the last few candidates; None leaves the estimate."""
+    """Counted for small tensors and for the last few candidates; None leaves the estimate."""
     independent: bool = True
-    """True for Bernoulli masks, whose waits are estimated once per tile size; False counts the mask throughout."""
+    """True for Bernoulli masks, whose waits can be estimated once per tile size; False counts the mask throughout."""
     weight_density: float = 1.0
 
 
@@ -64,10 +86,12 @@ class Search:
         self.held[[R, S]] = not problem.update  # whole kernels stay in a PE, formula 2
         self.costs = Costs.of(problem, setting, self.pes, None if sparsity is None else self.density)
         self.estimates: dict[tuple[int, ...], Estimate] = {}
+        self.counts = None if sparsity is None or sparsity.mask is None else self._counts(sparsity.mask)
+        self.exact = self.counts is not None and (not sparsity.independent or self.counts.size <= effort.countable)
 
     def best(self) -> Mapping:
         """The best mapping found; SparseError when not even the smallest tile fits."""
-        machine, effort = self.setting.machine, self.effort
+        machine = self.setting.machine
         one = np.ones(7, dtype=np.int64)
         registers = tilings(self.problem, self.rest, one, self.held, machine.rf_words, self.density)
         buffers = tilings(self.problem, self.rest, self.spatial, self.held, machine.glb_words, self.density)
@@ -75,26 +99,43 @@ class Search:
             where = f"register file of {machine.rf_words}" if not len(registers) else f"global buffer of {machine.glb_words}"
             kernel = "x".join(str(b) for b in self.problem.bounds[:2])
             raise SparseError(f"the smallest tile (a whole {kernel} kernel) does not fit the {where} words")
-        ways = orders(self.problem, self.rest)
-        pairs = buffer_stage(self.problem, buffers, self.rest, self.spatial, ways, self.costs, effort.pairs)
-        ranked = self._ranked(registers, *pairs)
+        ways = orders(self.problem, np.where(self.held, 1, self.rest))
+        ranked = self._ranked(registers, buffers, ways)
         rows, scores = self._evaluate(ranked, ways)
         return self._recounted(rows, scores)
 
-    def _ranked(self, registers: np.ndarray, buffers: np.ndarray, ways: np.ndarray, base: np.ndarray) -> tuple:
+    def _counts(self, mask: np.ndarray) -> np.ndarray:
+        """The mask, summed over the kernel where every register tile holds it whole and never cuts it."""
+        dims, bounds = self.problem.sparse_dims, self.problem.bounds
+        whole = [bounds[dim] if self.held[dim] and bounds[dim] % 2 else 1 for dim in dims]
+        return tile_counts(mask, tuple(whole)) if max(whole) > 1 else mask
+
+    def _ranked(self, registers: np.ndarray, buffers: np.ndarray, ways: np.ndarray) -> tuple:
         """Register tiles joined with the buffer tiles they divide, best bound first."""
-        low = register_bound(self.problem, registers, self.rest, self.spatial, self.costs) + self._pointers(registers)
+        problem, rest, spatial, costs, effort = self.problem, self.rest, self.spatial, self.costs, self.effort
+        cost = register_stage(problem, registers, rest, spatial, costs)
+        alone = self._fixed_energy() + self._pointers(registers)
         wait = np.array([self._wait(row) for row in registers])
-        fits = np.ones((len(buffers), len(registers)), dtype=bool)
-        for dim in np.flatnonzero(self.rest > 1):
-            fits &= buffers[:, dim, None] % registers[:, dim] == 0
-        fixed = self._fixed_energy()
-        score = (fixed + base[:, None] + low) * wait
-        buffer, register = np.nonzero(fits)
-        score = score[buffer, register]
-        first = np.argsort(score, kind="stable")[: self.effort.chunk * self.effort.chunks]
-        buffer, register = buffer[first], register[first]
-        return registers[register], buffers[buffer], ways[buffer], score[first]
+        base = buffer_bound(problem, buffers, rest, spatial, costs)
+        least = (alone + base.min() + bound(cost, rests(problem, rest // registers))) * wait
+        few = np.argsort(least, kind="stable")[: effort.registers]
+        registers, cost, alone, wait = registers[few], cost[:, few], alone[few], wait[few]
+
+        def joined(buffers: np.ndarray, ways: np.ndarray | None, base: np.ndarray, first: int) -> np.ndarray:
+            runs, fits = joined_runs(problem, registers[:first], buffers, ways, rest)
+            energy = alone[:first] + base[:, None] + bound(cost[:, None, :first], runs)
+            return np.where(fits, energy * wait[:first], np.inf)
+
+        near = np.argsort(base, kind="stable")[: effort.buffers]
+        promise = joined(buffers[near], None, base[near], effort.glance).min(axis=1)
+        chosen = np.union1d(near[: effort.cheapest], near[np.argsort(promise, kind="stable")[: effort.opened]])
+        opened = buffers[chosen]
+        buffers, way, base = buffer_stage(problem, opened, rest, spatial, ways, costs, effort.each)
+        score = joined(buffers, way, base, len(registers))
+        first = np.argsort(score, axis=None, kind="stable")[: effort.chunk * effort.chunks]
+        first = first[np.isfinite(score.flat[first])]
+        buffer, register = np.unravel_index(first, score.shape)
+        return registers[register], buffers[buffer], way[buffer], score.flat[first]
 
     def _pointers(self, registers: np.ndarray) -> np.ndarray:
         """Least energy of block pointers: one per register tile, handed out once (weight update: also from DRAM)."""
@@ -106,9 +147,10 @@ class Search:
         return blocks * machine.pointer_bits / machine.word_bits * price
 
     def _fixed_energy(self) -> float:
-        """MACs and the register accesses of every MAC, which no mapping changes."""
+        """MACs and the register accesses of every MAC, which no mapping changes, less results that are never re-read."""
         table, macs, d = self.setting.table, self.problem.macs, self.density
-        return macs * (table.mac * d + table.rf_word * (1 + 3 * d + (self.sparsity is not None) / 32))
+        begun = self.problem.sizes()[2] * (table.dram_line + table.glb_line) / 2  # first touches are not read back
+        return macs * (table.mac * d + table.rf_word * (1 + 3 * d + (self.sparsity is not None) / 32)) - begun
 
     def _wait(self, rf: np.ndarray) -> float:
         if self.sparsity is None:
@@ -122,10 +164,10 @@ class Search:
         key = tuple(int(rf[dim]) for dim in self.problem.sparse_dims)
         if key not in self.estimates:
             factors, spatial = tuple(int(v) for v in rf), tuple(int(v) for v in self.spatial)
-            if self.sparsity.independent:
-                self.estimates[key] = self._independent(factors, spatial)
+            if self.exact:
+                self.estimates[key] = mask_estimate(self.counts, self.problem, factors, spatial)
             else:
-                self.estimates[key] = mask_estimate(self.sparsity.mask, self.problem, factors, spatial)
+                self.estimates[key] = self._independent(factors, spatial)
         return self.estimates[key]
 
     def _independent(self, rf: tuple[int, ...], spatial: tuple[int, ...]) -> Estimate:
@@ -150,7 +192,7 @@ class Search:
             rows = np.arange(0, len(value), len(ways)) + value.reshape(-1, len(ways)).argmin(axis=1)
             top = rows[np.argsort(value[rows], kind="stable")[: self.effort.finalists]]
             kept.append((_take(batch, top), value[top]))
-            best = min(best, float(value[top[0]]) * (1.0 if self.sparsity is None else 1.02))
+            best = min(best, float(value[top[0]]) * (1.01 if self.sparsity is None else 1.03))
         merged = Batch(*(np.concatenate([getattr(b, f) for b, _ in kept]) for f in Batch.__dataclass_fields__))
         values = np.concatenate([value for _, value in kept])
         top = np.argsort(values, kind="stable")[: self.effort.finalists]
@@ -201,18 +243,25 @@ class Search:
 
     def _recounted(self, rows: Batch, scores: np.ndarray) -> Mapping:
         """Count the waits of the leading register tiles on the true mask and choose among their mappings."""
-        sparsity = self.sparsity
-        if sparsity is None or sparsity.mask is None or not sparsity.independent:
+        if self.counts is None:
             return rows.mapping(0)
+        if self.exact:
+            close = np.flatnonzero(scores <= scores[0] * (1 + 1e-4))[:6]
+            return min((rows.mapping(int(row)) for row in close), key=self._simulated)
         dims = list(self.problem.sparse_dims)
-        limit = int(np.clip(3e7 // sparsity.mask.size, 2, self.effort.recounts))
+        limit = int(np.clip(self.effort.recounted // self.counts.size, 2, 64))
         keys = [tuple(row) for row in rows.rf[:, dims]]
-        leading = list(dict.fromkeys(keys))[:limit]
+        leading = set(list(dict.fromkeys(keys))[:limit])
         chosen = np.array([key in leading for key in keys])
-        self.sparsity = Sparsity(float(sparsity.mask.mean()), sparsity.mask, False, sparsity.weight_density)
-        self.density, self.estimates = self.sparsity.density, {}
+        self.exact, self.estimates = True, {}
         rows = _take(rows, np.flatnonzero(chosen))
         return rows.mapping(int(np.argmin(self._score(rows))))
+
+
+    def _simulated(self, mapping: Mapping) -> float:
+        """Energy-delay product in whole cycles: near-ties differ by the rounding of one cycle."""
+        sparsity = self.sparsity
+        return simulate_sparse(self.problem, mapping, sparsity.mask, self.setting, sparsity.weight_density)[0].edp
 
 
 def _take(batch: Batch, rows: np.ndarray) -> Batch:

@@ -62,12 +62,15 @@ def _has_product(path: str, child: Any) -> bool:
     """True for layers to record; raises for modules with weights of another kind."""
     import torch.nn as nn
 
-    if isinstance(child, (nn.Conv1d, nn.Conv2d)) and not isinstance(child, nn.modules.conv._ConvTransposeNd):
+    kernel = getattr(child, "kernel_size", None)
+    if hasattr(child, "in_channels") and isinstance(kernel, tuple) and not getattr(child, "transposed", False):
+        if len(kernel) > 2:
+            raise SparseError(f"layer {path!r}: {type(child).__name__} has three axes; the hardware model has two")
         if any(step != 1 for step in child.dilation):
             raise SparseError(f"layer {path!r}: dilated convolutions are not modelled")
         return True
     if isinstance(getattr(child, "in_features", None), int) and isinstance(getattr(child, "out_features", None), int):
-        return not isinstance(child, nn.Bilinear)
+        return True
     unsupported = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
     if isinstance(child, unsupported):
         raise SparseError(f"layer {path!r}: {type(child).__name__} is not modelled; use Conv1d, Conv2d or Linear")
@@ -75,12 +78,10 @@ def _has_product(path: str, child: Any) -> bool:
 
 
 def _recorder(path: str, batch: int, found: list[Layer]):
-    import torch.nn as nn
-
     def record(child: Any, arguments: tuple, output: Any) -> None:
         value = arguments[0]
         density = float((value != 0).float().mean())
-        if isinstance(child, (nn.Conv1d, nn.Conv2d)):
+        if hasattr(child, "kernel_size"):
             found.append(_convolution(path, child, value, output, density))
             return
         tokens = max(1, value.numel() // child.in_features // batch)
@@ -98,7 +99,7 @@ def _convolution(path: str, child: Any, value: Any, output: Any, density: float)
         padding = ((rows - 1) // 2, (columns - 1) // 2) if child.padding == "same" else (0, 0)
     else:
         padding = child.padding if two else (0, child.padding[0])
-    groups, inner, outer = child.groups, child.in_channels, child.out_channels
+    groups, inner, outer = getattr(child, "groups", 1), child.in_channels, child.out_channels
     channels, filters, repeats = inner // groups, outer // groups, groups
     if groups == inner == outer and groups > 1:
         channels, filters, repeats = inner, None, 1

@@ -1,0 +1,196 @@
+"""`procosm accelerator`: what the Procrustes machine would spend on training a network sparsely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from procosm.sparse.accelerator import figures, report
+from procosm.sparse.accelerator.files import write_bytes, write_csv, write_json
+from procosm.sparse.accelerator.machine import Machine, energy_table
+from procosm.sparse.accelerator.masks import checkpoint_masks, match
+from procosm.sparse.accelerator.mends import CORRECTED, FAITHFUL, Mends
+from procosm.sparse.accelerator.network import Case, Densities, Result, Total, cases, run_cases
+from procosm.sparse.accelerator.problem import DATAFLOWS
+from procosm.sparse.accelerator.records import compare, evaluate_all, read_records
+from procosm.sparse.accelerator.search import Effort
+from procosm.sparse.accelerator.simulate import Setting
+from procosm.sparse.accelerator.workloads import Workload, network
+from procosm.sparse.accelerator.workloads.trace import from_factory
+from procosm.sparse.errors import SparseError
+
+QUICK = Effort(buffers=300, cheapest=16, opened=24, glance=120, each=2, registers=200, chunk=120, chunks=2,
+               finalists=24, recounted=1 << 23, countable=1 << 14)  # fmt: skip
+"""For the comparison with other dataflows and array sizes, where a near-best mapping is enough."""
+
+
+@dataclass(frozen=True)
+class AcceleratorConfig:
+    """Cycles and energy of one training step on the Procrustes machine (arXiv 2009.10976), dense and sparse."""
+
+    network: str | None = None
+    """vgg-s, densenet, wrn-28-10, resnet18 or mobilenetv2."""
+    model: str | None = None
+    """Your own network instead: package.module:factory, returning (torch module, tuple of example inputs)."""
+    evaluate: Path | None = None
+    """Instead of searching, recompute the records of a JSON file on their stored mappings."""
+    out: Path = Path("accelerator")
+    """Folder for JSON, CSV and figures."""
+    density: float = 0.1
+    """Share of the weights that is kept, in every layer."""
+    activation_density: float | None = None
+    """Share of non-zero activations in the weight update; default 0.5, with --model what the example inputs show."""
+    masks: Path | None = None
+    """A training run (folder or *.safetensors file) whose zeros are the weight masks; the rest keeps --density."""
+    dataflow: Literal["CK", "CN", "KN", "CP", "KP", "PQ", "PN"] = "KN"
+    """The two loop dimensions laid out over the array."""
+    pes: Literal[16, 32] = 16
+    """PEs on a side of the square array; 32 doubles the global buffer."""
+    minibatch: int = 64
+    """Samples per training step."""
+    energy_table: str = "public"
+    """public, horowitz45, accelergy45, eyeriss65, or a JSON file with mac, rf_word, glb_line, dram_line, unit, source."""
+    variant: Literal["faithful", "corrected"] = "faithful"
+    """The authors' model with its quirks, or with its known defects mended."""
+    mends: tuple[str, ...] = ()
+    """Mend only these defects of the faithful model (names in mends.py)."""
+    seed: int = 0
+    """Seed of the Bernoulli masks; 0 gives those of the reference records."""
+    compare: bool = True
+    """Also run the other dataflows and the other array size, for two of the figures."""
+    processes: int = 2
+    """Worker processes."""
+
+
+def accelerate(config: AcceleratorConfig) -> Path:
+    """Run one command: print a table, write the results to config.out and return that folder.
+
+    Raises SparseError naming the bad value, layer or record.
+    """
+    chosen = [name for name in ("network", "model", "evaluate") if getattr(config, name) is not None]
+    if len(chosen) != 1:
+        raise SparseError("give exactly one of --network, --model and --evaluate" + (f", not {chosen}" if chosen else ""))
+    for name, low in (("minibatch", 1), ("processes", 1), ("seed", 0)):
+        if getattr(config, name) < low:
+            raise SparseError(f"{name} {getattr(config, name)} must be at least {low}")
+    for name in ("density", "activation_density"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value <= 1:
+            raise SparseError(f"{name} {value} must lie in (0, 1]")
+    return _evaluate(config) if config.evaluate is not None else _simulate(config)
+
+
+def setting(config: AcceleratorConfig) -> Setting:
+    """Machine, energy table and mends of a config."""
+    if config.mends and config.variant == "corrected":
+        raise SparseError("--variant corrected mends everything; give --mends with the faithful variant")
+    machine = Machine.scaled(config.pes)
+    mends = CORRECTED if config.variant == "corrected" else Mends.of(*config.mends) if config.mends else FAITHFUL
+    return Setting(machine, energy_table(config.energy_table, machine), mends)
+
+
+def _evaluate(config: AcceleratorConfig) -> Path:
+    raw = read_records(config.evaluate)
+    rows = evaluate_all(raw, config.minibatch, setting(config), config.processes)
+    summary = compare(raw, rows)
+    write_json(config.out / "evaluation.json", rows)
+    write_csv(config.out / "evaluation.csv", [{k: v for k, v in row.items() if k != "acc"} for row in rows])
+    write_json(config.out / "evaluation_summary.json", summary)
+    print(f"{summary['records']} records; against the results stored in them: largest energy error"
+          f" {summary['max_relative_energy_error']:.1e}, largest cycle difference {summary['max_cycle_difference']},"
+          f" accesses equal in {summary['records_with_equal_accesses']} of {summary['records_with_accesses']}")  # fmt: skip
+    print(f"wrote {config.out / 'evaluation.json'} (one row per record, in order), .csv and _summary.json")
+    return config.out
+
+
+def workload_of(config: AcceleratorConfig) -> Workload:
+    """The network asked for."""
+    return from_factory(config.model) if config.model is not None else network(config.network)
+
+
+def _simulate(config: AcceleratorConfig) -> Path:
+    workload = workload_of(config)
+    masks = match(workload.layers, checkpoint_masks(config.masks)) if config.masks is not None else None
+    activations = 0.5 if config.activation_density is None and config.network is not None else config.activation_density
+    densities = Densities(config.density, activations, config.seed)
+    main = cases(workload, densities, config.dataflow, setting(config), config.minibatch, masks)
+    others = _others(config, workload, densities, masks) if config.compare else []
+    results = run_cases(main + others, config.processes, workload.name)
+    mine, rest = results[: len(main)], results[len(main) :]
+    title = _title(config, workload, masks)
+    unit = setting(config).table.unit
+    print("\n" + report.text(title, mine, unit) + "\n")
+    _write(config, workload, mine, _totals(config, mine, rest), title, masks)
+    return config.out
+
+
+def _others(config: AcceleratorConfig, workload: Workload, densities: Densities, masks: Any) -> list[Case]:
+    """Every other dataflow, then the other array size."""
+    found: list[Case] = []
+    for flow in DATAFLOWS:
+        if flow != config.dataflow:
+            found += cases(workload, densities, flow, setting(config), config.minibatch, masks, QUICK)
+    other = replace(config, pes=48 - config.pes)
+    return found + cases(workload, densities, config.dataflow, setting(other), config.minibatch, masks, QUICK)
+
+
+def _totals(config: AcceleratorConfig, mine: Sequence[Result], rest: Sequence[Result]) -> dict[str, dict]:
+    """Totals by dataflow and by array side, in the order the figures show them."""
+    if not rest:
+        return {"dataflow": {config.dataflow: Total.of(mine)}, "pes": {config.pes: Total.of(mine)}}
+    size = len(mine)
+    groups = [Total.of(rest[start : start + size]) for start in range(0, len(rest), size)]
+    flows = dict(zip([f for f in DATAFLOWS if f != config.dataflow], groups[:-1], strict=True))
+    flows[config.dataflow] = Total.of(mine)
+    sides = {config.pes: Total.of(mine), 48 - config.pes: groups[-1]}
+    return {"dataflow": {flow: flows[flow] for flow in DATAFLOWS}, "pes": dict(sorted(sides.items()))}
+
+
+def _title(config: AcceleratorConfig, workload: Workload, masks: Any) -> str:
+    model = "corrected model" if config.variant == "corrected" else "authors' model"
+    mended = f", mended: {', '.join(config.mends)}" if config.mends else ""
+    weights = f"masks of {len(masks)} layers from {config.masks.name}" if masks else f"weight density {config.density:g}"
+    return (f"{workload.name} on {config.pes}x{config.pes} PEs, dataflow {config.dataflow}, {weights},"
+            f" minibatch {config.minibatch}, {config.energy_table} energies, {model}{mended}")  # fmt: skip
+
+
+def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence[Result]) -> list[str]:
+    """What the figures rest on, in sentences."""
+    table = setting(config).table
+    activation = [r.density for r in results if r.phase == "wu"]
+    return [
+        f"energies in {table.unit}: {table.source}",
+        f"{workload.macs / 1e6:.1f}M dense MACs and {workload.weights / 1e6:.2f}M weights per sample and phase",
+        f"activation densities in the weight update {min(activation):.2f} to {max(activation):.2f}",
+        "no bandwidth limit, no wire, adder or address energy, psums dense outside the register files",
+        "strided layers of the five tables are run at output resolution, down-sampling convolutions left out",
+        "the dense machine has its own mappings from the same search, without masks, pointers or sorting",
+    ]
+
+
+def _write(
+    config: AcceleratorConfig, workload: Workload, results: Sequence[Result], totals: dict[str, dict], title: str, masks: Any
+) -> None:  # fmt: skip
+    unit, out = setting(config).table.unit, config.out
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    write_json(out / "results.json", {
+        "title": title, "config": plain, "assumptions": assumptions(config, workload, results),
+        "mends": setting(config).mends.active, "masked_layers": sorted(masks or ()),
+        "phases": {phase: report.total_row(total) for phase, total in report.by_phase(results).items()},
+        "dataflows": {flow: report.total_row(total) for flow, total in totals["dataflow"].items()},
+        "pes": {str(side): report.total_row(total) for side, total in totals["pes"].items()},
+        "layers": [report.layer_row(result) for result in results],
+    })  # fmt: skip
+    write_csv(out / "results.csv", report.table_rows(results))
+    name = workload.name
+    drawn = {"energy": figures.energy(results, unit, f"{name}, {config.dataflow}: energy by level and phase"),
+             "imbalance": figures.imbalance(results, f"{name}, {config.dataflow}: load imbalance of waves")}  # fmt: skip
+    if config.compare:
+        drawn["cycles"] = figures.dataflows(totals["dataflow"], config.dataflow, f"{name}: cycles by dataflow")
+        drawn["pes"] = figures.array_sizes(totals["pes"], unit, f"{name}, {config.dataflow}: array size")
+    for stem, figure in drawn.items():
+        write_bytes(out / f"{stem}.png", figures.save(figure, stem))
+    print(f"wrote {out}/results.json, results.csv and {', '.join(f'{stem}.png' for stem in drawn)};"
+          " try --variant corrected, or --energy-table horowitz45")  # fmt: skip

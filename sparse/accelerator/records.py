@@ -1,0 +1,175 @@
+"""Records of the reference schema: recompute them on their stored mappings (data/accelerator_reference.json)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from procosm.sparse.accelerator.machine import LEVELS
+from procosm.sparse.accelerator.mapping import Mapping, capacity, spatial_factors
+from procosm.sparse.accelerator.masks import problem_mask
+from procosm.sparse.accelerator.problem import DATAFLOWS, PHASES, Layer, Problem, phase_problem
+from procosm.sparse.accelerator.reuse import Accesses, Batch, accesses
+from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
+from procosm.sparse.errors import SparseError
+
+_NEEDED = ("dims", "dataflow", "phase", "density", "RF", "GLB", "DRAM", "perm_GLB", "perm_DRAM")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stored case: a layer in a phase on a mapping, and where it stood in the file."""
+
+    number: int
+    problem: Problem
+    mapping: Mapping
+    density: float
+    sparse: bool
+
+    @property
+    def mask_key(self) -> tuple:
+        return self.problem.mask_shape, self.density
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The raw records of a file: a list, or an object with a list under `records`."""
+    if not path.is_file():
+        raise SparseError(f"records: {path} is not a file")
+    try:
+        raw = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SparseError(f"records: {path} is not JSON: {error}") from error
+    rows = raw.get("records") if isinstance(raw, dict) else raw
+    if not isinstance(rows, list) or not rows:
+        raise SparseError(f"records: {path} must hold a list of records, or one under the key 'records'")
+    return rows
+
+
+def parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
+    """Check one record; SparseError names it by its position and says what is malformed."""
+    try:
+        return _parse(raw, number, minibatch, setting)
+    except SparseError as error:
+        raise SparseError(f"record {number}: {error}") from error
+
+
+def _parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
+    if not isinstance(raw, dict):
+        raise SparseError(f"expected an object, got {type(raw).__name__}")
+    missing = [key for key in _NEEDED if key not in raw]
+    if missing:
+        raise SparseError(f"missing field {', '.join(missing)}")
+    if raw["dataflow"] not in DATAFLOWS or raw["phase"] not in PHASES:
+        raise SparseError(f"dataflow {raw['dataflow']!r} must be one of {', '.join(DATAFLOWS)}, phase {raw['phase']!r}"
+                          f" one of {', '.join(PHASES)}")  # fmt: skip
+    density = raw["density"]
+    if not isinstance(density, (int, float)) or isinstance(density, bool) or not 0 < density <= 1:
+        raise SparseError(f"density {density!r} must be a number in (0, 1]")
+    if raw.get("kind", "dense") not in ("dense", "sparse"):
+        raise SparseError(f"kind {raw['kind']!r} must be 'dense' or 'sparse'")
+    problem = phase_problem(Layer.from_dims("record", raw["dims"]), raw["phase"], minibatch)
+    for key, computed in (("bounds", list(problem.bounds)), ("shape", problem.shape.value)):
+        if key in raw and raw[key] != computed:
+            raise SparseError(f"{key} {raw[key]!r} disagrees with dims, phase and a minibatch of {minibatch}: {computed!r}")
+    spatial = raw.get("spatial") or spatial_factors(problem, raw["dataflow"], setting.machine.array_width)
+    factors = [_factors(key, value) for key, value in
+               (("RF", raw["RF"]), ("spatial", spatial), ("GLB", raw["GLB"]), ("DRAM", raw["DRAM"]))]  # fmt: skip
+    mapping = Mapping(*factors, str(raw["perm_GLB"]), str(raw["perm_DRAM"]))
+    mapping.check(problem)
+    if mapping.pes > setting.machine.pes:
+        raise SparseError(f"spatial factors use {mapping.pes} PEs, the machine has {setting.machine.pes}")
+    sparse = raw.get("kind", "sparse" if density < 1 else "dense") == "sparse"
+    if not sparse:
+        capacity(problem, mapping, setting.machine, 1.0)
+    return Record(number, problem, mapping, float(density), sparse)
+
+
+def _factors(key: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise SparseError(f"{key} must list 7 factors in order RSPQCKN, got {value!r}")
+    return tuple(value)
+
+
+def evaluate_group(group: list[Record], setting: Setting) -> list[tuple[int, dict[str, Any]]]:
+    """Rows of records that share a mask."""
+    mask = problem_mask(group[0].problem, group[0].density) if any(record.sparse for record in group) else None
+    return [(record.number, evaluate(record, mask, setting)) for record in group]
+
+
+def evaluate(record: Record, mask: np.ndarray | None, setting: Setting) -> dict[str, Any]:
+    """The five figures of a record and its dense accesses; a dense record's sparse figures are its dense ones."""
+    problem, mapping = record.problem, record.mapping
+    dense = simulate_dense(problem, mapping, setting)
+    balanced = unbalanced = dense
+    if record.sparse and mask is not None:
+        try:
+            balanced, unbalanced = simulate_sparse(problem, mapping, mask, setting)
+        except SparseError as error:
+            raise SparseError(f"record {record.number}: {error}") from error
+    return {
+        "cycles_balanced": balanced.cycles,
+        "cycles_unbalanced": unbalanced.cycles,
+        "energy_dense": dense.energy,
+        "energy_balanced": balanced.energy,
+        "energy_unbalanced": unbalanced.energy,
+        "cycles_dense": dense.cycles,
+        "acc": _access_table(accesses(problem, Batch.of(mapping), setting.mends)),
+    }
+
+
+def _access_table(counts: Accesses) -> dict[str, dict[str, list[int]]]:
+    kinds = ("tile", "reads", "updates", "fills")
+    return {name: {kind: getattr(counts, kind)[level, :, 0].tolist() for kind in kinds}
+            for level, name in enumerate(LEVELS)}  # fmt: skip
+
+
+def _groups(records: list[Record]) -> Iterator[list[Record]]:
+    found: dict[tuple, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.mask_key if record.sparse else ("dense", record.number // 32), []).append(record)
+    yield from found.values()
+
+
+def evaluate_all(raw: list[Any], minibatch: int, setting: Setting, processes: int = 1) -> list[dict[str, Any]]:
+    """One row per record, in the file's order; masks are drawn once per shape and density."""
+    from tqdm import tqdm
+
+    groups = list(_groups([parse(row, number, minibatch, setting) for number, row in enumerate(raw)]))
+    rows: dict[int, dict[str, Any]] = {}
+    with tqdm(total=len(raw), desc="records", unit="record") as bar:
+        if processes == 1 or len(groups) < 4:
+            for group in groups:
+                rows |= evaluate_group(group, setting)
+                bar.update(len(group))
+        else:
+            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+                for future in as_completed([pool.submit(evaluate_group, group, setting) for group in groups]):
+                    rows |= (found := future.result())
+                    bar.update(len(found))
+    return [rows[number] for number in range(len(raw))]
+
+
+def compare(raw: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How far the rows are from the results stored in the records, over those that have them."""
+    energy, cycles, equal, cases = 0.0, 0, 0, 0
+    for record, row in zip(raw, rows, strict=True):
+        pairs = [(row["energy_dense"], record.get("total_dense_pJ"))]
+        for mode in ("balanced", "unbalanced"):
+            stored = record.get(mode)
+            if isinstance(stored, dict) and {"total_pJ", "cycles"} <= stored.keys():
+                pairs.append((row[f"energy_{mode}"], stored["total_pJ"]))
+                cycles = max(cycles, abs(row[f"cycles_{mode}"] - stored["cycles"]))
+        energy = max([energy, *(abs(mine / value - 1) for mine, value in pairs if value)])
+        cycles = max(cycles, abs(row["cycles_dense"] - record.get("dense_cycles", row["cycles_dense"])))
+        if "acc" in record:
+            cases += 1
+            equal += record["acc"] == row["acc"]
+    return {"records": len(raw), "max_relative_energy_error": energy, "max_cycle_difference": cycles,
+            "records_with_accesses": cases, "records_with_equal_accesses": equal}  # fmt: skip
