@@ -20,11 +20,11 @@ class Preset:
     """The tokenizer's loss."""
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     """The dynamics' shape and loss."""
-    tokenize: StageConfig = field(default_factory=lambda: StageConfig(1000, 32, 1.5e-3))
+    tokenize: StageConfig = field(default_factory=lambda: StageConfig(800, 32, 1.5e-3))
     """First stage: the tokenizer and the state head."""
-    diffuse: StageConfig = field(default_factory=lambda: StageConfig(1500, 128, 1.5e-3))
+    diffuse: StageConfig = field(default_factory=lambda: StageConfig(1200, 128, 1.5e-3))
     """Second stage: denoising one step ahead."""
-    unroll: StageConfig = field(default_factory=lambda: StageConfig(400, 64, 4e-4))
+    unroll: StageConfig = field(default_factory=lambda: StageConfig(300, 64, 4e-4))
     """Third stage: self-forced, the model living on its own predictions."""
     horizon: int = 6
     """Steps of an unrolled window."""
@@ -47,11 +47,17 @@ PRESETS = {
         growth_gate=float("inf"),
     ),
     "small": Preset(),
+    "medium": Preset(
+        tokenize=StageConfig(3000, 32, 1.5e-3),
+        diffuse=StageConfig(3000, 128, 1.5e-3),
+        unroll=StageConfig(1000, 64, 4e-4),
+        horizon=8,
+    ),
     "base": Preset(
         dynamics=DynamicsConfig(transformer=TransformerConfig(width=192, layers=6, heads=6)),
-        tokenize=StageConfig(2500, 32, 1.5e-3),
-        diffuse=StageConfig(4000, 128, 1e-3),
-        unroll=StageConfig(1200, 64, 4e-4),
+        tokenize=StageConfig(6000, 64, 1e-3),
+        diffuse=StageConfig(10000, 256, 1e-3),
+        unroll=StageConfig(3000, 128, 3e-4),
         horizon=8,
     ),
 }

@@ -66,7 +66,8 @@ class Optimizer:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         for name, p in self.named.items():
-            self.adam.state[p] = {k: tensors[f"adam.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+            if f"adam.step.{name}" in tensors:  # a parameter that a stage does not use has no state
+                self.adam.state[p] = {k: tensors[f"adam.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
 
 
 def run_stage(name: str, module: nn.Module, losses: Losses, config: StageConfig, save: Path) -> dict[str, float]:

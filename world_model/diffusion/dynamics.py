@@ -140,7 +140,7 @@ class DiffusionDynamics(nn.Module):
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         loss = uncertainty_loss(error, sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
-        metrics |= {"one_step": (error * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
+        metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
 
     def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -18,7 +18,7 @@ class TokenizerLossConfig:
     """Extra weight of pixels that differ from the mean frame: the robot is a few per cent of the picture."""
     foreground_threshold: float = 0.06
     """Difference from the mean frame that counts as foreground, in a range of 2."""
-    state_weight: float = 0.3
+    state_weight: float = 2.0
     """Weight of the true state's error as read from the latents: two pixels of fingertip hardly move a pixel loss."""
 
 

@@ -1,0 +1,79 @@
+"""The import arrows of the house, and the other rules a reader relies on."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("sparse", "world_model", "envs", "agents", "benchmarks")
+MAY_IMPORT = {
+    "sparse": set(),
+    "world_model": {"sparse"},
+    "envs": {"world_model"},
+    "agents": {"envs", "world_model", "sparse"},
+    "benchmarks": {"agents", "envs", "world_model", "sparse"},
+}
+FILES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module name that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_imports_follow_the_arrows(path):
+    part = path.relative_to(ROOT).parts[0]
+    for module in imported(path):
+        pieces = module.split(".")
+        if pieces[0] == "procosm" and len(pieces) > 1 and pieces[1] in PARTS and pieces[1] != part:
+            assert pieces[1] in MAY_IMPORT[part], f"{name(path)} imports {module}"
+        if pieces[0] == "cupy":
+            assert name(path) == "sparse/kernels/launch.py", f"{name(path)} imports cupy"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)
+def test_envs_know_a_world_model_by_its_interface_only(path):
+    allowed = {"interface", "episodes", "checkpoint", "files", "provenance"}
+    for module in imported(path):
+        pieces = module.split(".")
+        if pieces[:2] == ["procosm", "world_model"] and len(pieces) > 2:
+            assert pieces[2] in allowed, f"{name(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_stay_short_and_whole(path):
+    text = path.read_text()
+    assert text.count("\n") < 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 80, f"{name(path)}: {node.name} has {length} lines"
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{name(path)}:{node.lineno} catches everything"
+
+
+def test_every_kernel_has_its_binding_reference_and_test():
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests" / "sparse").rglob("test_*.py"))
+    for kernel in sorted((ROOT / "sparse" / "kernels").glob("*.cu")):
+        assert kernel.with_suffix(".py").exists(), f"{kernel.name} has no binding"
+        assert kernel.stem in tests, f"{kernel.name} has no test"
+
+
+def test_nothing_of_ours_is_a_pickle():
+    for path in FILES:
+        assert not imported(path) & {"pickle", "joblib"}, name(path)
+        assert not re.search(r"(?<!safetensors\.)torch\.save\(", path.read_text()), name(path)

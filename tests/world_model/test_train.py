@@ -1,0 +1,89 @@
+"""Training from disk to checkpoint: resumable to the bit, and clear about what it cannot use."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from procosm.envs.collect import CollectConfig, collect
+from procosm.world_model.checkpoint import load
+from procosm.world_model.files import read_tensors
+from procosm.world_model.interface import CheckpointError, DatasetError, State
+from procosm.world_model.train import TrainConfig, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return collect(CollectConfig(env="InvertedPendulum", out=tmp_path_factory.mktemp("run"), steps=400, processes=1))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> Path:
+    return train(TrainConfig(data=data, out=tmp_path_factory.mktemp("whole") / "world_model", preset="debug"))
+
+
+def test_the_checkpoint_dreams(trained):
+    model = load(trained)
+    assert model.task.id == "InvertedPendulum-v5"
+    prediction = model.dynamics.predict(State(model.starts[:5]), torch.zeros(5, 1))
+    assert prediction.state.shape == (5, 4)
+    assert torch.isfinite(prediction.latent).all()
+    again = model.tokenizer.encode(model.start_frames[:5].flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, -1))
+    assert torch.allclose(again, model.starts[:5], atol=1e-5)
+    assert set(model.metrics) >= {"tokenizer", "diffusion", "unroll-0", "growth", "open_loop", "before_unrolling"}
+    assert (
+        model.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
+        or model.provenance["versions"]["torch"]
+    )
+
+
+COMMAND = "from pathlib import Path; from procosm.world_model.train import *; import torch; torch.set_num_threads(1); "
+
+
+def start_training(data: Path, out: Path) -> subprocess.Popen:
+    code = COMMAND + f"train(TrainConfig(data=Path({str(data)!r}), out=Path({str(out)!r}), preset='debug'))"
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
+
+
+def test_killed_in_every_stage_it_ends_as_if_nothing_had_happened(data, tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert start_training(data, whole).wait() == 0
+    work = part.with_name("part.training")
+    for stage in ("tokenizer", "diffusion", "unroll-0"):
+        process = start_training(data, part)
+        while not (work / f"{stage}.safetensors").exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start_training(data, part).wait() == 0
+    for name in ("tokenizer", "dynamics", "starts"):
+        ours, theirs = (read_tensors(folder / f"{name}.safetensors") for folder in (part, whole))
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert torch.equal(ours[key], theirs[key]), f"{name}: {key}"
+
+
+def test_missing_and_damaged_inputs_are_named(tmp_path, trained):
+    with pytest.raises(DatasetError, match="procosm collect"):
+        train(TrainConfig(data=tmp_path / "none", out=tmp_path / "out", preset="debug"))
+    with pytest.raises(CheckpointError, match="procosm run"):
+        load(tmp_path / "none")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in trained.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    whole = (copy / "dynamics.safetensors").read_bytes()
+    (copy / "dynamics.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load(copy)
+    (copy / "dynamics.safetensors").write_bytes(whole)
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace('"context": 3', '"contexts": 3'))
+    with pytest.raises(CheckpointError, match="contexts"):
+        load(copy)
