@@ -1,7 +1,9 @@
 """Fixtures for every test: a world whose dreams can be computed by hand, a real but untrained model, a truth env."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,17 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         version=1,
     )
     return save(tmp_path_factory.mktemp("run") / "world_model", restless_model(task))
+
+
+@pytest.fixture(scope="session")
+def truth_env() -> Iterator[gym.Env]:
+    """InvertedPendulum in MuJoCo through a camera, observing pixels."""
+    env = gym.make("procosm.envs:Procosm/InvertedPendulumTruth-v0", frame_size=64)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="session")
+def truth_checkpoint(truth_env: gym.Env, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model's folder that belongs to ``truth_env``: same task, camera and renderer."""
+    return save(tmp_path_factory.mktemp("run") / "world_model", restless_model(truth_env.unwrapped.task))
