@@ -7,7 +7,6 @@ and ends when that is closed, which is what happens when the process that starte
 
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from procosm.envs.policies import Behaviour, Constant, Share, make_behaviour
 from procosm.envs.probe import Probe, probe
 from procosm.envs.starts import wide_start
 from procosm.world_model.episodes import Episode, Task
+from procosm.world_model.files import write_bytes
 from procosm.world_model.interface import DatasetError, ProcosmError
 
 KINDS = ("train", "holdout", "constant")
@@ -117,6 +117,7 @@ class Collector:
         env = self._env
         behaviour, limit = self._choose(kind, rng)
         observation, info = env.reset(seed=int(rng.integers(2**31)))
+        physics = None
         if rng.random() < self._job.wide:
             physics = wide_start(env, self._seen, rng)
             if physics is not None:
@@ -136,7 +137,13 @@ class Collector:
             actions.append(action)
             rewards.append(reward)
         episode = Episode(
-            np.stack(frames), np.stack(states), np.stack(actions), np.array(rewards, np.float32), terminated, kind
+            np.stack(frames),
+            np.stack(states),
+            np.stack(actions),
+            np.array(rewards, np.float32),
+            terminated,
+            kind,
+            wide=physics is not None,
         )
         return episode, np.stack(physics_states)
 
@@ -155,22 +162,14 @@ def write_part(folder: Path, part: Part, episodes: list[tuple[Episode, np.ndarra
         "rewards": np.concatenate([episode.rewards for episode, _ in episodes]),
         "lengths": np.array([len(episode.actions) for episode, _ in episodes]),
         "terminated": np.array([episode.terminated for episode, _ in episodes]),
+        "wide": np.array([episode.wide for episode, _ in episodes]),
     }
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    temporary = folder / f".{part.name}.{os.getpid()}.tmp"
     try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / f"{part.name}.npz")
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DatasetError(
-            f"cannot write {part.name} into {folder} ({error.strerror}): it needs {buffer.tell() / 1e6:.1f} MB. Free "
-            "some space and run the same command again; the parts already collected are kept"
-        ) from error
+        write_bytes(folder / f"{part.name}.npz", buffer.getvalue())
+    except ProcosmError as error:
+        raise DatasetError(f"{error}. The parts collected before are kept") from error
 
 
 def read_part(folder: Path, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
@@ -186,7 +185,7 @@ def read_part(folder: Path, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{path} is damaged ({error}): delete it and run the same command again") from error
     first_frame = first_step = 0
-    for length, terminated in zip(arrays["lengths"], arrays["terminated"], strict=True):
+    for length, terminated, wide in zip(arrays["lengths"], arrays["terminated"], arrays["wide"], strict=True):
         moments, steps = slice(first_frame, first_frame + length + 1), slice(first_step, first_step + length)
         episode = Episode(
             arrays["frames"][moments],
@@ -195,6 +194,7 @@ def read_part(folder: Path, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
             arrays["rewards"][steps],
             bool(terminated),
             part.kind,
+            bool(wide),
         )
         yield episode, arrays["physics"][moments]
         first_frame, first_step = moments.stop, steps.stop

@@ -61,6 +61,8 @@ class Episode:
         actions: (T, a) float32. rewards: (T,) float32.
         terminated: whether the last step ended the episode for good (False: it was cut off).
         kind: ``train``, ``holdout`` (never trained on) or ``constant`` (held out, one action throughout: growth test).
+        wide: whether it began where the task's own reset does not, perhaps in motion: its first frame, which stands
+            for the past as well, shows no speed, so that its first steps cannot be predicted.
     """
 
     frames: np.ndarray
@@ -69,6 +71,7 @@ class Episode:
     rewards: np.ndarray
     terminated: bool
     kind: str
+    wide: bool = False
 
 
 def load_task(path: str | Path) -> Task:
@@ -176,7 +179,7 @@ def _write_episode(file: h5py.File, index: int, episode: Episode, physics: np.nd
     ends, cuts = np.zeros(steps, bool), np.zeros(steps, bool)
     ends[-1], cuts[-1] = episode.terminated, not episode.terminated
     group = file.create_group(f"episode_{index}")
-    group.attrs.update({"id": index, "total_steps": steps, "kind": episode.kind})
+    group.attrs.update({"id": index, "total_steps": steps, "kind": episode.kind, "wide": episode.wide})
     pixels = {"chunks": episode.frames.shape, "compression": "lzf"}
     group.create_dataset("observations/pixels", data=episode.frames, **pixels)
     group.create_dataset("observations/state", data=episode.states)
@@ -208,6 +211,7 @@ def _read_episode(file: h5py.File, index: int) -> Episode:
         rewards=read(b"rewards"),
         terminated=bool(read(b"terminations")[-1]),
         kind=str(group.attrs["kind"]),
+        wide=bool(group.attrs["wide"]),
     )
 
 

@@ -41,7 +41,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(b, tokens, d) to the same; ``cos`` and ``sin`` are (tokens, head_dim / 2)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (b, k, tokens, head_dim)
-        q, k = rotate(self.norm_q(q.to(self.norm_q.weight)), cos, sin), rotate(self.norm_k(k.to(self.norm_k.weight)), cos, sin)
+        q, k = (
+            rotate(self.norm_q(q.to(self.norm_q.weight)), cos, sin),
+            rotate(self.norm_k(k.to(self.norm_k.weight)), cos, sin),
+        )
         weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1).to(v.dtype)
         return self.out((weights @ v).transpose(1, 2).flatten(2))
 

@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
     episodes = load_episodes(config.data)
-    tables = {kind: tabulate(episodes, kind) for kind in ("train", "holdout", "constant")}
+    tables = {kind: tabulate(episodes, kind, dynamics.context) for kind in ("train", "holdout", "constant")}
     del episodes
 
     metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work)}

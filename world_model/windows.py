@@ -24,7 +24,7 @@ class Table:
         frames: (n, H, W, 3) uint8. states: (n, s). actions: (n, a), rewards, ends: (n,), those of the step that leaves
             the frame; zeros at an episode's last frame.
         first, last: (n,) index of the first and last frame of each frame's episode.
-        steps: indices of the frames that a step leaves.
+        steps: indices of the frames that a step leaves, those whose outcome can be known from the frames before.
     """
 
     frames: Tensor
@@ -37,8 +37,12 @@ class Table:
     steps: Tensor
 
 
-def tabulate(episodes: list[Episode], kind: str) -> Table:
-    """The episodes of one kind as a table."""
+def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
+    """The episodes of one kind as a table.
+
+    The first steps of an episode that began wide are left out of ``steps``: until ``context`` frames have been seen,
+    its speed is anyone's guess, and guesses teach a model to shrink every motion towards the mean.
+    """
     chosen = [e for e in episodes if e.kind == kind and len(e.actions)]
     if not chosen:
         raise DatasetError(f"the dataset has no {kind} episodes: collect more steps (procosm collect --steps)")
@@ -48,6 +52,9 @@ def tabulate(episodes: list[Episode], kind: str) -> Table:
     ends = torch.zeros(int(lengths.sum()))
     ends[last - 1] = torch.tensor([float(e.terminated) for e in chosen])
     leaves = torch.ones(len(ends), dtype=torch.bool)
+    for e, end in zip(chosen, last.tolist(), strict=True):
+        blind = context - 1 if e.wide else 0
+        leaves[end - len(e.actions) : end - len(e.actions) + blind] = False
     leaves[last] = False
     return Table(
         frames=torch.from_numpy(np.concatenate([e.frames for e in chosen])),

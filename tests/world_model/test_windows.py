@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def episodes() -> list[Episode]:
 
 def test_windows_against_a_loop_over_episodes():
     made = episodes()
-    table = tabulate(made, "train")
+    table = tabulate(made, "train", 3)
     dynamics = DiffusionDynamics(
         DynamicsConfig(transformer=TransformerConfig(width=12, layers=1, heads=2)), (1, 2, 2), 2, 3
     )
@@ -56,12 +58,12 @@ def test_windows_against_a_loop_over_episodes():
 
 
 def test_context_repeats_the_first_frame():
-    table = tabulate(episodes(), "train")
+    table = tabulate(episodes(), "train", 3)
     assert context_index(table, torch.tensor([6, 8, 9]), 3).tolist() == [[6, 6, 6], [8, 8, 8], [8, 8, 9]]
 
 
 def test_draws_depend_on_seed_and_step_only():
-    table = tabulate(episodes(), "train")
+    table = tabulate(episodes(), "train", 3)
     first = draw(table, 50, 1, 7)[0]
     assert torch.equal(first, draw(table, 50, 1, 7)[0])
     assert not torch.equal(first, draw(table, 50, 1, 8)[0])
@@ -70,4 +72,10 @@ def test_draws_depend_on_seed_and_step_only():
 
 def test_a_kind_without_episodes_is_an_error():
     with pytest.raises(DatasetError, match="no constant episodes"):
-        tabulate(episodes(), "constant")
+        tabulate(episodes(), "constant", 3)
+
+
+def test_blind_steps_of_wide_starts_are_left_out():
+    first, *others = episodes()
+    table = tabulate([dataclasses.replace(first, wide=True), *others], "train", 3)
+    assert table.steps.tolist() == [2, 3, 4, 6, *range(8, 15)]
