@@ -15,7 +15,7 @@ from procosm.agents.open_loop import choose_windows, open_loop
 from procosm.agents.rollouts import Played, Player, play_dreams, play_truth
 from procosm.agents.scenes import scenes
 from procosm.agents.speed import speeds
-from procosm.agents.stages import write_csv
+from procosm.agents.stages import stage_seconds, write_csv
 from procosm.agents.summary import real_steps, summarise, verdicts
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
@@ -74,7 +74,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         "returns": summarise(found["returns"]),
         "verdicts": verdicts(found["open_loop"]),
         "real_steps": real_steps(run, model.task, episodes, found["returns"]),
-        "seconds": {path.stem: read_json(path)["seconds"] for path in sorted((run / "stages").glob("*.json"))},
+        "seconds": {name: spent for name, spent in stage_seconds(run).items() if name != "evaluation"},
         "provenance": {"world_model": model.provenance, "evaluation": provenance({"evaluate": config})},
     }
     for name in ("returns", "open_loop", "growth"):

@@ -41,7 +41,7 @@ def write_mp4(path: Path, pictures: Sequence[np.ndarray], frames_per_second: int
     """
     memory = io.BytesIO()
     height, width = pictures[0].shape[:2]
-    with av.open(memory, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(memory, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=frames_per_second, options={"crf": "20", "preset": "fast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in pictures:

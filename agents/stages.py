@@ -32,7 +32,7 @@ def run_stage(
 
     Args:
         folder: what the stage makes; its record stands in ``folder.parent / "stages"``.
-        config: the stage's frozen dataclass; its paths are not compared.
+        config: the stage's frozen dataclass; its paths and processes are not compared.
         function: does the work and returns what it made.
         inputs: fingerprints of what the stage reads.
 
@@ -67,10 +67,16 @@ def record_path(folder: Path) -> Path:
     return folder.parent / "stages" / f"{folder.name}.json"
 
 
+def stage_seconds(run: Path) -> dict[str, float]:
+    """How long each stage of a run has taken, over all its sessions, in the order of the road."""
+    paths = [run / "stages" / f"{name}.json" for name in ("data", "world_model", "policy", "evaluation")]
+    return {path.stem: read_json(path)["seconds"] for path in paths if path.exists()}
+
+
 def _settings(config: object) -> dict[str, Any]:
-    """A config's fields as JSON values, but for its paths: a run folder may move."""
+    """A config's fields as JSON values, without what changes no result: paths (a run may move), processes."""
     values = dataclasses.asdict(config)  # type: ignore[call-overload]
-    kept = {key: value for key, value in values.items() if not isinstance(value, Path)}
+    kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key != "processes"}
     return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
 
 

@@ -1,0 +1,36 @@
+"""Episodes of the linear world, computed in NumPy, so that agents' measurements have an independent truth."""
+
+import numpy as np
+import pytest
+
+from procosm.world_model.episodes import Episode
+
+PUSH = np.array([0.5, -0.25, 0.0, 1.0])
+
+
+def linear_episode(seed: int, steps: int, kind: str = "holdout", constant: float | None = None) -> Episode:
+    """z' = 0.9 z + B a in float64; a frame shows z as four grey quarters; the state is (first of z, its change)."""
+    generator = np.random.default_rng(seed)
+    z = [generator.normal(0, 1.0, 4)]
+    actions = generator.uniform(-1, 1, (steps, 1)) if constant is None else np.full((steps, 1), constant)
+    for action in actions:
+        z.append(0.9 * z[-1] + PUSH * action)
+    values = np.stack(z)  # (T+1, 4)
+    grey = np.clip(np.round(values * 20 + 128), 0, 255).astype(np.uint8).reshape(-1, 2, 2)
+    frames = grey.repeat(20, axis=1).repeat(20, axis=2)[..., None].repeat(3, axis=-1)
+    change = np.diff(values[:, 0], prepend=values[0, 0])
+    states = np.stack((values[:, 0], change), axis=1).astype(np.float32)
+    rewards = values[1:].mean(axis=1).astype(np.float32)
+    return Episode(frames, states, actions.astype(np.float32), rewards, False, kind)
+
+
+@pytest.fixture
+def linear_episodes() -> list[Episode]:
+    """Twenty held-out episodes of 3 to 22 steps."""
+    return [linear_episode(seed, 3 + seed) for seed in range(20)]
+
+
+@pytest.fixture
+def constant_episodes() -> list[Episode]:
+    """Twelve episodes of 14 steps under one action each."""
+    return [linear_episode(100 + i, 14, "constant", a) for i, a in enumerate(np.linspace(-1, 1, 12))]
