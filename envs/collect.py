@@ -3,9 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,9 @@ from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, read_part
 from procosm.envs.tasks import resolve_name
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
-from procosm.world_model.interface import DatasetError, TaskError
+from procosm.world_model.files import write_bytes
+from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
+from procosm.world_model.provenance import provenance
 
 PART_STEPS = 500
 CONSTANT_EPISODES = 32
@@ -79,7 +79,8 @@ def collect(config: CollectConfig) -> Path:
         _check_space(folder, job)
         missing = [part for part in job.parts if not (folder / f"{part.name}.npz").exists()]
         run_parts(folder, job, missing, config.processes)
-        dataset.write_dataset(data, job.task, _assembled(folder, job), _provenance(job), _env_spec(job))
+        origin = {**provenance({"collect": config}), "renderer": job.task.renderer, "job": json.loads(job.to_json())}
+        dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
     shutil.rmtree(folder, ignore_errors=True)
     print(
         f"{config.steps} real steps of {job.task.id} are in {data}. "
@@ -161,12 +162,9 @@ def _claim(folder: Path, job: Job) -> None:
             )
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{JOB_FILE}.{os.getpid()}.tmp"
-        temporary.write_text(job.to_json())
-        temporary.replace(path)
-    except OSError as error:
-        raise DatasetError(f"cannot write into {folder} ({error.strerror}): give another --out") from error
+        write_bytes(path, job.to_json().encode())
+    except ProcosmError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _same_job(data: Path, job: Job) -> None:
@@ -202,14 +200,6 @@ def _check_space(folder: Path, job: Job) -> None:
             f"{folder} needs {need / 1e6:.0f} MB for {steps} steps, and its disk has {free / 1e6:.0f} MB free: free "
             "some, give another --out, or collect fewer --steps"
         )
-
-
-def _provenance(job: Job) -> dict:
-    return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "renderer": job.task.renderer,
-        "job": json.loads(job.to_json()),
-    }
 
 
 def _env_spec(job: Job) -> str:

@@ -29,6 +29,15 @@ class _Renderer(mujoco.Renderer):
             self._gl_context.make_current()
         super().close()
 
+    def release(self) -> None:
+        """Let go of the context, so that another thread can draw next."""
+        if RENDERER == "egl":
+            from mujoco import egl
+
+            egl.EGL.eglMakeCurrent(
+                egl.EGL_DISPLAY, egl.EGL.EGL_NO_SURFACE, egl.EGL.EGL_NO_SURFACE, egl.EGL.EGL_NO_CONTEXT
+            )
+
 
 _open: "weakref.WeakSet[_Renderer]" = weakref.WeakSet()
 
@@ -87,7 +96,9 @@ class GLRenderer:
             eye.frustum_near, eye.frustum_far = pose.near, pose.far
             eye.frustum_top, eye.frustum_bottom = pose.near * pose.tan_height, -pose.near * pose.tan_height
             eye.frustum_center, eye.frustum_width = 0.0, pose.near * pose.tan_width
-        return _average(self._renderer.render())
+        image = self._renderer.render()
+        self._renderer.release()
+        return _average(image)
 
     def close(self) -> None:
         """Free the OpenGL context."""
