@@ -216,7 +216,7 @@ def test_trains_with_clipping_and_adamw_exactly_like_masked_dense() -> None:
         torch.testing.assert_close(*norms)
         for optimizer in optimizers:
             optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     torch.testing.assert_close(layer.to_dense(), (dense * mask).detach())
     assert losses[-1] < losses[0]
     matrix.validate(layer.as_matrix())  # the padding is still zero

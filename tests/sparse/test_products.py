@@ -12,6 +12,7 @@ from torch import Tensor
 
 from procosm.sparse import autograd, cpu, matrix, reference
 from procosm.sparse.errors import SparseError
+from tests.sparse.oracle import blocks_of, close, norms_of
 
 CASES = [
     {},
@@ -27,20 +28,6 @@ CASES = [
     {"block": 128, "grid": (2, 3)},
 ]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-
-
-def close(got: Tensor, truth: Tensor, dense: Tensor) -> None:
-    """|got - truth| <= 2 |dense - truth| + one unit in the last place of the largest entry."""
-    budget = 2 * (dense.double() - truth).abs().max() + torch.finfo(got.dtype).eps * truth.abs().max()
-    assert torch.isfinite(got).all()
-    assert (got.double() - truth).abs().max() <= budget
-
-
-def blocks_of(dense: Tensor, index: matrix.BlockSparse) -> Tensor:
-    """(c, b, b) tiles of a dense (out, in) tensor at the slots, zero in the padding."""
-    b = index.block
-    tiles = dense.unflatten(0, (-1, b)).unflatten(2, (-1, b)).transpose(1, 2)
-    return tiles[index.rows.long(), index.cols.long()] * matrix.live(index).view(-1, 1, 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,14 +68,10 @@ def test_block_norms(problem: Callable, case: dict, dtype: torch.dtype) -> None:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))  # any order is allowed
     rows, cols, b = rows[order], cols[order], p.weight.block
     got = cpu.block_norms(p.grad, p.x, rows, cols, b)
-
-    def norms(dense: Tensor) -> Tensor:
-        tiles = dense.unflatten(0, (-1, b)).unflatten(2, (-1, b)).transpose(1, 2)
-        return tiles.flatten(2).norm(dim=2)[rows.long(), cols.long()]
-
     assert got.dtype == torch.float32 and got.shape == rows.shape
     if len(rows):
-        close(got, norms(p.grad.double().t() @ p.x.double()), norms((p.grad.t() @ p.x).float()))
+        truth, dense = p.grad.double().t() @ p.x.double(), (p.grad.t() @ p.x).float()
+        close(got, norms_of(truth, rows, cols, b), norms_of(dense, rows, cols, b))
 
 
 @pytest.mark.parametrize("case", CASES)

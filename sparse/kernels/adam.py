@@ -1,0 +1,27 @@
+"""AdamW on live blocks in one pass on the device: adam.cu."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from procosm.sparse.kernels import launch
+from procosm.sparse.kernels.operands import check
+
+
+def adam(
+    values: Tensor, grad: Tensor, m: Tensor, v: Tensor, row_ptr: Tensor,
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,
+) -> None:  # fmt: skip
+    """In place on float32 (c, b, b); see reference.adam. The number of live blocks is read on the device.
+
+    Raises:
+        SparseError: tensors that are not float32, of one shape and device, contiguous and 16-byte aligned.
+    """
+    for name, tensor in (("values", values), ("grad", grad), ("m", m), ("v", v)):
+        check(name, tensor, tuple(values.shape), torch.float32, values)
+    check("row_ptr", row_ptr, tuple(row_ptr.shape), torch.int32, values)
+    area = values.shape[1] * values.shape[2]
+    scalars = (lr, beta1, beta2, eps, weight_decay, 1 - beta1**step, 1 - beta2**step)
+    sizes = (np.int32(row_ptr.numel() - 1), np.int32(area))
+    grid = (min(-(-values.numel() // 256), 2112),)
+    launch.run("adam", grid, 256, (values, grad, m, v, row_ptr, *sizes, *map(np.float32, scalars)))

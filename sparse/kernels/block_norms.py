@@ -1,0 +1,26 @@
+"""Norms of probed block gradients on the device, the blocks never stored: block_norms.cu."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from procosm.sparse.kernels import launch
+from procosm.sparse.kernels.operands import check, kind
+
+
+def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int) -> Tensor:
+    """float32 (m,); see reference.block_norms. Repeatable bit for bit.
+
+    Raises:
+        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+    """
+    (tokens, out), width = grad.shape, x.shape[1]
+    check("grad", grad, (tokens, out // block * block), x.dtype, x)
+    check("x", x, (tokens, width // block * block), x.dtype, x)
+    for name, index in (("rows", rows), ("cols", cols)):
+        check(name, index, (rows.numel(),), torch.int32, x)
+    norms = torch.empty(rows.numel(), device=x.device)
+    sizes = (np.int64(tokens), np.int32(out // block), np.int32(width // block))
+    arguments = (grad, x, rows, cols, norms, *sizes)
+    launch.run("block_norms", (rows.numel(),), 128, arguments, DTYPE=kind(x), BLOCK=block)
+    return norms

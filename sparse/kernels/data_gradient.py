@@ -1,0 +1,30 @@
+"""dx = grad W on the device: data_gradient.cu."""
+
+import numpy as np
+from torch import Tensor
+
+from procosm.sparse.kernels import launch
+from procosm.sparse.kernels.operands import check, kind
+from procosm.sparse.kernels.pairing import pair_rows
+
+TOKENS = 64
+
+
+def data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tensor, col_ptr: Tensor) -> Tensor:
+    """dx (T, in) = grad (T, out) W; see reference.data_gradient. Repeatable bit for bit.
+
+    Raises:
+        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+    """
+    (tokens, out), b, gn = grad.shape, values.shape[-1], col_ptr.numel() - 1
+    check("grad", grad, (tokens, out // b * b), grad.dtype, grad)
+    check("values", values, (rows.numel(), b, b), grad.dtype, grad)
+    for name, index in (("rows", rows), ("perm", perm)):
+        check(name, index, (values.shape[0],), rows.dtype, grad)
+    check("col_ptr", col_ptr, (gn + 1,), rows.dtype, grad)
+    dx = grad.new_empty(tokens, gn * b)
+    pairs = pair_rows(col_ptr)
+    sizes = (np.int64(tokens), np.int32(out // b), np.int32(gn))
+    arguments = (grad, values, col_ptr, perm, rows, pairs, dx, *sizes)
+    launch.run("data_gradient", (-(-tokens // TOKENS), pairs.shape[0]), 128, arguments, DTYPE=kind(grad), BLOCK=b)
+    return dx

@@ -1,0 +1,31 @@
+"""y = x Wᵀ + bias on the device: forward.cu."""
+
+import numpy as np
+from torch import Tensor
+
+from procosm.sparse.kernels import launch
+from procosm.sparse.kernels.operands import check, kind
+from procosm.sparse.kernels.pairing import pair_rows
+
+TOKENS = 64
+
+
+def forward(x: Tensor, values: Tensor, cols: Tensor, row_ptr: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y (T, out) = x (T, in) Wᵀ + bias; see reference.forward. Repeatable bit for bit: each sum has one order.
+
+    Raises:
+        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+    """
+    (tokens, width), b, gm = x.shape, values.shape[-1], row_ptr.numel() - 1
+    check("x", x, (tokens, width // b * b), x.dtype, x)
+    check("values", values, (cols.numel(), b, b), x.dtype, x)
+    check("cols", cols, (values.shape[0],), cols.dtype, x)
+    check("row_ptr", row_ptr, (gm + 1,), cols.dtype, x)
+    if bias is not None:
+        check("bias", bias, (gm * b,), x.dtype, x)
+    y = x.new_empty(tokens, gm * b)
+    pairs = pair_rows(row_ptr)
+    sizes = (np.int64(tokens), np.int32(gm), np.int32(width // b))
+    grid = (-(-tokens // TOKENS), pairs.shape[0])
+    launch.run("forward", grid, 128, (x, values, bias, row_ptr, cols, pairs, y, *sizes), DTYPE=kind(x), BLOCK=b)
+    return y

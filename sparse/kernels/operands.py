@@ -1,0 +1,31 @@
+"""Checks of what a kernel is about to read: CuPy makes none, and a wrong pointer is a silent wrong answer."""
+
+import torch
+from torch import Tensor
+
+from procosm.sparse.errors import SparseError
+
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+
+
+def check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> None:
+    """Raise SparseError with the remedy unless ``tensor`` has this shape and dtype, lies contiguous and 16-byte aligned
+    on the device of ``like``.
+    """
+    if tuple(tensor.shape) != shape:
+        raise SparseError(f"{name} has shape {tuple(tensor.shape)}, {shape} is needed")
+    if tensor.dtype != dtype:
+        raise SparseError(f"{name} is {tensor.dtype}, {dtype} is needed: convert it with .to({dtype})")
+    if tensor.device != like.device:
+        raise SparseError(f"{name} is on {tensor.device}, the other operands on {like.device}: move it with .to(...)")
+    if not tensor.is_contiguous():
+        raise SparseError(f"{name} is not contiguous: call .contiguous()")
+    if tensor.data_ptr() % 16 and tensor.numel():
+        raise SparseError(f"{name} does not start at a multiple of 16 bytes: call .clone()")
+
+
+def kind(tensor: Tensor) -> int:
+    """The DTYPE constant of the kernels."""
+    if tensor.dtype not in DTYPES:
+        raise SparseError(f"the kernels take {tuple(DTYPES)}, got {tensor.dtype}: convert it, or use the CPU")
+    return DTYPES[tensor.dtype]

@@ -1,0 +1,27 @@
+"""dV = gradᵀ x at the live blocks, on the device: weight_gradient.cu."""
+
+import numpy as np
+from torch import Tensor
+
+from procosm.sparse.kernels import launch
+from procosm.sparse.kernels.operands import check, kind
+
+
+def weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr: Tensor) -> Tensor:
+    """dV (c, b, b), zero in the padding; see reference.weight_gradient. Repeatable bit for bit.
+
+    Raises:
+        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+    """
+    (tokens, out), width, gm = grad.shape, x.shape[1], row_ptr.numel() - 1
+    b = out // gm
+    check("grad", grad, (tokens, gm * b), x.dtype, x)
+    check("x", x, (tokens, width // b * b), x.dtype, x)
+    for name, index in (("rows", rows), ("cols", cols)):
+        check(name, index, (rows.numel(),), rows.dtype, x)
+    check("row_ptr", row_ptr, (gm + 1,), rows.dtype, x)
+    dv = x.new_empty(rows.numel(), b, b)
+    sizes = (np.int64(tokens), np.int32(gm), np.int32(width // b))
+    arguments = (grad, x, rows, cols, row_ptr, dv, *sizes)
+    launch.run("weight_gradient", (rows.numel(),), 128, arguments, DTYPE=kind(x), BLOCK=b)
+    return dv

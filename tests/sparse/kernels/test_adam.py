@@ -1,0 +1,42 @@
+"""adam.cu against the float64 reference: on the CPU by its own source, on a GPU where one is."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from procosm.sparse import cpu, kernels, reference
+from procosm.sparse.errors import SparseError
+from tests.sparse.kernels.host_device import HostDevice
+
+SCALARS = (0.01, 0.8, 0.95, 1e-6, 0.1)
+
+
+def operands(seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    values, grad, m, v = torch.randn(4, 5, 16, 16, generator=generator)
+    return [values, grad, m, v.abs()]
+
+
+def test_adam(place: Callable) -> None:
+    row_ptr = torch.tensor([0, 2, 3], dtype=torch.int32)  # 3 live slots of 5
+    truth = [t.double().numpy() for t in operands(0)]
+    plain, mine = operands(0), [place(t) for t in operands(0)]
+    for step in (1, 2, 3):
+        reference.adam(*truth, row_ptr.numpy(), *SCALARS, step)
+        cpu.adam(*plain, row_ptr, *SCALARS, step)
+        kernels.adam(*mine, place(row_ptr), *SCALARS, step)
+    for got, dense, true, start in zip(mine, plain, truth, operands(0), strict=True):
+        budget = 2 * np.abs(dense.double().numpy() - true).max() + 1e-7 * np.abs(true).max()
+        assert np.abs(got.cpu().double().numpy() - true).max() <= budget
+        assert torch.equal(got.cpu()[3:], start[3:])
+
+
+def test_bad_operands_say_what_to_do(host: HostDevice) -> None:
+    values, grad, m, v = operands(0)
+    row_ptr = torch.tensor([0, 5], dtype=torch.int32)
+    with pytest.raises(SparseError, match="convert it"):
+        kernels.adam(values, grad.bfloat16(), m, v, row_ptr, *SCALARS, 1)
+    with pytest.raises(SparseError, match="needed"):
+        kernels.adam(values, grad, m[:4], v, row_ptr, *SCALARS, 1)

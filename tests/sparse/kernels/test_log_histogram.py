@@ -1,0 +1,23 @@
+"""log_histogram.cu against NumPy: on the CPU by its own source, on a GPU where one is."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from procosm.sparse import kernels, reference
+from procosm.sparse.errors import SparseError
+from tests.sparse.kernels.host_device import HostDevice
+
+
+@pytest.mark.parametrize("count", [0, 1, 97, 5000])
+def test_log_histogram(place: Callable, count: int) -> None:
+    scores = torch.randn(count, generator=torch.Generator().manual_seed(0)).exp()
+    counts = kernels.log_histogram(place(scores)).cpu()
+    assert np.array_equal(counts, reference.log_histogram(scores.numpy()))
+
+
+def test_bad_scores_say_what_to_do(host: HostDevice) -> None:
+    with pytest.raises(SparseError, match="convert it"):
+        kernels.log_histogram(torch.ones(4).double())
