@@ -53,13 +53,15 @@ def line_chart(lines: Sequence[Line], x_label: str, title: str, reference: float
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [_grid(y(tick), _short(tick)) for tick in y_ticks]
-    parts += [_text(x(tick), HEIGHT - BOTTOM + 16, _short(tick), "middle") for tick in x_ticks if tick <= max(xs)]
+    parts += [
+        _text(x(tick), HEIGHT - BOTTOM + 16, _short(tick), "middle") for tick in x_ticks if min(xs) <= tick <= max(xs)
+    ]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
     if reference is not None:
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(reference):.1f}" y2="{y(reference):.1f}" class="ref"/>'
         )
-    for line in lines:
+    for line in reversed(lines):  # the first is drawn last, over the others
         parts += _curve(line, x, y)
     legend = "".join(f'<li><i class="b{line.tone}"></i>{escape(line.name)}</li>' for line in lines)
     picture = _svg(parts, HEIGHT, title)

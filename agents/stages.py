@@ -94,8 +94,8 @@ def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]
 
 
 def _unequal(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """The keys whose values differ, a missing one counting as None."""
-    return [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]
+    """The keys asked for whose values differ, a missing one counting as None."""
+    return [key for key in asked if found.get(key) != asked[key]]
 
 
 def fingerprint(folder: Path, suffixes: tuple[str, ...]) -> str:

@@ -123,7 +123,7 @@ def train_policy(config: PolicyConfig) -> Path:
             if isinstance(learner, SAC):
                 save_round(learner.replay_buffer, folder / "replay", index, steps)
             write_json(folder / "training.json", log)
-            _save(learner, working)
+            save_learner(learner, working)
             _show(bar, log)
     env.close()
     working.replace(folder / "policy.zip")
@@ -186,8 +186,12 @@ def _so_far(config: PolicyConfig, imagined_steps: int) -> dict[str, Any]:
     }
 
 
-def _save(learner: BaseAlgorithm, path: Path) -> None:
-    """Write the learner with its optimizer: whole, or not at all."""
+def save_learner(learner: BaseAlgorithm, path: Path) -> None:
+    """Write a learner with its optimizer, whole or not at all.
+
+    Raises:
+        ProcosmError: the disk does not take it; what stood at ``path`` is untouched.
+    """
     learner._last_obs = None
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -1,10 +1,20 @@
 """Episodes of the linear world, computed in NumPy, so that agents' measurements have an independent truth."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from procosm.agents.evaluate import EvaluateConfig
+from procosm.agents.report import ReportConfig
+from procosm.agents.run import collect_stage, evaluate_stage, policy_stage, report_stage, train_stage
+from procosm.agents.train import PolicyConfig
+from procosm.envs.collect import CollectConfig
 from procosm.world_model.episodes import Episode
+from procosm.world_model.train import TrainConfig
 
+SMALL_POLICY = {"dreams": 8, "horizon": 4, "rollout_steps": 2, "iterations": 4, "width": 16, "epochs": 2}
+SMALL_JUDGEMENT = {"episodes": 3, "horizon": 6, "windows": 16, "dreams": 4, "processes": 1, "speed_seconds": 0.05}
 PUSH = np.array([0.5, -0.25, 0.0, 1.0])
 
 
@@ -34,3 +44,15 @@ def linear_episodes() -> list[Episode]:
 def constant_episodes() -> list[Episode]:
     """Twelve episodes of 14 steps under one action each."""
     return [linear_episode(100 + i, 14, "constant", a) for i, a in enumerate(np.linspace(-1, 1, 12))]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole road at its smallest: real frames, a debug world model, a policy, a judgement, a page. Read only."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    collect_stage(CollectConfig(env="InvertedPendulum", out=run, steps=400, processes=1))
+    train_stage(TrainConfig(data=run / "data", out=run / "world_model", preset="debug"))
+    policy_stage(PolicyConfig(run / "world_model", run / "policy", **SMALL_POLICY, truth_every=2))
+    evaluate_stage(EvaluateConfig(run, **SMALL_JUDGEMENT))
+    report_stage(ReportConfig(run))
+    return run

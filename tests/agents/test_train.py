@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecEnv
 
 from procosm.agents.learners import new_learner, set_exploration
-from procosm.agents.train import PolicyConfig, train_policy
+from procosm.agents.train import PolicyConfig, save_learner, train_policy
 from procosm.agents.worlds import dreams
 from procosm.world_model.interface import CheckpointError, ProcosmError
 
@@ -123,12 +124,29 @@ def test_rewards_are_scaled_for_learning_and_counted_in_real_units(linear_world)
     np.testing.assert_allclose([info["episode"]["r"] * 1.0 / 0.6 for info in infos], total, rtol=1e-5)
 
 
-def test_the_true_return_is_looked_at_from_pixels_and_its_steps_are_counted(trained_run):
-    log = json.loads((trained_run / "policy" / "training.json").read_text())
+def test_the_true_return_is_looked_at_and_its_steps_are_counted(finished_run):
+    log = json.loads((finished_run / "policy" / "training.json").read_text())
     assert [look["imagined_steps"] for look in log["truth"]] == [32, 64]
     for look in log["truth"]:
-        assert look["real_steps"] == sum(look["lengths"]) == sum(look["returns"])  # this task pays 1 a step
-    assert list((trained_run / "policy" / "tb").iterdir())
+        # This task pays 1 for each step but the one that ends it.
+        assert look["returns"] == [length - 1 for length in look["lengths"]]
+        assert look["real_steps"] == sum(look["lengths"])
+    assert list((finished_run / "policy" / "tb").iterdir())
+
+
+def test_a_full_disk_leaves_the_last_finished_round(linear_world, tmp_path):
+    config = PolicyConfig(Path(), Path(), **SMALL)
+    learner = new_learner(config, dreams(linear_world, 8, "state", 4, 0.99), linear_world)
+    path = tmp_path / "training.zip"
+    path.write_bytes(b"the round before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel refuses what goes beyond, as a full disk does
+    try:
+        with pytest.raises(ProcosmError, match=r"cannot write .*training.zip"):
+            save_learner(learner, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"the round before" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""The page: whole in itself, well-formed, and its words agree with its numbers."""
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import av
+import pytest
+
+from procosm.agents.report import write_report
+from procosm.agents.sections import duration, honest_limits, number
+from procosm.world_model.interface import CheckpointError
+
+VOID = {"meta", "link", "img", "br", "source", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order and gathers every address."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "poster", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text(finished_run):
+    return (finished_run / "report.html").read_text()
+
+
+def test_the_page_is_well_formed_and_asks_the_network_for_nothing(text):
+    page = Page(text)
+    assert not page.open
+    assert page.addresses and all(address.startswith("data:") for address in page.addresses)
+    assert "script" not in page.tags and "@import" not in text and not re.search(r"url\(\s*['\"]?(?!data:)", text)
+    assert "default-src 'none'" in text
+
+
+def test_its_films_are_the_runs_films(text, finished_run, tmp_path):
+    films = re.findall(r'src="data:video/mp4;base64,([^"]+)"', text)
+    names = ("comparison", "policy_mujoco", "policy_dream")
+    assert len(films) == 3
+    for content, name in zip(films, names, strict=True):
+        assert base64.b64decode(content) == (finished_run / "evaluation" / f"{name}.mp4").read_bytes()
+    with av.open(finished_run / "evaluation" / "comparison.mp4") as container:
+        assert container.streams.video[0].frames > 0
+
+
+def test_the_result_comes_first_with_its_interval(text, finished_run):
+    trained = json.loads((finished_run / "metrics.json").read_text())["returns"]["mujoco"]["trained"]
+    body = text[text.index("<body>") :]
+    first = body[: body.index("<h2>")]
+    assert f"<h1>InvertedPendulum-v5: {number(trained['mean'])} from 64×64 pixels" in first
+    assert f"{number(trained['low'])} to {number(trained['high'])}" in first and ">400<" in first
+
+
+def test_limits_name_the_horizons_where_the_dream_loses(finished_run):
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    metrics["verdicts"]["state_nrmse"]["copy last frame"] = {"better": 4, "horizons": 6, "worse_at": [1, 6]}
+    assert "By state error the dream is no better than copy last frame at step 1, 6." in honest_limits(metrics)
+    metrics["growth"] = []
+    assert "growth was not tested" in honest_limits(metrics)
+
+
+def test_a_run_that_was_not_judged_has_no_page(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "metrics.json").unlink()
+    with pytest.raises(CheckpointError, match=r"metrics.json does not exist"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1000.0, "1,000"), (-4.26, "-4.3"), (3.0, "3"), (12345.6, "12,346"), (0.04, "0.0")]
+)
+def test_numbers_read_as_people_write_them(value, text):
+    assert number(value) == text
+
+
+def test_durations_change_unit_where_seconds_stop_being_clear():
+    assert (duration(12.4), duration(89), duration(613)) == ("12 s", "89 s", "10 min 13 s")

@@ -1,0 +1,96 @@
+"""A stage is done once, remembers with what, and says what differs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from procosm.agents.stages import StageError, fingerprint, record_path, run_stage, stage_seconds, write_csv
+
+
+@dataclass(frozen=True)
+class Settings:
+    out: Path
+    steps: int = 3
+    shape: tuple[int, ...] = (1, 2)
+    processes: int = 1
+
+
+class Work:
+    """Counts how often it is asked to work, and fails the first ``failures`` times."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls, self.failures = 0, failures
+
+    def __call__(self, config: Settings) -> Path:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise KeyboardInterrupt
+        config.out.mkdir()
+        return config.out
+
+
+def test_a_finished_stage_is_not_done_again(tmp_path):
+    work, config = Work(), Settings(tmp_path / "data")
+    assert [run_stage(config.out, config, work, {"a": "1"}) for _ in range(2)] == [config.out] * 2
+    assert work.calls == 1
+
+
+def test_an_interrupted_stage_goes_on_and_its_time_adds_up(tmp_path):
+    work, config = Work(failures=1), Settings(tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(config.out, config, work)
+    assert not json.loads(record_path(config.out).read_text())["finished"]
+    run_stage(config.out, config, work)
+    record = json.loads(record_path(config.out).read_text())
+    assert record["finished"] and record["sessions"] == 2
+    assert stage_seconds(tmp_path) == {"data": record["seconds"]}
+
+
+def test_a_deleted_result_is_made_again(tmp_path):
+    work, config = Work(), Settings(tmp_path / "data")
+    run_stage(config.out, config, work)
+    config.out.rmdir()
+    run_stage(config.out, config, work)
+    assert work.calls == 2
+
+
+def test_other_settings_or_inputs_are_named_and_nothing_is_done(tmp_path):
+    work, config = Work(), Settings(tmp_path / "data")
+    run_stage(config.out, config, work, {"dataset": "1"})
+    with pytest.raises(StageError, match="steps was 3, now 4"):
+        run_stage(config.out, Settings(config.out, steps=4), work, {"dataset": "1"})
+    with pytest.raises(StageError, match=r"the dataset it was made from has changed.*delete .*data"):
+        run_stage(config.out, config, work, {"dataset": "2"})
+    assert work.calls == 1
+
+
+def test_a_moved_run_and_another_number_of_processes_are_the_same_stage(tmp_path):
+    run_stage(tmp_path / "a" / "data", Settings(_made(tmp_path / "a") / "data"), Work())
+    (tmp_path / "a").rename(tmp_path / "b")
+    work = Work()
+    run_stage(tmp_path / "b" / "data", Settings(tmp_path / "b" / "data", processes=4), work)
+    assert work.calls == 0
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_fingerprint_follows_names_and_contents_of_chosen_files_only(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"1")
+    (tmp_path / "a.log").write_bytes(b"x")
+    first = fingerprint(tmp_path, (".bin",))
+    (tmp_path / "a.log").write_bytes(b"y")
+    assert fingerprint(tmp_path, (".bin",)) == first
+    (tmp_path / "a.bin").write_bytes(b"2")
+    second = fingerprint(tmp_path, (".bin",))
+    (tmp_path / "a.bin").rename(tmp_path / "b.bin")
+    assert len({first, second, fingerprint(tmp_path, (".bin",))}) == 3
+
+
+def test_csv_holds_the_rows_under_their_keys(tmp_path):
+    write_csv(tmp_path / "rows.csv", [{"a": 1, "b": "x,y"}, {"a": 2.5, "b": ""}])
+    assert (tmp_path / "rows.csv").read_text() == 'a,b\n1,"x,y"\n2.5,\n'

@@ -1,0 +1,114 @@
+"""The command line: verbs teach, bad usage exits with 2, our errors with 1 and one clear line, Ctrl-C resumes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from procosm.agents.cli import main, overview
+from procosm.agents.verbs import VERBS
+
+
+def status(*arguments: str) -> int:
+    """The exit status of ``procosm arguments`` in this process."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return int(stopped.value.code or 0)
+
+
+def test_help_answers_without_loading_anything_heavy():
+    heavy = "{'torch', 'mujoco', 'gymnasium', 'stable_baselines3', 'tyro'} & set(sys.modules)"
+    code = f"import sys\nfrom procosm.agents.cli import main\nmain(['--help'])\nassert not {heavy}"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 2.0
+    assert done.stdout.strip() == overview()
+
+
+def test_overview_names_every_verb(capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in VERBS)
+
+
+def test_version_is_the_packages(capsys):
+    main(["--version"])
+    assert re.fullmatch(r"\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_teaches(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert status(verb, "--help") == 0
+    shown = capsys.readouterr().out
+    assert f"procosm {verb}" in shown and "Example:" in shown and len(shown.splitlines()) > 8
+    options = re.findall(r"--[a-z][a-z-]+", shown.split("options")[-1])
+    assert options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ([], "usage: procosm VERB"),
+        (["colect"], "did you mean collect?"),
+        (["zzz"], "the verbs are demo, run"),
+        (["run", "--env", "Reacher"], "--out"),
+        (["train", "--data", "a", "--out", "b", "--sped", "1"], "--sped"),
+        (["train-policy", "--world-model", "a", "--out", "b", "--algorithm", "dqn"], "dqn"),
+        (["evaluate", "--run", "a", "--episodes", "many"], "many"),
+    ],
+)
+def test_bad_usage_exits_with_2(arguments, shown, capsys):
+    assert status(*arguments) == 2
+    printed = capsys.readouterr()
+    assert shown in printed.err + printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["run", "--env", "NoSuchTask-v5", "--out", "{tmp}/run"], "NoSuchTask-v5"),
+        (["run", "--env", "Reecher-v5", "--out", "{tmp}/run"], "Reacher-v5"),
+        (["collect", "--env", "Reacher", "--out", "{tmp}/run", "--steps", "3"], "steps 3"),
+        (["train", "--data", "{tmp}/none", "--out", "{tmp}/world_model"], "{tmp}/none"),
+        (["train-policy", "--world-model", "{tmp}/none", "--out", "{tmp}/policy"], "no checkpoint at {tmp}/none"),
+        (["evaluate", "--run", "{tmp}/none"], "none"),
+        (["report", "--run", "{tmp}/none"], "metrics.json does not exist"),
+    ],
+)
+def test_our_errors_exit_with_1_and_one_line_that_names_the_thing(arguments, shown, tmp_path, capsys):
+    filled = [argument.format(tmp=tmp_path) for argument in arguments]
+    assert status(*filled) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"procosm {arguments[0]}: ") and shown.format(tmp=tmp_path) in line
+    assert "Traceback" not in line
+
+
+def test_a_verb_ends_by_naming_what_it_made_and_what_comes_next(tiny_checkpoint, tmp_path, capsys):
+    made = tmp_path / "run" / "policy"
+    small = ["--dreams", "4", "--horizon", "2", "--rollout-steps", "2", "--iterations", "1", "--truth-every", "0"]
+    assert status("train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), *small) == 0
+    assert capsys.readouterr().out == f"Wrote {made}\nNext: procosm evaluate --run {made.parent}\n"
+
+
+def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
+    made = tmp_path / "policy"
+    arguments = ["train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), "--dreams", "8"]
+    arguments += ["--iterations", "100000", "--truth-every", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "procosm.agents.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while not (made / "training.zip").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].endswith("goes on from here: procosm " + " ".join(arguments))
+    assert "Traceback" not in errors
