@@ -49,3 +49,12 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(DEV)
+	$(BIN)/python -m procosm.benchmarks.pipeline --env InvertedPendulum --out runs/bench/InvertedPendulum --steps 10000
+	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
+	$(BIN)/python -m procosm.benchmarks.sparse_cpu
+	$(BIN)/python -m procosm.benchmarks.dropback_digits
+	$(BIN)/python -m procosm.benchmarks.accelerator
+
+results: $(CORE)
+	$(BIN)/python -m procosm.benchmarks.readme

@@ -54,7 +54,7 @@ class CollectConfig:
     else 100; a saved policy runs its episodes to the end."""
     wide: float = 0.5
     """Share of episodes that start from states the task's own reset does not give."""
-    holdout: float = 0.05
+    holdout: float = 0.1
     """Share of the steps that is kept from training."""
     renderer: str = "auto"
     """auto, egl, osmesa or raycast."""
