@@ -95,7 +95,9 @@ def loads(mask: np.ndarray, problem: Problem, rf: tuple[int, ...], spatial: tupl
     """
     dims = problem.sparse_dims
     cut = split_dim(problem, rf, spatial)
-    half = tuple(rf[dim] // 2 if dim == cut else min(rf[dim], length) for dim, length in zip(dims, mask.shape, strict=True))
+    half = tuple(
+        rf[dim] // 2 if dim == cut else min(rf[dim], length) for dim, length in zip(dims, mask.shape, strict=True)
+    )
     counts = tile_counts(mask, half)
     shape: list[int] = []
     for dim, size in zip(dims, counts.shape, strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from procosm.sparse.accelerator.mapping import divisors
-from procosm.sparse.accelerator.problem import DIMENSIONS, Problem, P, Q, R, S
+from procosm.sparse.accelerator.problem import P, Problem, Q, R, S
 from procosm.sparse.accelerator.reuse import Loops, fills, spread, volume
 from procosm.sparse.accelerator.simulate import Setting
 
@@ -40,7 +40,7 @@ def orders(problem: Problem, rest: np.ndarray) -> np.ndarray:
     found = []
     for chosen in itertools.permutations(groups.values()):
         variants = [[group, *_rows_after_columns(group)] for group in chosen]
-        found += [sum(parts, []) + idle for parts in itertools.product(*variants)]
+        found += [[*itertools.chain(*parts), *idle] for parts in itertools.product(*variants)]
     return np.unique(np.array(found, dtype=np.int64), axis=0)
 
 
@@ -50,7 +50,9 @@ def _rows_after_columns(group: list[int]) -> list[list[int]]:
     return [[second, first, *group[2:]]] if second is not None and swap.get(first) == second else []
 
 
-def tilings(problem: Problem, rest: np.ndarray, scale: np.ndarray, held: np.ndarray, words: int, density: float) -> np.ndarray:
+def tilings(
+    problem: Problem, rest: np.ndarray, scale: np.ndarray, held: np.ndarray, words: int, density: float
+) -> np.ndarray:
     """Divisors of `rest` whose tile, times `scale`, fits `words`; dimensions `held` keep all of `rest`."""
     rows = np.where(held, rest, 1)[None].astype(np.int64)
     free = sorted((dim for dim in range(7) if not held[dim] and rest[dim] > 1), key=lambda dim: -rest[dim])
@@ -97,7 +99,9 @@ def feed(problem: Problem, tile: np.ndarray, counts: np.ndarray, price: np.ndarr
     for axis in problem.tensors[1][:2]:
         length = 1 + sum(step * (tile[:, dim] - 1) for dim, step in axis)
         for dim, step in axis:
-            saved = (length + (counts[:, dim] - 1) * np.minimum(step * tile[:, dim], length)) / (counts[:, dim] * length)
+            saved = (length + (counts[:, dim] - 1) * np.minimum(step * tile[:, dim], length)) / (
+                counts[:, dim] * length
+            )
             slide = np.minimum(slide, saved)
     words[1] *= slide
     return price[:, None] * words
@@ -114,19 +118,24 @@ def bound(cost: np.ndarray, runs: np.ndarray) -> np.ndarray:
     return cost.sum(axis=0) - (cost * (1 - 1 / runs)).max(axis=0)
 
 
-def buffer_bound(problem: Problem, buffers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, costs: Costs) -> np.ndarray:
+def buffer_bound(
+    problem: Problem, buffers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, costs: Costs
+) -> np.ndarray:
     """Least energy of DRAM and of filling the buffer for each buffer tile, (M,)."""
     counts = rest // buffers
     return bound(feed(problem, buffers * spatial, counts, costs.dram), rests(problem, counts))
 
 
 def buffer_stage(
-    problem: Problem, buffers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, ways: np.ndarray, costs: Costs, each: int
+    problem: Problem, buffers: np.ndarray, rest: np.ndarray, spatial: np.ndarray, ways: np.ndarray, costs: Costs,
+    each: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Buffer tiles with their `each` cheapest DRAM orders: tile rows, order rows, energy of DRAM and of the fills."""
     rows, way = np.repeat(buffers, len(ways), axis=0), np.tile(ways, (len(buffers), 1))
     loops = Loops.of(way, rest // rows, rows * spatial)
-    cost = sum(p * fills(t, rows * spatial, loops).astype(float) for p, t in zip(costs.dram, problem.tensors, strict=True))
+    cost = sum(
+        p * fills(t, rows * spatial, loops).astype(float) for p, t in zip(costs.dram, problem.tensors, strict=True)
+    )
     ranked = np.argsort(cost.reshape(len(buffers), -1), axis=1, kind="stable")[:, :each]
     best = (ranked + len(ways) * np.arange(len(buffers))[:, None]).ravel()
     return rows[best], way[best], cost[best]

@@ -51,7 +51,7 @@ class AcceleratorConfig:
     minibatch: int = 64
     """Samples per training step."""
     energy_table: str = "public"
-    """public, horowitz45, accelergy45, eyeriss65, or a JSON file with mac, rf_word, glb_line, dram_line, unit, source."""
+    """public, horowitz45, accelergy45, eyeriss65, or a JSON file: mac, rf_word, glb_line, dram_line, unit, source."""
     variant: Literal["faithful", "corrected"] = "faithful"
     """The authors' model with its quirks, or with its known defects mended."""
     mends: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def accelerate(config: AcceleratorConfig) -> Path:
     """
     chosen = [name for name in ("network", "model", "evaluate") if getattr(config, name) is not None]
     if len(chosen) != 1:
-        raise SparseError("give exactly one of --network, --model and --evaluate" + (f", not {chosen}" if chosen else ""))
+        raise SparseError(f"give exactly one of --network, --model and --evaluate, not {len(chosen)}")
     for name, low in (("minibatch", 1), ("processes", 1), ("seed", 0)):
         if getattr(config, name) < low:
             raise SparseError(f"{name} {getattr(config, name)} must be at least {low}")
@@ -98,11 +98,18 @@ def _evaluate(config: AcceleratorConfig) -> Path:
     write_json(config.out / "evaluation.json", rows)
     write_csv(config.out / "evaluation.csv", [{k: v for k, v in row.items() if k != "acc"} for row in rows])
     write_json(config.out / "evaluation_summary.json", summary)
-    print(f"{summary['records']} records; against the results stored in them: largest energy error"
-          f" {summary['max_relative_energy_error']:.1e}, largest cycle difference {summary['max_cycle_difference']},"
-          f" accesses equal in {summary['records_with_equal_accesses']} of {summary['records_with_accesses']}")  # fmt: skip
+    print(_agreement(summary))
     print(f"wrote {config.out / 'evaluation.json'} (one row per record, in order), .csv and _summary.json")
     return config.out
+
+
+def _agreement(summary: dict[str, Any]) -> str:
+    if not summary["records_with_results"]:
+        return f"{summary['records']} records, none of which stores results to compare with"
+    return (f"{summary['records']} records; against the results stored in {summary['records_with_results']} of them:"
+            f" largest energy error {summary['max_relative_energy_error']:.1e}, largest cycle difference"
+            f" {summary['max_cycle_difference']}, accesses equal in {summary['records_with_equal_accesses']} of"
+            f" {summary['records_with_accesses']}")  # fmt: skip
 
 
 def workload_of(config: AcceleratorConfig) -> Workload:
@@ -151,7 +158,9 @@ def _totals(config: AcceleratorConfig, mine: Sequence[Result], rest: Sequence[Re
 def _title(config: AcceleratorConfig, workload: Workload, masks: Any) -> str:
     model = "corrected model" if config.variant == "corrected" else "authors' model"
     mended = f", mended: {', '.join(config.mends)}" if config.mends else ""
-    weights = f"masks of {len(masks)} layers from {config.masks.name}" if masks else f"weight density {config.density:g}"
+    weights = (
+        f"masks of {len(masks)} layers from {config.masks.name}" if masks else f"weight density {config.density:g}"
+    )
     return (f"{workload.name} on {config.pes}x{config.pes} PEs, dataflow {config.dataflow}, {weights},"
             f" minibatch {config.minibatch}, {config.energy_table} energies, {model}{mended}")  # fmt: skip
 
@@ -171,7 +180,8 @@ def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence
 
 
 def _write(
-    config: AcceleratorConfig, workload: Workload, results: Sequence[Result], totals: dict[str, dict], title: str, masks: Any
+    config: AcceleratorConfig, workload: Workload, results: Sequence[Result], totals: dict[str, dict], title: str,
+    masks: Any,
 ) -> None:  # fmt: skip
     unit, out = setting(config).table.unit, config.out
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
@@ -185,11 +195,12 @@ def _write(
     })  # fmt: skip
     write_csv(out / "results.csv", report.table_rows(results))
     name = workload.name
-    drawn = {"energy": figures.energy(results, unit, f"{name}, {config.dataflow}: energy by level and phase"),
-             "imbalance": figures.imbalance(results, f"{name}, {config.dataflow}: load imbalance of waves")}  # fmt: skip
+    mine = f"{name}, {config.dataflow}"
+    drawn = {"energy": figures.energy(results, unit, f"{mine}: energy by level and phase"),
+             "imbalance": figures.imbalance(results, f"{mine}: load imbalance of waves")}  # fmt: skip
     if config.compare:
         drawn["cycles"] = figures.dataflows(totals["dataflow"], config.dataflow, f"{name}: cycles by dataflow")
-        drawn["pes"] = figures.array_sizes(totals["pes"], unit, f"{name}, {config.dataflow}: array size")
+        drawn["pes"] = figures.array_sizes(totals["pes"], unit, f"{mine}: array size")
     for stem, figure in drawn.items():
         write_bytes(out / f"{stem}.png", figures.save(figure, stem))
     print(f"wrote {out}/results.json, results.csv and {', '.join(f'{stem}.png' for stem in drawn)};"

@@ -74,7 +74,7 @@ def dataflows(totals: Mapping[str, Total], chosen: str, title: str) -> Figure:
         heights = [getattr(total, field) / 1e6 for total in totals.values()]
         axes.bar(positions + (index - 1) * 0.27, heights, 0.25, color=colour, label=label)
     for position, total in zip(positions, totals.values(), strict=True):
-        axes.annotate(f"{total.speedup:.2f}x", (position + 0.27, total.balanced_cycles / 1e6), xytext=(0, 2),
+        axes.annotate(f"{total.speedup:.2f}x faster", (position, total.dense_cycles / 1e6), xytext=(0, 3),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     heights = [total.dense_cycles for total in totals.values()]
     if max(heights) > 6 * min(heights):
@@ -124,8 +124,9 @@ def array_sizes(totals: Mapping[int, Total], unit: str, title: str) -> Figure:
                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
         axes.set_xticks(range(len(totals)), [f"{side}x{side} PEs" for side in totals])
         axes.set_ylabel(label, fontsize=9)
+        axes.margins(x=0.08)
         plain(axes)
-    right.legend(fontsize=8, frameon=False)
+    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -136,5 +137,3 @@ def save(figure: Figure, path: str) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Title": path})
     return stream.getvalue()
-
-

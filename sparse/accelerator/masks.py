@@ -106,7 +106,9 @@ def _stored_shape(name: str, archive: Any, keys: set[str], metadata: dict[str, s
     try:
         out, inner = (int(part) for part in stored)
     except ValueError as error:
-        raise SparseError(f"masks: {path} stores block-sparse {name} without its (out, in) under {name}.shape") from error
+        raise SparseError(
+            f"masks: {path} stores block-sparse {name} without its (out, in) under {name}.shape"
+        ) from error
     return out, inner
 
 
@@ -126,7 +128,11 @@ def match(layers: Sequence[Layer], masks: dict[str, np.ndarray]) -> dict[str, np
     """
     found: dict[str, np.ndarray] = {}
     left = dict(masks)
-    for fits in (lambda layer, key: key == layer.name, lambda layer, key: key.endswith(f".{layer.name}"), lambda *_: True):
+    for fits in (
+        lambda layer, key: key == layer.name,
+        lambda layer, key: key.endswith(f".{layer.name}"),
+        lambda *_: True,
+    ):
         for layer in layers:
             if layer.name in found:
                 continue
@@ -155,7 +161,9 @@ def _layouts(layer: Layer) -> tuple[tuple[int, ...], ...]:
 def layer_mask(layer: Layer, mask: np.ndarray) -> np.ndarray:
     """Turn a weight mask ([K, C, R, S], [K, R * S * C], depthwise [C, 1, R, S]) into [R, S, C, K] ([R, S, C])."""
     if mask.shape not in _layouts(layer):
-        raise SparseError(f"masks: layer {layer.name!r} needs a mask of shape {_layouts(layer)[0]}, the run has {mask.shape}")
+        raise SparseError(
+            f"masks: layer {layer.name!r} needs a mask of shape {_layouts(layer)[0]}, the run has {mask.shape}"
+        )
     if not mask.any():
         raise SparseError(f"masks: layer {layer.name!r} has no weight left; the model needs at least one")
     r, s, c, k = layer.rows, layer.columns, layer.channels, layer.filters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping as Table
+from collections.abc import Iterable
+from collections.abc import Mapping as Table
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -15,7 +16,7 @@ from procosm.sparse.accelerator.balance import loads
 from procosm.sparse.accelerator.mapping import Mapping
 from procosm.sparse.accelerator.masks import problem_mask, weight_mask
 from procosm.sparse.accelerator.problem import PHASES, Layer, Problem, phase_problem
-from procosm.sparse.accelerator.search import Effort, Search, Sparsity
+from procosm.sparse.accelerator.search import THOROUGH, Effort, Search, Sparsity
 from procosm.sparse.accelerator.simulate import Outcome, Setting, simulate_dense, simulate_sparse
 from procosm.sparse.accelerator.workloads import Workload
 from procosm.sparse.errors import SparseError
@@ -54,7 +55,7 @@ class Case:
     seed: int
     mask: np.ndarray | None = None
     """A trained layer's weight mask [R, S, C, K]; None draws a Bernoulli mask."""
-    effort: Effort = Effort()
+    effort: Effort = THOROUGH
 
     @property
     def problem(self) -> Problem:
@@ -92,7 +93,9 @@ def run_case(case: Case) -> Result:
     try:
         return replace(_run_case(case), seconds=time.perf_counter() - begin)
     except SparseError as error:
-        raise SparseError(f"layer {case.layer.name!r}, phase {case.phase}, dataflow {case.dataflow}: {error}") from error
+        raise SparseError(
+            f"layer {case.layer.name!r}, phase {case.phase}, dataflow {case.dataflow}: {error}"
+        ) from error
 
 
 def _run_case(case: Case) -> Result:
@@ -124,7 +127,7 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 def cases(
     workload: Workload, densities: Densities, dataflow: str, setting: Setting, minibatch: int,
-    masks: Table[str, np.ndarray] | None = None, effort: Effort = Effort(), phases: Iterable[str] = PHASES,
+    masks: Table[str, np.ndarray] | None = None, effort: Effort = THOROUGH, phases: Iterable[str] = PHASES,
 ) -> list[Case]:  # fmt: skip
     """Every layer in every phase; a layer without a mask ([R, S, C, K], by name) keeps the density asked for."""
     found = []
@@ -142,8 +145,9 @@ def cases(
 
 def _key(case: Case) -> tuple:
     own = case.mask.tobytes() if case.mask is not None else None
-    return (case.layer.shape_key, case.phase, case.dataflow, case.minibatch, case.setting, case.density,
-            case.weight_density if case.setting.mends.sparse_writeback else None, case.seed, own, case.effort)  # fmt: skip
+    written = case.weight_density if case.setting.mends.sparse_writeback else None
+    return (case.layer.shape_key, case.phase, case.dataflow, case.minibatch, case.setting, case.density, written,
+            case.seed, own, case.effort)  # fmt: skip
 
 
 def run_cases(todo: list[Case], processes: int = 2, label: str = "cases") -> list[Result]:

@@ -92,8 +92,12 @@ class Layer:
             raise SparseError(f"layer {name!r}: dims must list 11 values W,H,C,1,K,S,R,Wpad,Hpad,Wstride,Hstride")
         numbers = [value for index, value in enumerate(dims) if index != 4]
         sizes = numbers[:6] + numbers[8:] + ([dims[4]] if dims[4] != "D" else [])
-        if not all(isinstance(v, int) and v >= 0 for v in numbers) or not all(isinstance(v, int) and v > 0 for v in sizes):
-            raise SparseError(f"layer {name!r}: dims {dims!r} must be positive integers (padding may be 0, K may be 'D')")
+        if not all(isinstance(v, int) and v >= 0 for v in numbers) or not all(
+            isinstance(v, int) and v > 0 for v in sizes
+        ):
+            raise SparseError(
+                f"layer {name!r}: dims {dims!r} must be positive integers (padding may be 0, K may be 'D')"
+            )
         w, h, c, _, k, s, r, wpad, hpad, wstride, hstride = dims
         filters = None if k == "D" else k
         return cls(name, h, w, c, filters, r, s, (hpad, wpad), (hstride, wstride))

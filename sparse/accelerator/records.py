@@ -77,7 +77,9 @@ def _parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
     problem = phase_problem(Layer.from_dims("record", raw["dims"]), raw["phase"], minibatch)
     for key, computed in (("bounds", list(problem.bounds)), ("shape", problem.shape.value)):
         if key in raw and raw[key] != computed:
-            raise SparseError(f"{key} {raw[key]!r} disagrees with dims, phase and a minibatch of {minibatch}: {computed!r}")
+            raise SparseError(
+                f"{key} {raw[key]!r} disagrees with dims, phase and a minibatch of {minibatch}: {computed!r}"
+            )
     spatial = raw.get("spatial") or spatial_factors(problem, raw["dataflow"], setting.machine.array_width)
     factors = [_factors(key, value) for key, value in
                (("RF", raw["RF"]), ("spatial", spatial), ("GLB", raw["GLB"]), ("DRAM", raw["DRAM"]))]  # fmt: skip
@@ -158,7 +160,7 @@ def evaluate_all(raw: list[Any], minibatch: int, setting: Setting, processes: in
 
 def compare(raw: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How far the rows are from the results stored in the records, over those that have them."""
-    energy, cycles, equal, cases = 0.0, 0, 0, 0
+    energy, cycles, equal, cases, stored_results = 0.0, 0, 0, 0, 0
     for record, row in zip(raw, rows, strict=True):
         pairs = [(row["energy_dense"], record.get("total_dense_pJ"))]
         for mode in ("balanced", "unbalanced"):
@@ -166,10 +168,12 @@ def compare(raw: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, 
             if isinstance(stored, dict) and {"total_pJ", "cycles"} <= stored.keys():
                 pairs.append((row[f"energy_{mode}"], stored["total_pJ"]))
                 cycles = max(cycles, abs(row[f"cycles_{mode}"] - stored["cycles"]))
+        stored_results += any(value for _, value in pairs)
         energy = max([energy, *(abs(mine / value - 1) for mine, value in pairs if value)])
         cycles = max(cycles, abs(row["cycles_dense"] - record.get("dense_cycles", row["cycles_dense"])))
         if "acc" in record:
             cases += 1
             equal += record["acc"] == row["acc"]
-    return {"records": len(raw), "max_relative_energy_error": energy, "max_cycle_difference": cycles,
-            "records_with_accesses": cases, "records_with_equal_accesses": equal}  # fmt: skip
+    return {"records": len(raw), "records_with_results": stored_results, "max_relative_energy_error": energy,
+            "max_cycle_difference": cycles, "records_with_accesses": cases,
+            "records_with_equal_accesses": equal}  # fmt: skip

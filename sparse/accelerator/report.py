@@ -13,6 +13,7 @@ from procosm.sparse.accelerator.problem import PHASES
 from procosm.sparse.accelerator.simulate import Outcome
 
 PARTS = ("DRAM", "GlobalBuffer", "RegFile", "MAC", "index", "sort")
+HEADS = ("DRAM", "buffer", "registers", "MACs", "index", "sorting")
 MODES = ("dense", "unbalanced", "balanced")
 
 
@@ -33,7 +34,8 @@ def text(title: str, results: Sequence[Result], unit: str) -> str:
     rule = "─" * 86
     lines = [title, rule,
              f"{'':<14}{'energy, 1e9 ' + unit:^30}{'cycles, 1e6':^22}{'gain':^20}",
-             f"{'':<14}{'dense':>14}{'sparse':>14}  {'dense':>11}{'sparse':>10}  {'energy':>8}{'speed':>8}{'no bal.':>9}",
+             f"{'':<14}{'dense':>14}{'sparse':>14}  {'dense':>11}{'sparse':>10}"
+             f"  {'energy':>8}{'speed':>8}{'no bal.':>9}",
              rule]  # fmt: skip
     for phase, total in by_phase(results).items():
         if phase == "total":
@@ -43,7 +45,7 @@ def text(title: str, results: Sequence[Result], unit: str) -> str:
             f"{total.dense_cycles / 1e6:>11.2f}{total.balanced_cycles / 1e6:>10.2f}  "
             f"{total.energy_ratio:>7.2f}x{total.speedup:>7.2f}x{total.speedup_unbalanced:>8.2f}x"
         )
-    lines += [rule, f"{'energy goes to':<14}" + "".join(f"{part:>12}" for part in PARTS)]
+    lines += [rule, f"{'energy goes to':<14}" + "".join(f"{name:>12}" for name in HEADS)]
     for mode, label in (("dense", "  dense"), ("balanced", "  sparse")):
         shares = parts(results, mode)
         whole = sum(shares.values())

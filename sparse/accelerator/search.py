@@ -61,6 +61,9 @@ class Effort:
     """Mask elements visited by the recount: large masks get fewer tiles."""
 
 
+THOROUGH = Effort()
+
+
 @dataclass(frozen=True)
 class Sparsity:
     """The sparse operand of a search: its mask, or the Bernoulli density it would have."""
@@ -96,7 +99,11 @@ class Search:
         registers = tilings(self.problem, self.rest, one, self.held, machine.rf_words, self.density)
         buffers = tilings(self.problem, self.rest, self.spatial, self.held, machine.glb_words, self.density)
         if not len(registers) or not len(buffers):
-            where = f"register file of {machine.rf_words}" if not len(registers) else f"global buffer of {machine.glb_words}"
+            where = (
+                f"register file of {machine.rf_words}"
+                if not len(registers)
+                else f"global buffer of {machine.glb_words}"
+            )
             kernel = "x".join(str(b) for b in self.problem.bounds[:2])
             raise SparseError(f"the smallest tile (a whole {kernel} kernel) does not fit the {where} words")
         ways = orders(self.problem, np.where(self.held, 1, self.rest))
@@ -147,7 +154,7 @@ class Search:
         return blocks * machine.pointer_bits / machine.word_bits * price
 
     def _fixed_energy(self) -> float:
-        """MACs and the register accesses of every MAC, which no mapping changes, less results that are never re-read."""
+        """MACs and their register accesses, which no mapping changes, less results that are never read back."""
         table, macs, d = self.setting.table, self.problem.macs, self.density
         begun = self.problem.sizes()[2] * (table.dram_line + table.glb_line) / 2  # first touches are not read back
         return macs * (table.mac * d + table.rf_word * (1 + 3 * d + (self.sparsity is not None) / 32)) - begun
@@ -224,7 +231,9 @@ class Search:
         rows = [int(np.flatnonzero(inverse.ravel() == i)[0]) for i in range(len(keys))]
         estimates = [self._estimate(batch.rf[row]) for row in rows]
         spatial = tuple(int(v) for v in self.spatial)
-        cut = np.array([split_dim(self.problem, tuple(int(v) for v in batch.rf[row]), spatial) is not None for row in rows])
+        cut = np.array(
+            [split_dim(self.problem, tuple(int(v) for v in batch.rf[row]), spatial) is not None for row in rows]
+        )
         inverse = inverse.ravel()
         rf_partial, glb_partial = partial_tiles(counts)
         split = cut[inverse] & rf_partial
@@ -257,7 +266,6 @@ class Search:
         rows = _take(rows, np.flatnonzero(chosen))
         return rows.mapping(int(np.argmin(self._score(rows))))
 
-
     def _simulated(self, mapping: Mapping) -> float:
         """Energy-delay product in whole cycles: near-ties differ by the rounding of one cycle."""
         sparsity = self.sparsity
@@ -269,7 +277,7 @@ def _take(batch: Batch, rows: np.ndarray) -> Batch:
 
 
 def search(
-    problem: Problem, dataflow: str, setting: Setting, sparsity: Sparsity | None = None, effort: Effort = Effort()
+    problem: Problem, dataflow: str, setting: Setting, sparsity: Sparsity | None = None, effort: Effort = THOROUGH
 ) -> Mapping:  # fmt: skip
     """Best mapping of a problem: least energy without sparsity, least balanced energy-delay product with it."""
     return Search(problem, dataflow, setting, sparsity, effort).best()

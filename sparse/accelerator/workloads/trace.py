@@ -31,8 +31,9 @@ def from_factory(spec: str) -> Workload:
 def trace(module: Any, inputs: tuple, name: str) -> Workload:
     """Layers in execution order, with the measured fraction of non-zero inputs of each.
 
-    Products of two activations (attention scores) have no weights and are left out. Raises SparseError naming a
-    module whose weights the hardware model cannot run.
+    Floating example inputs that are all zero are taken as mere shapes and filled with seeded normal noise, so that the
+    densities mean something. Products of two activations (attention scores) have no weights and are left out. Raises
+    SparseError naming a module whose weights the hardware model cannot run.
     """
     import torch
 
@@ -48,7 +49,8 @@ def trace(module: Any, inputs: tuple, name: str) -> Workload:
     try:
         module.eval()
         with torch.no_grad():
-            module(*inputs)
+            noise = torch.Generator().manual_seed(0)
+            module(*(_filled(value, noise) for value in inputs))
     finally:
         module.train(training)
         for handle in handles:
@@ -56,6 +58,14 @@ def trace(module: Any, inputs: tuple, name: str) -> Workload:
     if not found:
         raise SparseError(f"model {name!r}: no convolution or linear layer ran on the example inputs")
     return Workload(name, tuple(found))
+
+
+def _filled(value: Any, noise: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.any():
+        return torch.randn(value.shape, generator=noise).to(value)
+    return value
 
 
 def _has_product(path: str, child: Any) -> bool:
@@ -80,17 +90,19 @@ def _has_product(path: str, child: Any) -> bool:
 def _recorder(path: str, batch: int, found: list[Layer]):
     def record(child: Any, arguments: tuple, output: Any) -> None:
         value = arguments[0]
-        density = float((value != 0).float().mean())
+        density = float((value != 0).float().mean()) or None  # all zeros tell nothing about trained activations
         if hasattr(child, "kernel_size"):
             found.append(_convolution(path, child, value, output, density))
             return
         tokens = max(1, value.numel() // child.in_features // batch)
-        found.append(Layer(path, 1, 1, child.in_features, child.out_features, tokens=tokens, activation_density=density))
+        found.append(
+            Layer(path, 1, 1, child.in_features, child.out_features, tokens=tokens, activation_density=density)
+        )
 
     return record
 
 
-def _convolution(path: str, child: Any, value: Any, output: Any, density: float) -> Layer:
+def _convolution(path: str, child: Any, value: Any, output: Any, density: float | None) -> Layer:
     two = len(child.kernel_size) == 2
     rows, columns = child.kernel_size if two else (1, child.kernel_size[0])
     height, width = value.shape[-2:] if two else (1, value.shape[-1])
