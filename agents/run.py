@@ -25,7 +25,7 @@ class RunConfig:
     """Size of the world model: debug (seconds), small (minutes on two cores), base."""
     seed: int = 0
     """Of every stage."""
-    steps: int = 5000
+    steps: int = 10000
     """Steps to collect in MuJoCo: all the real experience there is."""
     frame_size: int = 64
     """Height and width of a frame in pixels, 32 to 256."""
@@ -35,11 +35,11 @@ class RunConfig:
     """Learner of the policy."""
     observation: Literal["state", "latent", "pixels"] = "state"
     """What the policy sees; all of it comes from pixels alone."""
-    horizon: int = 16
+    horizon: int = 32
     """Steps of a dream that the policy practises in."""
     dreams: int = 384
     """Dreams side by side."""
-    iterations: int = 36
+    iterations: int = 24
     """Iterations of the policy's training."""
     episodes: int = 100
     """MuJoCo episodes that judge the policy, and each control."""

@@ -27,6 +27,7 @@ from procosm.agents.worlds import dreams, judged
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.precision import has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class PolicyConfig:
     """Of the weights, the dreams and the exploration."""
     dreams: int = 384
     """Dreams side by side."""
-    horizon: int = 16
+    horizon: int = 32
     """Steps before a dream is cut off and its value estimated; longer dreams drift from the truth."""
-    iterations: int = 36
+    iterations: int = 24
     """Times that every dream advances by rollout_steps, followed by learning."""
     rollout_steps: int = 16
     """Steps of each dream in an iteration."""
@@ -107,6 +108,7 @@ def train_policy(config: PolicyConfig) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     model = load(config.world_model, device=config.device)
+    model.dynamics.mixed = config.device != "cpu" or has_bfloat16()
     env = dreams(model, config.dreams, config.observation, config.horizon, config.gamma)
     learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
     done = learner.num_timesteps // config.round_steps

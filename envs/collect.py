@@ -37,7 +37,7 @@ class CollectConfig:
     """Gymnasium id (Reacher-v5), dm_control/<domain>-<task>, or one of our names (Reacher)."""
     out: Path
     """Run folder; the dataset goes to OUT/data."""
-    steps: int = 5000
+    steps: int = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
     """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3)."""

@@ -70,6 +70,8 @@ class Dynamics(Protocol):
     """The next latent, reward, termination and state, given the last few latents and an action."""
 
     context: int
+    mixed: bool
+    """Whether products are taken in bfloat16: faster where ``precision.has_bfloat16``, and equal to fewer digits."""
 
     def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
         """One step of imagination.

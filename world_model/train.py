@@ -12,6 +12,7 @@ from tqdm import tqdm
 from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import load_episodes, load_task
+from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
 from procosm.world_model.stage import run_stage
@@ -50,7 +51,6 @@ def train(config: TrainConfig) -> Path:
     del episodes
 
     metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work)}
-    dynamics.mixed = has_bfloat16()
     dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
     latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
     metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work)
@@ -117,6 +117,7 @@ def train_dynamics(
 
         return losses
 
+    dynamics.mixed = has_bfloat16()
     metrics: dict[str, object] = {
         "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors")
     }
@@ -138,14 +139,9 @@ def train_dynamics(
             file=sys.stderr,
         )
     metrics["growth"] = gate | {"gate": sizes.growth_gate, "passed": gate["growth_error"] <= sizes.growth_gate}
+    dynamics.mixed = False
     metrics["open_loop"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
     return metrics
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware; emulated, they are slower than float32."""
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()))
 
 
 @torch.no_grad()

@@ -81,7 +81,7 @@ class DiffusionDynamics(nn.Module):
         nn.init.zeros_(self.uncertainty.weight)
         self.state_head = StateHead(config.context, latent_shape, state_size)
         self.outcome_head = OutcomeHead(latent_shape, state_size, action_size)
-        self.mixed = False  # bfloat16 products while training: twice as fast where the processor has them
+        self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
         self.register_buffer("action_low", -torch.ones(action_size))
         self.register_buffer("action_high", torch.ones(action_size))
@@ -93,7 +93,7 @@ class DiffusionDynamics(nn.Module):
     def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, action: Tensor) -> Tensor:
         """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data."""
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and self.mixed):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
             out = self.net(c_in * x, c_noise, context, action)
         return c_skip * x + c_out * out.to(x.dtype)
 
