@@ -43,6 +43,7 @@ def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseA
         learning_starts=config.dreams * config.rollout_steps,
         train_freq=1,
         gradient_steps=max(1, config.dreams // 8),
+        ent_coef="auto_0.1",  # rewards are scaled to stay small: from SB3's 1.0, entropy would rule for a long while
         **common,
     )
 

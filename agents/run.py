@@ -41,6 +41,8 @@ class RunConfig:
     """Dreams side by side."""
     iterations: int = 24
     """Iterations of the policy's training."""
+    gamma: float = 0.99
+    """Discount of each step in the policy's training."""
     episodes: int = 100
     """MuJoCo episodes that judge the policy, and each control."""
     processes: int = 2
@@ -100,6 +102,7 @@ def run(config: RunConfig) -> Path:
             dreams=config.dreams,
             horizon=config.horizon,
             iterations=config.iterations,
+            gamma=config.gamma,
         )
     )
     _announce(4, "evaluate", f"{config.episodes} MuJoCo episodes, and how true the dream is")

@@ -48,9 +48,9 @@ PRESETS = {
     ),
     "small": Preset(),
     "medium": Preset(
-        tokenize=StageConfig(3000, 32, 1.5e-3),
-        diffuse=StageConfig(3000, 128, 1.5e-3),
-        unroll=StageConfig(1000, 64, 4e-4),
+        tokenize=StageConfig(2400, 32, 1.5e-3),
+        diffuse=StageConfig(2200, 128, 1.5e-3),
+        unroll=StageConfig(700, 64, 4e-4),
         horizon=8,
     ),
     "base": Preset(
