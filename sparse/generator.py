@@ -7,7 +7,6 @@ quotients and square roots, so a weight has the same bits on every device.
 
 import hashlib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,21 +103,24 @@ def by_fan_in(
 
 
 def as_found(
-    parameters: Iterable[tuple[str, Tensor]], seed: int, kind: Literal["uniform", "normal"] = "uniform"
-) -> dict[str, Initial]:
-    """A recipe per named parameter with the scale its present values have, whatever initialised them.
+    name: str,
+    values: Tensor,
+    seed: int,
+    shape: tuple[int, ...] | None = None,
+    kind: Literal["uniform", "normal"] = "uniform",
+) -> Initial:
+    """A recipe with the scale ``values`` have now, whatever initialised them.
 
     Values that are all equal (norms, zero-initialised layers) become that constant, so a layer that must start at
-    zero still does; the others keep their root mean square and are drawn anew.
+    zero still does; others keep their root mean square and are to be drawn anew.
+
+    Args:
+        name: of the parameter; decides its stream.
+        values: a sample of the parameter, or all of it.
+        shape: of the parameter, where ``values`` is a sample of it.
     """
-    recipes = {}
-    for name, parameter in parameters:
-        values = parameter.detach()
-        shape, stream = tuple(values.shape), stream_of(name)
-        if values.numel() == 0 or bool((values == values.view(-1)[0]).all()):
-            value = float(values.view(-1)[0]) if values.numel() else 0.0
-            recipes[name] = Initial(shape, "constant", value, seed, stream)
-        else:
-            rms = float(values.double().square().mean().sqrt())
-            recipes[name] = Initial(shape, kind, rms, seed, stream)
-    return recipes
+    shape = tuple(values.shape) if shape is None else shape
+    flat = values.detach().reshape(-1)
+    if flat.numel() == 0 or bool((flat == flat[0]).all()):
+        return Initial(shape, "constant", float(flat[0]) if flat.numel() else 0.0, seed, stream_of(name))
+    return Initial(shape, "uniform", float(flat.double().square().mean().sqrt()), seed, stream_of(name))

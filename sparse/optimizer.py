@@ -71,7 +71,8 @@ class DropBack(Optimizer):
         """
         self.named = dict(named_parameters)
         self.config, self.optimizer = config, optimizer
-        self.initial = as_found(self.named.items(), config.seed) if initial is None else dict(initial)
+        found = {name: as_found(name, parameter, config.seed) for name, parameter in self.named.items()}
+        self.initial = found if initial is None else dict(initial)
         self.threshold, self.steps = Threshold(config.quantile), 0
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         strange = [n for n, p in self.named.items() if id(p) not in trained or n not in self.initial]

@@ -104,6 +104,11 @@ def exact(scores: Tensor, budget: int, sizes: Tensor | None = None) -> Tensor:
     return mask
 
 
+def top(scores: Tensor, count: int) -> Tensor:
+    """bool, the shape of ``scores``: its ``count`` largest, of equal ones the lower index first."""
+    return exact(scores.reshape(-1), count).view(scores.shape)
+
+
 def dumique(scores: Tensor, keep: float, rate: float, estimate: float) -> tuple[Tensor, float, float]:
     """DUMIQUE (Yazidi & Hammer, IEEE Trans. Cybernetics 49(3)) as Procrustes streams it: last score first, each
     decision taken before its update; est *= 1 + rate * q above the estimate, est *= 1 - rate * (1 - q) otherwise.

@@ -101,7 +101,7 @@ def test_recipes_as_found_keep_scales_and_constants():
     model = nn.Sequential(nn.Linear(64, 128), nn.LayerNorm(128), nn.Linear(128, 128))
     nn.init.zeros_(model[2].weight)
     nn.init.normal_(model[0].weight, std=0.02)
-    recipes = as_found(model.named_parameters(), seed=5)
+    recipes = {name: as_found(name, parameter, seed=5) for name, parameter in model.named_parameters()}
     assert recipes["0.weight"].tensor().std() == pytest.approx(0.02, rel=0.03)
     assert (recipes["1.weight"].kind, recipes["1.weight"].scale) == ("constant", 1.0)
     assert not recipes["2.weight"].tensor().any()
