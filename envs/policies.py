@@ -40,22 +40,28 @@ def parse_mixture(text: str) -> tuple[Share, ...]:
     Raises:
         TaskError: it cannot be read so, or a policy's file is missing.
     """
-    shares = []
-    for item in text.split(","):
-        kind, _, rest = item.strip().partition(":")
-        path, colon, number = rest.rpartition(":") if kind == "policy" else ("", ":", rest)
-        try:
-            share = float(number) if rest else 1.0
-        except ValueError:
-            # "policy:PATH" without a share.
-            path, share = (rest, 1.0) if kind == "policy" else (path, -1.0)
-        if kind not in ("random", "noise", "policy") or share <= 0 or (kind == "policy") != bool(path) or not colon:
-            raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
-        if path and not Path(path).is_file():
-            raise TaskError(f"behaviour {item!r}: there is no file {path}")
-        shares.append(Share(kind, share, path))
+    shares = [_parse_share(item.strip()) for item in text.split(",")]
     total = sum(share.share for share in shares)
     return tuple(Share(share.kind, share.share / total, share.path) for share in shares)
+
+
+def _parse_share(item: str) -> Share:
+    kind, _, rest = item.partition(":")
+    path, number = "", rest
+    if kind == "policy":
+        # The share may be left out, and a path may hold colons of its own.
+        path, _, number = rest.rpartition(":")
+        if number.endswith(".zip"):
+            path, number = rest, ""
+    try:
+        share = float(number or 1.0)
+    except ValueError:
+        share = -1.0
+    if kind not in ("random", "noise", "policy") or not share > 0 or (kind == "policy") != bool(path):
+        raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
+    if path and not Path(path).is_file():
+        raise TaskError(f"behaviour {item!r}: there is no file {path}")
+    return Share(kind, share, path)
 
 
 def make_behaviour(share: Share, task: Task) -> Behaviour:

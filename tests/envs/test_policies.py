@@ -1,0 +1,94 @@
+"""Behaviour for collecting: mixtures as written, noise as its formula says, saved policies as SB3 runs them."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO, SAC
+
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.policies import Constant, Share, Smooth, Uniform, make_behaviour, parse_mixture
+from procosm.world_model.interface import TaskError
+
+
+@pytest.fixture(scope="module")
+def task():
+    return MujocoEnv("Pusher-v5", observation="state").task
+
+
+def test_mixtures_are_read_as_written(tmp_path):
+    saved = tmp_path / "a.zip"
+    saved.write_bytes(b"zip")
+    assert parse_mixture("noise:0.7,random:0.3") == (Share("noise", 0.7), Share("random", 0.3))
+    assert parse_mixture("noise") == (Share("noise", 1.0),)
+    assert parse_mixture(f"policy:{saved}:3, random:1") == (Share("policy", 0.75, str(saved)), Share("random", 0.25))
+    assert parse_mixture(f"policy:{saved}") == (Share("policy", 1.0, str(saved)),)
+
+
+@pytest.mark.parametrize("text", ["", "noisy:1", "noise:-1", "random:x", "policy:0.5", "policy:none.zip:0.5"])
+def test_other_texts_are_refused(text):
+    with pytest.raises(TaskError, match="behaviour"):
+        parse_mixture(text)
+
+
+@pytest.mark.parametrize("kind", [Uniform, Smooth, Constant])
+def test_actions_keep_to_the_bounds_and_repeat_with_their_generator(kind, task):
+    behaviour = kind(task)
+    runs = []
+    for _ in range(2):
+        behaviour.begin(np.random.default_rng(9))
+        runs.append(np.stack([behaviour.act(np.zeros(3), lambda: None) for _ in range(50)]))
+    np.testing.assert_array_equal(*runs)
+    assert runs[0].dtype == np.float32 and runs[0].shape == (50, 7)
+    assert (runs[0] >= np.float32(task.action_low)).all() and (runs[0] <= np.float32(task.action_high)).all()
+
+
+def test_smooth_noise_has_the_correlation_it_drew(task):
+    behaviour = Smooth(task)
+    for seed in range(4):
+        behaviour.begin(np.random.default_rng(seed))
+        raw = []
+        for _ in range(4000):
+            behaviour.act(np.zeros(3), lambda: None)
+            raw.append(behaviour._noise)
+        raw = np.stack(raw)
+        measured = np.mean([np.corrcoef(raw[:-1, i], raw[1:, i])[0, 1] for i in range(7)])
+        assert measured == pytest.approx(behaviour._smooth, abs=0.03)
+        assert raw.std() == pytest.approx(1.0, abs=0.12)
+
+
+def test_constant_actions_stay_and_are_often_no_action(task):
+    behaviour = Constant(task)
+    still = 0
+    for seed in range(60):
+        behaviour.begin(np.random.default_rng(seed))
+        first = behaviour.act(np.zeros(3), lambda: None).copy()
+        np.testing.assert_array_equal(behaviour.act(np.ones(3), lambda: None), first)
+        still += not first.any()
+    assert 10 <= still <= 30
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_a_saved_policy_acts_as_sb3_runs_it(algorithm, tmp_path):
+    env = gym.make("Procosm/ReacherTruth-v0", observation="state")
+    model = algorithm("MlpPolicy", env, seed=0, device="cpu")
+    model.save(tmp_path / "policy.zip")
+    behaviour = make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), env.unwrapped.task)
+    state, _ = env.reset(seed=1)
+    behaviour.begin(np.random.default_rng(3))
+    acted = behaviour.act(state, lambda: None)
+    torch.manual_seed(int(np.random.default_rng(3).integers(2**31)))
+    np.testing.assert_array_equal(acted, model.predict(state, deterministic=False)[0])
+
+
+def test_a_policy_of_other_spaces_is_refused(tmp_path, task):
+    env = gym.make("Procosm/ReacherTruth-v0", observation="state")
+    PPO("MlpPolicy", env, device="cpu").save(tmp_path / "policy.zip")
+    with pytest.raises(TaskError, match="observes"):
+        make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), task)
+
+
+def test_a_file_that_is_no_policy_is_refused(tmp_path, task):
+    (tmp_path / "policy.zip").write_bytes(b"no zip at all")
+    with pytest.raises(TaskError, match="no policy"):
+        make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), task)
