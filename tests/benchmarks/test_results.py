@@ -1,0 +1,55 @@
+"""The shape of results, and the README made from them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from procosm.benchmarks import readme
+from procosm.benchmarks.record import RESULTS, record
+
+FILES = sorted(RESULTS.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_result_says_what_where_and_when(path):
+    result = json.loads(path.read_text())
+    assert result.keys() >= {"benchmark", "command", "commit", "date", "hardware", "versions", "rows"}
+    assert path.stem.startswith(result["benchmark"])
+    for row in result["rows"]:
+        assert row.keys() >= {"metric", "task", "value", "unit"}
+
+
+def test_a_row_without_its_unit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unit"):
+        record("x", [{"metric": "m", "task": "t", "value": 1}], tmp_path)
+
+
+def pipeline_rows() -> list[dict]:
+    rows = []
+    for seed, value in enumerate((990.0, 1000.0, 12.5)):
+        row = {"task": "InvertedPendulum", "seed": seed, "unit": "1"}
+        rows += [
+            row | {"metric": "return of trained in mujoco", "value": value, "low": value - 1, "high": value + 1},
+            row | {"metric": "return of zero action in mujoco", "value": 20.0 + seed},
+            row | {"metric": "real steps collected", "value": 10000},
+            row | {"metric": "seconds in all", "value": 600},
+        ]
+    return rows
+
+
+def test_the_table_shows_every_seed_and_says_what_was_not_measured(tmp_path, monkeypatch):
+    record("pipeline_invertedpendulum", pipeline_rows(), tmp_path)
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    table = readme.table()
+    assert (
+        "**990.0** [989.0, 991.0] · **1000.0** [999.0, 1001.0] · **12.5** [11.5, 13.5] | 21.0 | 10,000 | 10 · 10 · 10"
+        in table
+    )
+    assert "| Reacher | not measured" in table
+
+
+def test_the_committed_readme_is_what_make_results_writes():
+    text = Path(readme.README).read_text()
+    inside = text.split(readme.START)[1].split(readme.END)[0].strip()
+    assert inside == readme.table().strip()
