@@ -102,24 +102,18 @@ def by_fan_in(
     return Initial(shape, kind, gain / math.sqrt(math.prod(shape[1:])), seed, stream_of(name))
 
 
-def as_found(
-    name: str,
-    values: Tensor,
-    seed: int,
-    shape: tuple[int, ...] | None = None,
-    kind: Literal["uniform", "normal"] = "uniform",
-) -> Initial:
-    """A recipe with the scale ``values`` have now, whatever initialised them.
+def as_found(name: str, values: Tensor, seed: int) -> Initial:
+    """A uniform recipe with the scale ``values`` have now, whatever initialised them.
 
     Values that are all equal (norms, zero-initialised layers) become that constant, so a layer that must start at
     zero still does; others keep their root mean square and are to be drawn anew.
 
     Args:
         name: of the parameter; decides its stream.
-        values: a sample of the parameter, or all of it.
-        shape: of the parameter, where ``values`` is a sample of it.
+        values: the parameter.
+        seed: 64 bits shared by the model.
     """
-    shape = tuple(values.shape) if shape is None else shape
+    shape = tuple(values.shape)
     flat = values.detach().reshape(-1)
     if flat.numel() == 0 or bool((flat == flat[0]).all()):
         return Initial(shape, "constant", float(flat[0]) if flat.numel() else 0.0, seed, stream_of(name))

@@ -53,6 +53,6 @@ def prunable(model: nn.Module, block: int, skip: Iterable[str] = ()) -> list[Pru
 
     layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BlockWeight)]
     if layers:
-        return [LiveWeight(name, layer) for name, layer in layers if wanted(name)]
+        return [LiveWeight(name, layer) for name, layer in layers if wanted(name) and layer.values.requires_grad]
     dense = [(name, p) for name, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad]
     return [MaskedWeight(name, parameter, block) for name, parameter in dense if wanted(name)]

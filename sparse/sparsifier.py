@@ -34,6 +34,10 @@ class Sparsifier:
             raise SparseError("the model has no weight to make sparse: convert it with sparse.convert, or skip fewer")
         if probe_every < 1 or update_every % probe_every:
             raise SparseError(f"update_every={update_every} must be a multiple of probe_every={probe_every}, both >= 1")
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        untrained = [w.name for w in weights if id(w.parameter) not in trained]
+        if untrained:
+            raise SparseError(f"the optimizer does not train {untrained}: make it after sparse.convert, or skip them")
         self.weights, self.optimizer, self.seed = weights, optimizer, seed
         self.update_every, self.probe_every = update_every, probe_every
         self._probes = [torch.zeros(w.kept().shape, device=w.parameter.device) for w in weights]
@@ -148,11 +152,11 @@ class Sparsifier:
         clipping, averaging), which kept blocks reveal and untracked ones share.
         """
         measured = [weight.probed() for weight in self.weights]
-        if any(weight.parameter.grad is None for weight in self.weights):
-            missing = [weight.name for weight in self.weights if weight.parameter.grad is None]
-            raise SparseError(f"no gradient left for {missing}: call after_step before zero_grad")
+        gradients = [w.parameter.grad.float() for w in self.weights if w.parameter.grad is not None]
+        if not gradients:
+            raise SparseError("no gradient is left to compare the probes with: call after_step before zero_grad")
         raw = agreed(torch.stack([r.float() for _, r in measured]).square().sum().sqrt())
-        used = torch.stack([w.parameter.grad.float().norm() for w in self.weights]).square().sum().sqrt()
+        used = torch.stack([gradient.norm() for gradient in gradients]).square().sum().sqrt()
         norms = [agreed(n) for n, _ in measured]
         factor = float(used / raw) if float(raw) > 0 else 1.0
         if not all(bool(torch.isfinite(n).all()) for n in norms) or not 0 <= factor < float("inf"):
