@@ -62,8 +62,9 @@ def tilings(
         rows[:, dim] = np.tile(choices, len(rows) // len(choices))
         sizes = [volume(tensor, rows * scale) for tensor in problem.tensors]
         rows = rows[np.ceil(density * sizes[0]) + sizes[1] + sizes[2] <= words]
-        if len(rows) > _MOST_ROWS:  # keep the fullest: small tiles lose to their multiples
-            rows = rows[np.argsort(-np.prod(rows.astype(float), axis=1), kind="stable")[:_MOST_ROWS]]
+        if len(rows) > _MOST_ROWS:  # keep the fullest: small tiles lose to their multiples; the smallest fits all
+            ranked = np.argsort(-np.prod(rows.astype(float), axis=1), kind="stable")
+            rows = rows[np.append(ranked[: _MOST_ROWS - 1], ranked[-1])]
     return rows
 
 

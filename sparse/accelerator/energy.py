@@ -58,7 +58,7 @@ def _prices(table: EnergyTable, pes: np.ndarray, dims: int) -> np.ndarray:
     return rows[:, None, :] if dims == 3 else rows
 
 
-def traffic(problem: Problem, counts: Accesses, mends: Mends, pes: np.ndarray) -> tuple[np.ndarray, ...]:
+def traffic(problem: Problem, counts: Accesses, mends: Mends) -> tuple[np.ndarray, ...]:
     """Reads, updates and fills as floats, after the mends that concern dense machines too."""
     reads, updates, fills = (a.astype(float) for a in (counts.reads, counts.updates, counts.fills))
     if mends.first_touch:
@@ -78,7 +78,7 @@ def dense_energy(
     problem: Problem, counts: Accesses, pes: np.ndarray, machine: Machine, table: EnergyTable, mends: Mends = FAITHFUL
 ) -> Energy:
     """The same model without sparsity: no masks, no pointers (formula 6)."""
-    words = np.sum(traffic(problem, counts, mends, pes), axis=0)
+    words = np.sum(traffic(problem, counts, mends), axis=0)
     storage = _lines(words, machine) * _prices(table, pes, 3)
     zero = np.zeros(pes.shape)
     return Energy(storage, np.zeros((3, pes.size)), zero, np.full(pes.shape, table.mac * problem.macs))
@@ -89,7 +89,7 @@ def sparse_energy(
     machine: Machine, table: EnergyTable, mends: Mends = FAITHFUL, weight_density: float = 1.0,
 ) -> Energy:  # fmt: skip
     """Energy with a compressed sparse operand (formulas 7, 8, 10, 11); weight_density only serves sparse_writeback."""
-    reads, updates, fills = traffic(problem, counts, mends, pes)
+    reads, updates, fills = traffic(problem, counts, mends)
     passes = counts.reads[:, 0] / counts.tile[2, 0]  # times each level hands out the whole operand
     rf_over = tile.rf_overflow * passes[0]
     glb_over = tile.glb_overflow * passes[1]

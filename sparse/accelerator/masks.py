@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from procosm.sparse.errors import SparseError
 _CHUNK = 1 << 22  # elements drawn at a time: keeps 64-bit temporaries at tens of megabytes
 
 
+@lru_cache(maxsize=2)  # one layer's mask serves every dataflow; cases of a layer are run one after another
 def bernoulli(shape: tuple[int, ...], density: float, seed: int = 0) -> np.ndarray:
     """Boolean mask filled row-major as std::bernoulli_distribution over std::mt19937 does (accelerator.md).
 
     Each element takes two 32-bit draws, low word first, and is kept when (low + high * 2^32) / 2^64 < density in
-    double precision. The high word alone decides except within one step of the threshold.
+    double precision. The high word alone decides except within one step of the threshold. The array is read-only.
     """
     if not 0 < density <= 1:
         raise SparseError(f"density {density} must lie in (0, 1]")
     if density == 1:
-        return np.ones(shape, dtype=bool)
+        return np.broadcast_to(np.True_, shape)
     bits = np.random.MT19937()
     bits._legacy_seeding(seed)
     draws = np.random.Generator(bits)
@@ -38,6 +40,7 @@ def bernoulli(shape: tuple[int, ...], density: float, seed: int = 0) -> np.ndarr
         near = np.flatnonzero((high >= max(threshold - 1, 0)) & (high <= threshold + 1))
         part[near] = (low[near].astype(float) + high[near].astype(float) * 2.0**32) / 2.0**64 < density
         mask[start : start + size] = part
+    mask.flags.writeable = False
     return mask.reshape(shape)
 
 

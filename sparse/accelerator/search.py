@@ -126,6 +126,7 @@ class Search:
         base = buffer_bound(problem, buffers, rest, spatial, costs)
         least = (alone + base.min() + bound(cost, rests(problem, rest // registers))) * wait
         few = np.argsort(least, kind="stable")[: effort.registers]
+        few = np.append(few, np.argmin(np.prod(registers, axis=1)))  # the smallest divides every buffer tile
         registers, cost, alone, wait = registers[few], cost[:, few], alone[few], wait[few]
 
         def joined(buffers: np.ndarray, ways: np.ndarray | None, base: np.ndarray, first: int) -> np.ndarray:

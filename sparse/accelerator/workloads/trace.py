@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 from procosm.sparse.accelerator.problem import Layer
@@ -15,6 +17,8 @@ def from_factory(spec: str) -> Workload:
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:
         raise SparseError(f"model {spec!r}: write package.module:factory")
+    if str(Path.cwd()) not in sys.path:  # as `python -m` does: a model file beside you is importable
+        sys.path.append(str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
