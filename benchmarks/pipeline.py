@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from procosm.agents.run import RunConfig, run
+from procosm.agents.stages import stage_seconds
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.strip import strip
 from procosm.world_model.files import read_json
@@ -41,7 +42,7 @@ def rows_of(folder: Path, task: str, seed: int) -> list[dict[str, Any]]:
     rows += [
         row | {"metric": f"real steps {name}", "value": n, "unit": "step"} for name, n in metrics["real_steps"].items()
     ]
-    seconds = metrics["seconds"]
+    seconds = stage_seconds(folder)
     rows += [row | {"metric": f"seconds of {stage}", "value": s, "unit": "s"} for stage, s in seconds.items()]
     rows.append(row | {"metric": "seconds in all", "value": round(sum(seconds.values()), 1), "unit": "s"})
     model = read_json(folder / "world_model" / "metrics.json")
