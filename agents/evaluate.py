@@ -74,7 +74,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         "returns": summarise(found["returns"]),
         "verdicts": verdicts(found["open_loop"]),
         "real_steps": real_steps(run, model.task, episodes, found["returns"]),
-        "seconds": {name: spent for name, spent in stage_seconds(run).items() if name != "evaluation"},
+        "seconds": stage_seconds(run),
         "provenance": {"world_model": model.provenance, "evaluation": provenance({"evaluate": config})},
     }
     for name in ("returns", "open_loop", "growth"):

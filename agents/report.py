@@ -18,7 +18,6 @@ from procosm.agents.sections import (
     returns_section,
     training,
 )
-from procosm.agents.stages import stage_seconds
 from procosm.world_model.files import read_json, write_bytes
 
 STYLE = Path(__file__).with_name("page.css")
@@ -42,7 +41,6 @@ def write_report(run: Path) -> Path:
         CheckpointError: the run has not been evaluated, or a file of it is damaged.
     """
     metrics, log = read_json(run / "metrics.json"), read_json(run / "policy" / "training.json")
-    metrics |= {"seconds": stage_seconds(run)}  # judging was still under way when the metrics were written
     films = {name: film(run / "evaluation" / file) for name, file in metrics["films"].items()}
     body = "\n".join(
         (

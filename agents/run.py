@@ -7,9 +7,10 @@ from typing import Literal
 
 from procosm.agents.evaluate import EvaluateConfig, evaluate
 from procosm.agents.report import ReportConfig, write_report
-from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.envs.collect import CollectConfig, collect
+from procosm.world_model.files import read_json, write_json
 from procosm.world_model.train import TrainConfig, train
 
 
@@ -23,6 +24,8 @@ class RunConfig:
     """Run folder; the same command goes on with what is there."""
     preset: str = "small"
     """Size of the world model: debug (seconds), small (minutes on two cores), base."""
+    density: float = 1.0
+    """Share of the world model's inner weights that exists: below 1 it trains block-sparse from the first step."""
     seed: int = 0
     """Of every stage."""
     steps: int = 10000
@@ -77,6 +80,9 @@ def run(config: RunConfig) -> Path:
         ProcosmError: whatever a stage refuses.
     """
     out = config.out
+    world_model = TrainConfig(
+        data=out / "data", out=out / "world_model", preset=config.preset, seed=config.seed, density=config.density
+    )
     _announce(1, "collect", f"{config.steps} steps of {config.env} in MuJoCo")
     collect_stage(
         CollectConfig(
@@ -90,7 +96,7 @@ def run(config: RunConfig) -> Path:
         )
     )
     _announce(2, "train", f"a world model ({config.preset}) from these frames")
-    train_stage(TrainConfig(data=out / "data", out=out / "world_model", preset=config.preset, seed=config.seed))
+    train_stage(world_model)
     _announce(3, "train-policy", f"{config.algorithm.upper()} in {config.dreams} dreams at once")
     policy_stage(
         PolicyConfig(
@@ -132,7 +138,12 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
         "world model": _weights(config.run / "world_model"),
         "policy": fingerprint(config.run / "policy", ("policy.zip",)),
     }
-    return run_stage(config.run / "evaluation", config, evaluate, inputs)
+    folder = run_stage(config.run / "evaluation", config, evaluate, inputs)
+    # Only now is it known how long judging took.
+    metrics = read_json(config.run / "metrics.json") | {"seconds": stage_seconds(config.run)}
+    for path in (config.run / "metrics.json", folder / "metrics.json"):
+        write_json(path, metrics)
+    return folder
 
 
 def report_stage(config: ReportConfig) -> Path:

@@ -61,6 +61,13 @@ def returns_section(metrics: Metrics) -> str:
         ("random actions, in MuJoCo", found["mujoco"]["random"], 3),
         ("zero action, in MuJoCo", found["mujoco"]["zero"], 3),
     ]
+    more = "more" if gap["mean"] > 0 else "less"
+    if gap["low"] <= 0 <= gap["high"]:
+        meaning = "No difference can be told from chance."
+    elif gap["mean"] > 0:
+        meaning = "It lives partly on faults of the model."
+    else:
+        meaning = "It does not live on faults of the model; long dreams are harder than the truth."
     bars = [Bar(name, each["mean"], interval(each), each["low"], each["high"], tone) for name, each, tone in shown]
     rows = [
         [name, *(number(each[k], 2) for k in ("mean", "std", "low", "high", "mean_steps", "n"))]
@@ -68,8 +75,8 @@ def returns_section(metrics: Metrics) -> str:
     ]
     return (
         "<h2>Return of an episode</h2>"
-        f"<p>In its dream the policy earns {number(gap['mean'])} more than in MuJoCo from the same first frames "
-        f"(95 %: {number(gap['low'])} to {number(gap['high'])}). A large gap means that it found faults of it.</p>"
+        f"<p>In its dream the policy earns {number(abs(gap['mean']))} {more} than in MuJoCo from the same first frames "
+        f"(dream − MuJoCo, 95 %: {number(gap['low'])} to {number(gap['high'])}). {meaning}</p>"
         + bar_chart(bars, "mean return with 95 % intervals")
         + _table("all numbers", ["", "mean", "std", "low", "high", "steps", "episodes"], rows)
     )

@@ -68,7 +68,11 @@ def test_every_promised_number_and_file_is_there(finished_run):
     }
     assert {row["metric"] for row in found["open_loop"]} == {"pixel_mse", "psnr_db", "latent_mse", "state_nrmse"}
     assert all(found["speed"][key] > 0 for key in ("dream_latent", "dream_state", "dream_pixels", "mujoco"))
-    assert set(found["seconds"]) == {"data", "world_model", "policy"}
+    stages = ("data", "world_model", "policy", "evaluation")
+    for stage in stages:
+        record = json.loads((finished_run / "stages" / f"{stage}.json").read_text())
+        assert found["seconds"][stage] == record["seconds"] > 0
+    assert tuple(found["seconds"]) == stages
     assert found["provenance"]["world_model"] and found["provenance"]["evaluation"]["versions"]["torch"]
     folder = finished_run / "evaluation"
     for name in ("comparison.mp4", "policy_mujoco.mp4", "policy_dream.mp4", "open_loop.csv", "returns.csv"):

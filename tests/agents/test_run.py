@@ -1,0 +1,73 @@
+"""The whole road: what is finished is left alone, other settings are named, and kill -9 in any stage costs nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from procosm.agents.run import RunConfig, policy_stage, run
+from procosm.agents.stages import StageError
+from procosm.agents.train import PolicyConfig
+from procosm.world_model.files import read_json
+from tests.agents.conftest import SMALL_POLICY
+
+ARGUMENTS = ["--env", "InvertedPendulum", "--preset", "debug", "--steps", "400", "--dreams", "8", "--horizon", "4"]
+ARGUMENTS += ["--iterations", "4", "--episodes", "2", "--processes", "1"]
+
+STAGES = {
+    "collecting": "data.parts",
+    "the world model": "world_model.training/diffusion.safetensors",
+    "the policy": "policy/training.zip",
+    "judging": "evaluation/returns.json",
+}
+"""A file that appears in the middle of each stage."""
+
+
+def test_a_finished_stage_of_a_run_is_left_alone(finished_run):
+    path = finished_run / "policy" / "policy.zip"
+    before = path.stat().st_mtime_ns
+    config = PolicyConfig(finished_run / "world_model", finished_run / "policy", **SMALL_POLICY, truth_every=2)
+    assert policy_stage(config) == finished_run / "policy"
+    assert path.stat().st_mtime_ns == before
+
+
+def test_other_settings_of_a_run_are_named_and_nothing_changes(finished_run):
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    with pytest.raises(StageError, match=r"steps was 400, now 500.*delete .*data"):
+        run(RunConfig("InvertedPendulum", finished_run, steps=500, preset="debug"))
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+
+
+def start(out: Path) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "procosm.agents.cli", "run", *ARGUMENTS, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_a_run_ends_as_if_it_had_not_been(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    for appears in STAGES.values():
+        process = start(killed)
+        while not (killed / appears).exists():
+            assert process.poll() is None, f"the run ended before {appears} appeared"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(killed).wait() == 0
+    for name in ("tokenizer", "dynamics", "starts"):
+        path = f"world_model/{name}.safetensors"
+        assert (whole / path).read_bytes() == (killed / path).read_bytes()
+    first, second = (PPO.load(out / "policy" / "policy.zip").policy.state_dict() for out in (whole, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    first, second = (read_json(out / "metrics.json") for out in (whole, killed))
+    for part in ("returns", "open_loop", "growth", "real_steps", "verdicts"):
+        assert first[part] == second[part]
+    assert (killed / "report.html").exists()
