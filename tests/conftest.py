@@ -44,6 +44,7 @@ class LinearDynamics:
     """
 
     context = CONTEXT
+    mixed = False
 
     def predict(
         self, state: State, action: torch.Tensor, noise: torch.Tensor | None = None, steps: int = 1
