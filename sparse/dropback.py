@@ -110,9 +110,9 @@ class Procrustes(Sparsifier):
             return
         scores = [self.score(w, g, step) for w, g in zip(self.weights, gradients, strict=True)]
         masks = self.select(scores, self._density(step))
-        if step > 0:  # the first selection replaces a lottery, later ones what the model has learnt
-            most = self.config.max_exchange
-            masks = [limited(w.kept(), m, s, most) for w, m, s in zip(self.weights, masks, scores, strict=True)]
+        for i, (weight, mask) in enumerate(zip(self.weights, masks, strict=True)):
+            if step > 0 or weight.initial is None:  # else this selection replaces a lottery, not what was learnt
+                masks[i] = limited(weight.kept(), mask, scores[i], self.config.max_exchange)
         self.set_kept(masks, self.share(step))
 
     def score(self, weight: Prunable, gradient: Tensor, step: int) -> Tensor:
