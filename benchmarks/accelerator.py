@@ -10,7 +10,6 @@ MICRO 2020, abstract) only stand beside the results.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 import tyro
 
+from procosm.benchmarks.record import flatten, record
 from procosm.sparse.accelerator import figures
 from procosm.sparse.accelerator.command import QUICK
-from procosm.sparse.accelerator.files import write_bytes, write_json
+from procosm.sparse.accelerator.files import write_bytes
 from procosm.sparse.accelerator.machine import TABLES, Machine, energy_table
 from procosm.sparse.accelerator.masks import problem_mask
 from procosm.sparse.accelerator.mends import CORRECTED, FAITHFUL, Mends
@@ -383,14 +383,10 @@ def main(config: AcceleratorBenchmark) -> None:
     for name in config.parts:
         start = time.perf_counter()
         found = PARTS[name](config)
-        needs = " --records accelerator_reference.json" if name in ("reference", "search") else ""
-        command = f"python -m procosm.benchmarks.accelerator --parts {name}{needs}"
-        where = {"command": command, "processor": platform.machine(),
-                 "python": platform.python_version(), "numpy": np.__version__}  # fmt: skip
-        path = RESULTS / f"accelerator_{name}.json"
-        write_json(path, found | {"how": where | {"wall_seconds": round(time.perf_counter() - start, 1)}})
+        found |= {"wall_seconds": round(time.perf_counter() - start, 1)}
+        record(f"accelerator_{name}", flatten(found, name), details=found)
         short = {key: value for key, value in found.items() if not isinstance(value, (list, dict))}
-        print(f"{name}: {json.dumps(short)}\nwrote {path}")
+        print(f"{name}: {json.dumps(short)}")
         for sentence in found.get("assumptions", ()):
             print(f"  assumes {sentence}")
 

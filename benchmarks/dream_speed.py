@@ -49,6 +49,8 @@ class DreamSpeedConfig:
     """Dreams under the SB3 adapter."""
     adapter_episode_steps: int = 16
     """Steps of a dream under the SB3 adapter: short, as in training, so that the resets are counted."""
+    mixed: bool = True
+    """Products in bfloat16, as policies practise (``mixed=True`` of the batched environment); else float32."""
     rounds: int = 5
     """How often everything is timed."""
     seconds: float = 0.5
@@ -137,6 +139,7 @@ def ratios(measured: list[tuple[dict, list[float]]]) -> Iterator[tuple[dict, lis
 
 def result_rows(config: DreamSpeedConfig, model: WorldModel) -> list[dict[str, Any]]:
     """The rows of the result file: the median of the rounds, with the least and the greatest."""
+    model.dynamics.mixed = config.mixed
     measured = measure(config, model)
     return [
         {
@@ -149,6 +152,7 @@ def result_rows(config: DreamSpeedConfig, model: WorldModel) -> list[dict[str, A
             "low": min(found),
             "high": max(found),
             "threads": torch.get_num_threads(),
+            "products": "bfloat16" if config.mixed else "float32",
         }
         for row, found in [*measured, *ratios(measured)]
     ]

@@ -41,6 +41,7 @@ class WorldModelVectorEnv(VectorEnv):
         device: str = "cpu",
         starts: str | Sequence[int] = "holdout",
         name: str | None = None,
+        mixed: bool = False,
     ) -> None:
         """Open a world model.
 
@@ -55,6 +56,8 @@ class WorldModelVectorEnv(VectorEnv):
             device: where a checkpoint is loaded to.
             starts: ``holdout`` begins with any held-out window of real frames, indices with those windows only.
             name: the name under which weights ship; the registered ids give it.
+            mixed: take products in bfloat16: about twice as fast where the processor has it, and equal to the single
+                environment to fewer digits. A loaded model keeps its own setting unless this is True.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.
@@ -64,6 +67,8 @@ class WorldModelVectorEnv(VectorEnv):
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.view = View.parse(observation)
         model = open_model(checkpoint, name, device)
+        if mixed:
+            model.dynamics.mixed = True
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts)
         self.task = model.task
         self.num_envs = num_envs
