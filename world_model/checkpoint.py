@@ -1,6 +1,8 @@
 """A trained world model as a folder: configuration, weights, start frames, metrics, provenance.
 
-Nothing in it is a pickle. The folder appears in one rename, so that a reader finds all of it or none.
+Nothing in it is a pickle. Of a block-sparse layer only the live blocks are stored (NAME.values, .rows, .cols), and
+config.json names the layer and the side of its blocks. The folder appears in one rename, so that a reader finds all of
+it or none.
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
 from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.layers import sparse_blocks, sparsify_like
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 FORMAT = 1
@@ -71,6 +74,7 @@ def save(folder: Path, model: WorldModel) -> Path:
         "task": dataclasses.asdict(model.task),
         "tokenizer": dataclasses.asdict(model.tokenizer.config),
         "dynamics": dataclasses.asdict(model.dynamics.config),
+        "sparse": {"tokenizer": sparse_blocks(model.tokenizer), "dynamics": sparse_blocks(model.dynamics)},
         "reward_range": list(model.reward_range),
     }
     starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
@@ -112,9 +116,11 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
         build(DynamicsConfig, config["dynamics"], where), tokenizer.latent_shape, len(task.action_low), task.state_size
     )
     for module, name in ((tokenizer, "tokenizer"), (dynamics, "dynamics")):
+        tensors = read_tensors(folder / f"{name}.safetensors")
         try:
-            module.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
-        except RuntimeError as error:
+            sparsify_like(module, config.get("sparse", {}).get(name, {}), tensors)
+            module.load_state_dict(tensors)
+        except (RuntimeError, CheckpointError) as error:
             raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
         module.requires_grad_(False).eval().to(device)
     starts = read_tensors(folder / "starts.safetensors")

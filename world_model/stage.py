@@ -1,13 +1,15 @@
 """One loop for every stage of training: ``loss, metrics = model(batch)``, resumable to the bit.
 
 A stage is a fixed number of steps with a one-cycle learning rate. What a step sees depends on (seed, step) only, so
-parameters, optimizer state and the step number are all there is to save.
+parameters, optimizer state and the step number are all there is to save, and in sparse training what the sparsifier has
+measured since it last changed the pattern.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,19 @@ from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.interface import ProcosmError
 
 Losses = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Sparsifier(Protocol):
+    """What chooses the live blocks while a stage runs, see procosm.sparse.sparsifier."""
+
+    def before_step(self, step: int) -> None: ...
+    def after_step(self, step: int) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+MakeSparsifier = Callable[[nn.Module, torch.optim.Optimizer, int], Sparsifier]
+"""From the module, its optimizer and the number of steps of the stage."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,6 @@ class Optimizer:
             group["lr"] = learning_rate
         nn.utils.clip_grad_norm_(self.named.values(), 1.0)
         self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         state = self.adam.state
@@ -70,7 +84,14 @@ class Optimizer:
                 self.adam.state[p] = {k: tensors[f"adam.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
 
 
-def run_stage(name: str, module: nn.Module, losses: Losses, config: StageConfig, save: Path) -> dict[str, float]:
+def run_stage(
+    name: str,
+    module: nn.Module,
+    losses: Losses,
+    config: StageConfig,
+    save: Path,
+    make_sparsifier: MakeSparsifier | None = None,
+) -> dict[str, float]:
     """Train ``module`` for a stage and return the metrics of its last tenth, averaged.
 
     Args:
@@ -78,22 +99,19 @@ def run_stage(name: str, module: nn.Module, losses: Losses, config: StageConfig,
         module: holds every parameter that is trained and every buffer that is kept.
         losses: step number to ``loss, metrics``.
         save: safetensors file for resuming; a finished stage stands in it and is not run again.
+        make_sparsifier: builds what chooses the live blocks of the module's block-sparse layers; None leaves them.
 
     Raises:
-        ProcosmError: a loss that is not finite, with the step.
+        ProcosmError: a loss that is not finite, with the step; a save of another model.
     """
     optimizer = Optimizer(module, config)
-    start, sums = 0, {}
-    if save.exists():
-        tensors = read_tensors(save)
-        start = int(tensors["step"])
-        module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        if start < config.steps:
-            optimizer.load(tensors)
-        sums = {k.removeprefix("sum."): v for k, v in tensors.items() if k.startswith("sum.")}
+    sparsifier = make_sparsifier(module, optimizer.adam, config.steps) if make_sparsifier else None
+    start, sums = _resume(save, module, optimizer, sparsifier, config.steps) if save.exists() else (0, {})
     tail = max(1, config.steps // 10)
     with tqdm(total=config.steps, initial=start, desc=name, unit="step", mininterval=1.0) as bar:
         for step in range(start, config.steps):
+            if sparsifier:
+                sparsifier.before_step(step)
             loss, metrics = losses(step)
             if not torch.isfinite(loss):
                 raise ProcosmError(
@@ -102,19 +120,53 @@ def run_stage(name: str, module: nn.Module, losses: Losses, config: StageConfig,
                 )
             loss.backward()
             optimizer.step(rate(step, config))
+            if sparsifier:
+                sparsifier.after_step(step)
+            optimizer.adam.zero_grad(set_to_none=True)
             if step >= config.steps - tail:
                 sums = {k: sums.get(k, torch.zeros(())) + v / tail for k, v in metrics.items()}
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix({k: f"{v:.4f}" for k, v in metrics.items()}, refresh=False)
             if (step + 1) % config.save_every == 0 and step + 1 < config.steps:
-                _save(save, module, optimizer.tensors(), step + 1, sums)
+                _save(save, module, optimizer.tensors(), step + 1, sums, sparsifier)
     if start < config.steps:
         _save(save, module, {}, config.steps, sums)
     return {k: float(v) for k, v in sums.items()}
 
 
-def _save(path: Path, module: nn.Module, optimizer: dict[str, Tensor], step: int, sums: dict[str, Tensor]) -> None:
+def _resume(
+    save: Path, module: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier | None, steps: int
+) -> tuple[int, dict[str, Tensor]]:
+    """Everything as it was saved; returns the step to go on with and the sums of the metrics so far."""
+    tensors = read_tensors(save)
+    start = int(tensors["step"])
+    try:
+        module.load_state_dict(_part(tensors, "model."))
+        if sparsifier and start < steps:
+            sparsifier.load_state_dict(_part(tensors, "sparsifier."))
+    except (RuntimeError, ValueError) as error:
+        raise ProcosmError(
+            f"{save} was begun with another model: give its settings to go on, or delete it. {error}"
+        ) from error
+    if start < steps:
+        optimizer.load(tensors)
+    return start, _part(tensors, "sum.")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _save(
+    path: Path,
+    module: nn.Module,
+    optimizer: dict[str, Tensor],
+    step: int,
+    sums: dict[str, Tensor],
+    sparsifier: Sparsifier | None = None,
+) -> None:
     model = {f"model.{k}": v for k, v in module.state_dict().items()}
     tail = {f"sum.{k}": v.clone() for k, v in sums.items()}
-    write_tensors(path, model | optimizer | tail | {"step": torch.tensor(step)})
+    choice = {f"sparsifier.{k}": v for k, v in sparsifier.state_dict().items()} if sparsifier else {}
+    write_tensors(path, model | optimizer | tail | choice | {"step": torch.tensor(step)})

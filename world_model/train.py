@@ -4,22 +4,29 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from procosm import sparse
+from procosm.sparse import baselines
 from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import load_episodes, load_task
+from procosm.world_model.interface import ProcosmError
+from procosm.world_model.layers import sparsify
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
-from procosm.world_model.stage import run_stage
+from procosm.world_model.stage import MakeSparsifier, run_stage
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.validation import growth, open_loop
 from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
+
+HEADROOM = 1.25  # slots for each block kept: Procrustes moves blocks between layers, the other methods within them
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,16 @@ class TrainConfig:
     """Size of everything: debug (seconds), small (minutes on two cores), medium (half an hour), base (a GPU)."""
     seed: int = 0
     """Seed of weights, batches and noise."""
+    density: float = 1.0
+    """Share of the weights of attention, MLPs and inner convolutions that exists; below 1, from the first step on."""
+    sparse_method: Literal["procrustes", "rigl", "set", "static"] = "procrustes"
+    """Who chooses the blocks that exist, where density is below 1."""
+    block: Literal[16, 32, 64, 128] = 16
+    """Side of the square blocks that exist or not: small ones learn better, large ones are faster on wide presets."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.density <= 1.0:
+            raise ProcosmError(f"density {self.density} is outside (0, 1]: the share of weights to keep, 1 is dense")
 
 
 def train(config: TrainConfig) -> Path:
@@ -46,14 +63,21 @@ def train(config: TrainConfig) -> Path:
     work = config.out.with_name(config.out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
+    choose = sparsifier(config)
+    if choose:
+        room = HEADROOM if config.sparse_method == "procrustes" else 1.0
+        for module in (tokenizer, dynamics):
+            sparsify(module, config.density, config.block, module.stay_dense, room)
     episodes = load_episodes(config.data)
     tables = {kind: tabulate(episodes, kind, dynamics.context) for kind in ("train", "holdout", "constant")}
     del episodes
 
-    metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work)}
+    metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work, choose)}
     dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
     latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
-    metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work)
+    metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work, choose)
+    if choose:
+        tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
 
     starts = choose_starts(tables["holdout"], dynamics.context)
     rewards = tables["train"].rewards[tables["train"].steps]
@@ -71,8 +95,32 @@ def train(config: TrainConfig) -> Path:
     return checkpoint.save(config.out, model)
 
 
+def sparsifier(config: TrainConfig) -> MakeSparsifier | None:
+    """What makes the sparsifier of each stage, which takes the pattern over from the stage before; None: all dense.
+
+    The pattern changes about 32 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
+    the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3).
+    """
+    if config.density == 1.0:
+        return None
+
+    def make(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> baselines.Sparsifier:
+        settings: dict[str, Any] = {"density": config.density, "seed": config.seed}
+        if config.sparse_method != "static":
+            settings |= {"update_every": 8 * min(max(steps // 256, 1), 12), "stop_after": 3 * steps // 4}
+        return baselines.make(config.sparse_method, module, optimizer, **settings)
+
+    return make
+
+
 def train_tokenizer(
-    tokenizer: CausalTokenizer, dynamics: DiffusionDynamics, table: Table, sizes: Preset, seed: int, work: Path
+    tokenizer: CausalTokenizer,
+    dynamics: DiffusionDynamics,
+    table: Table,
+    sizes: Preset,
+    seed: int,
+    work: Path,
+    choose: MakeSparsifier | None = None,
 ) -> dict[str, float]:
     """First stage: the tokenizer together with the state head that reads its latents."""
     head, stage = dynamics.state_head, sizes.tokenize
@@ -84,7 +132,7 @@ def train_tokenizer(
         at, _ = draw(table, stage.batch, seed, step)
         return loss(table.frames[context_index(table, at + 1, dynamics.context)], table.states[at + 1])
 
-    metrics = run_stage("tokenizer", loss, losses, stage, work / "tokenizer.safetensors")
+    metrics = run_stage("tokenizer", loss, losses, stage, work / "tokenizer.safetensors", choose)
     sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // 4096))
     with torch.no_grad():
         tokenizer.fit_latents(tokenizer.to_latents(tokenizer.pixels(table.frames[sample][:, None])))
@@ -98,6 +146,7 @@ def train_dynamics(
     sizes: Preset,
     seed: int,
     work: Path,
+    choose: MakeSparsifier | None = None,
 ) -> dict[str, object]:
     """Second and third stage; the third runs again while the growth test is missed, at most ``extensions`` times."""
     table, z = tables["train"], latents["train"]
@@ -119,14 +168,14 @@ def train_dynamics(
 
     dynamics.mixed = has_bfloat16()
     metrics: dict[str, object] = {
-        "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors")
+        "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors", choose)
     }
     horizon = 32
     metrics["before_unrolling"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
     for round_ in range(1 + sizes.extensions):
         name = f"unroll-{round_}"
         metrics[name] = run_stage(
-            name, dynamics, unroll(round_ * sizes.unroll.steps), sizes.unroll, work / f"{name}.safetensors"
+            name, dynamics, unroll(round_ * sizes.unroll.steps), sizes.unroll, work / f"{name}.safetensors", choose
         )
         gate = growth(dynamics, tables["constant"], latents["constant"])
         tqdm.write(f"growth test: error {gate['growth_error']:.3f}, slope {gate['growth_slope']:.2f}", file=sys.stderr)

@@ -67,6 +67,9 @@ class Window:
 class DiffusionDynamics(nn.Module):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
+    stay_dense = ("*_head.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
+    """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
+    through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
     residual_std: Tensor
     action_low: Tensor
     action_high: Tensor

@@ -130,7 +130,11 @@ def decoder(config: TokenizerConfig) -> nn.Sequential:
 
 
 class CausalTokenizer(nn.Module):
-    """Frames to standardised latents and back; satisfies :class:`procosm.world_model.interface.Tokenizer`."""
+    """Frames to standardised latents and back; satisfies :class:`procosm.world_model.interface.Tokenizer`.
+
+    ``stay_dense`` names what sparse training leaves alone: the first and last layers of encoder and decoder, a few
+    weights through which every picture passes.
+    """
 
     mean: Tensor
     std: Tensor
@@ -141,6 +145,8 @@ class CausalTokenizer(nn.Module):
         self.config = config
         self.latent_shape = config.latent_shape
         self.encoder, self.decoder = encoder(config), decoder(config)
+        ends = ((side, end) for side in ("encoder", "decoder") for end in (0, len(getattr(self, side)) - 1))
+        self.stay_dense = tuple(f"{side}.{end}.*" for side, end in ends)
         self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1, 1))
         self.register_buffer("std", torch.ones(config.latent_channels, 1, 1, 1))
         self.register_buffer("mean_frame", torch.zeros(3, 1, config.frame_size, config.frame_size))
