@@ -45,6 +45,7 @@ def run_stage(
     record |= {"seconds": 0.0, "sessions": 0}
     if path.exists():
         found = read_json(path)
+        found["config"] = _defaults(config) | found["config"]
         _check_same(folder, found, record)
         record = found
     if record["finished"] and folder.exists():
@@ -78,6 +79,11 @@ def _settings(config: object) -> dict[str, Any]:
     values = dataclasses.asdict(config)  # type: ignore[call-overload]
     kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key != "processes"}
     return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
+
+
+def _defaults(config: object) -> dict[str, Any]:
+    """What a record made before some field existed does not say: that version did what the field's default does."""
+    return {f.name: f.default for f in dataclasses.fields(config) if isinstance(f.default, bool | int | float | str)}  # type: ignore[arg-type]
 
 
 def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
