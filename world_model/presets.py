@@ -47,6 +47,11 @@ PRESETS = {
         growth_gate=float("inf"),
     ),
     "small": Preset(),
+    "fast": Preset(
+        dynamics=DynamicsConfig(transformer=TransformerConfig(patch=4)),
+        diffuse=StageConfig(2000, 128, 1.5e-3),
+        unroll=StageConfig(500, 64, 4e-4),
+    ),
     "medium": Preset(
         tokenize=StageConfig(2400, 32, 1.5e-3),
         diffuse=StageConfig(2200, 128, 1.5e-3),
