@@ -2,7 +2,7 @@
 
     python -m procosm.benchmarks.dropback_digits
 
-Scikit-learn's digits (1797 images of 8 x 8, shipped with the package), a network of 40 656 weights, a new split for
+Scikit-learn's digits (1797 images of 8 x 8, shipped with the package), a network of 40 618 weights, a new split for
 every seed. Literal DropBack (the published form: a clone of W0 that shrinks in place, torch.topk) beside this library's
 forms, and beside RigL, SET and a static random pattern. Runs that are recorded already are not repeated.
 """
