@@ -23,7 +23,7 @@ class RunConfig:
     out: Path
     """Run folder; the same command goes on with what is there."""
     preset: str = "small"
-    """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (half an hour), base."""
+    """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (half an hour)."""
     density: float = 1.0
     """Share of the world model's inner weights that exists: below 1 it trains block-sparse from the first step."""
     seed: int = 0
