@@ -158,7 +158,10 @@ def run_cases(todo: list[Case], processes: int = 2, label: str = "cases") -> lis
     keys = [_key(case) for case in todo]
     for key, case in zip(keys, todo, strict=True):
         unique.setdefault(key, case)
-    unique = dict(sorted(unique.items(), key=lambda item: str(item[0][:2])))  # one layer and phase after another
+    first: dict[tuple, int] = {}
+    for position, key in enumerate(unique):
+        first.setdefault(key[:2], position)
+    unique = dict(sorted(unique.items(), key=lambda item: first[item[0][:2]]))  # a layer and phase in every dataflow
     done: dict[tuple, Result] = {}
     with tqdm(total=len(unique), desc=label, unit="case") as bar:
         if processes == 1 or len(unique) < 4:
