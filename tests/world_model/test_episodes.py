@@ -62,12 +62,6 @@ def test_minari_reads_the_same(folder):
         assert not stored.terminations[:-1].any() and not stored.truncations[:-1].any()
 
 
-def test_the_same_episodes_make_the_same_bytes(folder, tmp_path):
-    write_dataset(tmp_path / "again", TASK, iter(PAIRS), {"seed": 3}, SPEC)
-    for name in ("main_data.hdf5", "metadata.json", "task.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-
-
 def test_no_dataset_is_said_to_be_none(tmp_path):
     for load in (load_task, load_episodes):
         with pytest.raises(DatasetError, match="no dataset"):

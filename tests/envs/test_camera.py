@@ -1,0 +1,144 @@
+"""Cameras: where things land in the picture, and whether tasks nobody chose a view for can be seen."""
+
+import json
+
+import mujoco
+import numpy as np
+import pytest
+
+from procosm.envs import probe as probe_module
+from procosm.envs.camera import Camera, axes, choose_camera
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.raycast import RaycastRenderer
+from procosm.envs.render import GLRenderer, floor_period
+from procosm.world_model.interface import TaskError
+
+CAMERA = Camera((0.3, -0.2, 0.5), 60.0, -25.0, 4.0, 2.4, 1.3, "", "", 0.0)
+RENDERERS = [GLRenderer, RaycastRenderer]
+
+
+@pytest.mark.parametrize("kind", RENDERERS)
+@pytest.mark.parametrize(("across", "up"), [(0.0, 0.0), (0.7, 0.3), (-0.8, -0.4)])
+def test_a_ball_lands_where_the_pinhole_formula_says(kind, across, up):
+    _, right, above = axes(CAMERA.azimuth, CAMERA.elevation)
+    place = np.array(CAMERA.lookat) + across * right + up * above
+    text = " ".join(str(value) for value in place)
+    model = mujoco.MjModel.from_xml_string(
+        f"<mujoco><worldbody><geom type='sphere' size='.05' pos='{text}'/></worldbody></mujoco>"
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    image = kind(model, 128, CAMERA).draw(data, CAMERA.pose(model, data)).sum(axis=-1).astype(float)
+    rows, columns = np.indices(image.shape) + 0.5
+    centre = np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
+    # The ball is in the plane through the point looked at, so width and height there are the picture's edges.
+    expected = 128 * np.array([0.5 + across / CAMERA.width, 0.5 - up / CAMERA.height])
+    np.testing.assert_allclose(centre, expected, atol=0.6)
+    radius = 128 * 0.05 / np.array([CAMERA.width, CAMERA.height])
+    assert (image > 0).sum() == pytest.approx(np.pi * radius.prod(), rel=0.35)
+
+
+@pytest.mark.parametrize(
+    ("task", "azimuth", "elevation", "follow"),
+    [
+        ("InvertedPendulum-v5", 90.0, 0.0, ""),
+        ("Reacher-v5", 90.0, -90.0, ""),
+        ("HalfCheetah-v5", 90.0, -12.0, "x"),
+        ("Swimmer-v5", 90.0, -90.0, "xy"),
+        ("Ant-v5", 90.0, -35.0, "xy"),
+        ("Pusher-v5", 90.0, -60.0, ""),
+    ],
+)
+def test_the_plane_of_motion_gives_the_direction_and_a_free_root_is_followed(task, azimuth, elevation, follow):
+    camera = choose_camera(task)
+    assert (camera.azimuth, camera.elevation, camera.follow) == (azimuth, elevation, follow)
+
+
+@pytest.mark.parametrize(
+    "task",
+    ["InvertedPendulum-v5", "Reacher-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "InvertedDoublePendulum-v5"],
+)
+def test_bodies_stay_in_view_and_fill_it_in_episodes_the_camera_was_not_chosen_from(task):
+    env = MujocoEnv(task, observation="state")
+    model, data = env.simulator.model, env.simulator.data
+    camera = Camera.from_json(env.task.camera)
+    _, right, above = axes(camera.azimuth, camera.elevation)
+    rng = np.random.default_rng(77)
+    inside, extent = [], np.zeros(2)
+    for seed in range(5):
+        env.reset(seed=500 + seed)
+        for _ in range(15):
+            _, _, terminated, *_ = env.step(0.5 * rng.uniform(env.action_space.low, env.action_space.high))
+            if terminated:
+                break
+            pose = camera.pose(model, data)
+            offset = data.xipos[1:] - pose.position
+            depth = offset @ pose.forward
+            places = np.stack([offset @ right / pose.tan_width, offset @ above / pose.tan_height], -1) / depth[:, None]
+            inside.append(np.abs(places).max() < 1)
+            extent = np.maximum(extent, np.ptp(places, axis=0) / 2)
+    assert np.mean(inside) > 0.97
+    # Centres of mass, so a robot whose outline fills the picture spans less: the pendulum's pole counts half.
+    assert extent.max() > 0.25
+
+
+def test_a_driven_rail_is_seen_to_both_ends():
+    env = MujocoEnv("InvertedPendulum-v5")
+    env.reset(seed=0)
+    for end in (-1.0, 1.0):
+        physics = env.physics()
+        physics[1] = 0.97 * end
+        frame, _ = env.reset(options={"physics": physics})
+        columns = np.flatnonzero((frame[..., 0] > 120) & (frame[..., 2] < 60)) % 64
+        assert len(columns) and np.abs(columns.mean() - (31.5 + 30.5 * end)) < 4
+
+
+def test_what_hangs_free_is_seen_all_the_way_round():
+    pytest.importorskip("dm_control")
+    camera = choose_camera("dm_control/cartpole-swingup")
+    top = camera.lookat[2] + 0.5 * camera.height
+    # The pole is 1 m long and turns about a cart 1 m up.
+    assert top > 2.0 and camera.lookat[2] - 0.5 * camera.height < 0.0
+
+
+def test_a_followed_robot_stays_in_place_while_the_floor_moves_under_it():
+    env = MujocoEnv("HalfCheetah-v5")
+    start, info = env.reset(seed=0)
+    model = env.simulator.model
+    floor = int(np.flatnonzero(model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE))[0])
+    material = int(model.geom_matid[floor])
+    period = floor_period(
+        np.array(model.geom_size[floor]), np.array(model.mat_texrepeat[material]), bool(model.mat_texuniform[material])
+    )[0]
+
+    def moved(metres: float) -> np.ndarray:
+        physics = info["physics"].copy()
+        physics[1] += metres
+        return env.reset(options={"physics": physics})[0].astype(int)
+
+    same = np.abs(moved(period) - start)
+    assert (same.max(axis=-1) > 8).mean() < 0.01
+    # Half a period along, dark tiles are light; the robot is where it was.
+    other = np.abs(moved(0.5 * period) - start).max(axis=-1) > 60
+    assert other[-12:].mean() > 0.3 and other[:30].mean() < 0.01
+    # Far beyond the floor's own 40 m it is still there.
+    assert (np.abs(moved(1000 * period) - start).max(axis=-1) > 8).mean() < 0.01
+
+
+def test_the_choice_repeats_and_survives_json():
+    camera = choose_camera("Hopper-v5")
+    probe_module.probe.cache_clear()
+    assert choose_camera("Hopper-v5") == camera
+    assert Camera.from_json(json.loads(json.dumps(camera.to_json()))) == camera
+
+
+@pytest.mark.parametrize("values", [{}, {"lookat": [0, 0, 0]}, {**CAMERA.to_json(), "fovy": 45}])
+def test_other_json_is_no_camera(values):
+    with pytest.raises(TaskError, match="no camera"):
+        Camera.from_json(values)
+
+
+def test_a_camera_of_another_robot_is_refused():
+    env = MujocoEnv("Reacher-v5", camera={**CAMERA.to_json(), "body": "tail", "follow": "x"})
+    with pytest.raises(TaskError, match="tail"):
+        env.reset(seed=0)
