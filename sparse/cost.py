@@ -1,7 +1,8 @@
 """What an operation must compute and move, and from that whether sparse or dense is faster.
 
-Time of an operation = operations / (rate * efficiency of the block size) + bytes / bandwidth + calls * overhead.
-Dense is the same formula with efficiency 1 and one call. ``benchmarks/sparse_cpu.py`` measures how well it predicts.
+Time of an operation = start + operations / (rate * efficiency of the block size) + bytes / bandwidth + calls *
+overhead. Dense is the same formula with efficiency 1, one call and no start. ``benchmarks/sparse_cpu.py`` measures how
+well it predicts.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Machine:
     """Bytes/s a product streams."""
     call_s: float
     """Seconds one small GEMM call costs beyond its arithmetic."""
+    start_s: float
+    """Seconds a sparse operation takes before its first product: dispatch, reading the index, pairing rows."""
     efficiency: dict[int, float]
     """Share of ``rate`` that products of b x b blocks reach, by b."""
     per_block: bool
@@ -44,10 +47,10 @@ class Machine:
 _ZEN5 = "measured on one core of an AMD EPYC (Zen 5, AVX512-bf16, no AMX), torch 2.13"
 _H200 = "estimated from the data sheet and published block-sparse efficiencies, not measured"
 MACHINES = {
-    ("cpu", 4): Machine(94e9, 20e9, 4e-6, {16: 0.25, 32: 0.58, 64: 0.80, 128: 0.93}, True, _ZEN5),
-    ("cpu", 2): Machine(420e9, 30e9, 25e-6, {16: 0.10, 32: 0.30, 64: 0.75, 128: 0.88}, False, _ZEN5),
-    ("cuda", 4): Machine(45e12, 4e12, 5e-6, {16: 0.1, 32: 0.2, 64: 0.35, 128: 0.5}, False, _H200),
-    ("cuda", 2): Machine(700e12, 4e12, 5e-6, {16: 0.04, 32: 0.08, 64: 0.15, 128: 0.2}, False, _H200),
+    ("cpu", 4): Machine(94e9, 20e9, 4e-6, 40e-6, {16: 0.25, 32: 0.58, 64: 0.80, 128: 0.93}, True, _ZEN5),
+    ("cpu", 2): Machine(420e9, 30e9, 25e-6, 40e-6, {16: 0.10, 32: 0.30, 64: 0.75, 128: 0.88}, False, _ZEN5),
+    ("cuda", 4): Machine(45e12, 4e12, 5e-6, 30e-6, {16: 0.1, 32: 0.2, 64: 0.35, 128: 0.5}, False, _H200),
+    ("cuda", 2): Machine(700e12, 4e12, 5e-6, 30e-6, {16: 0.04, 32: 0.08, 64: 0.15, 128: 0.2}, False, _H200),
 }
 
 
@@ -103,7 +106,8 @@ def seconds(
         calls = 1
     # A gathered block row copies its inputs: the activations are read once per block of the row, not once.
     copied = 0 if device == "cuda" or per_block else 2 * itemsize * tokens * n * block
-    return w.flops / (m.rate * m.efficiency[block]) + (w.bytes + copied) / m.bandwidth + calls * m.call_s
+    arithmetic = w.flops / (m.rate * m.efficiency[block])
+    return m.start_s + arithmetic + (w.bytes + copied) / m.bandwidth + calls * m.call_s
 
 
 def choose(shape: tuple[int, int], block: int, n: int, device: str, itemsize: int) -> Choice:

@@ -46,3 +46,8 @@ def test_the_choice_follows_the_pattern() -> None:
     assert layer.choice("cpu", torch.float32).sparse(4096)
     layer.set_kept(torch.ones(16, 16, dtype=torch.bool))
     assert not layer.choice("cpu", torch.float32).sparse(4096)
+
+
+def test_few_tokens_of_a_small_layer_are_not_worth_the_start() -> None:
+    choice = cost.choose((128, 128), 64, 2, "cpu", 4)
+    assert not choice.sparse(32) and choice.sparse(4096) and "sparse is used from" in choice.reason
