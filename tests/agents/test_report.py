@@ -10,7 +10,7 @@ import av
 import pytest
 
 from procosm.agents.report import write_report
-from procosm.agents.sections import duration, honest_limits, number
+from procosm.agents.sections import duration, honest_limits, number, returns_section
 from procosm.world_model.interface import CheckpointError
 
 VOID = {"meta", "link", "img", "br", "source", "input", "hr"}
@@ -94,3 +94,18 @@ def test_numbers_read_as_people_write_them(value, text):
 
 def test_durations_change_unit_where_seconds_stop_being_clear():
     assert (duration(12.4), duration(89), duration(613)) == ("12 s", "89 s", "10 min 13 s")
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "said"),
+    [
+        (-687.2, -695.4, -678.1, ("687.2 less than", "does not live on faults")),
+        (50.0, 40.0, 60.0, ("50 more than", "lives partly on faults")),
+        (1.0, -2.0, 4.0, ("1 more than", "No difference can be told")),
+    ],
+)
+def test_the_gap_is_said_in_its_direction(finished_run, mean, low, high, said):
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    metrics["returns"]["gap"] |= {"mean": mean, "low": low, "high": high}
+    section = returns_section(metrics)
+    assert all(words in section for words in said)
