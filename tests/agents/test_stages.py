@@ -74,6 +74,18 @@ def test_a_moved_run_and_another_number_of_processes_are_the_same_stage(tmp_path
     assert work.calls == 0
 
 
+def test_a_record_from_before_a_field_existed_stands_for_its_default(tmp_path):
+    work, config = Work(), Settings(tmp_path / "data")
+    run_stage(config.out, config, work)
+    path = record_path(config.out)
+    record = json.loads(path.read_text())
+    del record["config"]["steps"]
+    path.write_text(json.dumps(record))
+    assert run_stage(config.out, config, work) == config.out and work.calls == 1
+    with pytest.raises(StageError, match="steps was 3, now 4"):
+        run_stage(config.out, Settings(config.out, steps=4), work)
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
