@@ -1,0 +1,292 @@
+"""Training a world model with block-sparse layers: from the first step, through every stage, in the checkpoint."""
+
+import json
+import shutil
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from procosm.sparse import baselines
+from procosm.sparse.nn import BlockWeight
+from procosm.world_model import checkpoint, layers, stage
+from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
+from procosm.world_model.files import read_tensors
+from procosm.world_model.interface import CheckpointError, ProcosmError, State
+from procosm.world_model.presets import preset
+from procosm.world_model.stage import StageConfig, rate, run_stage
+from procosm.world_model.train import TrainConfig, sparsifier, train, train_tokenizer
+from procosm.world_model.windows import tabulate
+
+DENSITY, BLOCK = 0.25, 16
+
+
+def episode(seed: int, steps: int, kind: str) -> tuple[Episode, np.ndarray]:
+    """A square that an action drives to and fro over a grey ground."""
+    rng = np.random.default_rng(seed)
+    actions = rng.uniform(-1, 1, (1 if kind == "constant" else steps, 1)).repeat(steps if kind == "constant" else 1, 0)
+    place = 28 + 4 * np.append(0.0, np.cumsum(actions))
+    frames = np.full((steps + 1, 64, 64, 3), 90, np.uint8)
+    for frame, x in zip(frames, place.clip(0, 56).round().astype(int), strict=True):
+        frame[28:36, x : x + 8] = 220
+    states = np.stack([place / 64, np.append(0.0, actions[:, 0])], 1).astype(np.float32)
+    rewards = -np.abs(actions[:, 0]).astype(np.float32)
+    return Episode(frames, states, actions.astype(np.float32), rewards, seed == 0, kind), np.zeros((steps + 1, 4))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A dataset on disk as `procosm collect` writes one, without MuJoCo."""
+    task = Task("InvertedPendulum-v5", 64, 1, 50, 0.04, (-1.0,), (1.0,), 2, {"lookat": [0.0, 1.5, 0.0]}, "egl", 1)
+    kinds = ["train"] * 4 + ["holdout"] * 2 + ["constant"] * 2
+    path = tmp_path_factory.mktemp("run") / "data"
+    episodes = (episode(seed, 10, kind) for seed, kind in enumerate(kinds))
+    write_dataset(path, task, episodes, {"seed": 0}, gym.spec("InvertedPendulum-v5").to_json())
+    return path
+
+
+def run(data: Path, out: Path, density: float = DENSITY) -> Path:
+    return train(TrainConfig(data=data, out=out, preset="debug", density=density, block=BLOCK))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[Path, checkpoint.WorldModel]:
+    """A sparse checkpoint, and the model in memory that it was written from."""
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            checkpoint, "save", lambda out, model, save=checkpoint.save: kept.append(model) or save(out, model)
+        )
+        return run(data, tmp_path_factory.mktemp("sparse") / "world_model"), kept[0]
+
+
+@pytest.fixture(scope="module")
+def dense(data, tmp_path_factory) -> Path:
+    return run(data, tmp_path_factory.mktemp("dense") / "world_model", density=1.0)
+
+
+def sparse_layers(module: nn.Module) -> dict[str, BlockWeight]:
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, BlockWeight)}
+
+
+def test_only_inner_layers_are_sparse_and_all_of_those(trained):
+    model = checkpoint.load(trained[0])
+    inner = {"net.blocks.0.attention.qkv", "net.blocks.0.attention.out", "net.blocks.0.mlp.0", "net.blocks.0.mlp.2"}
+    assert set(sparse_layers(model.dynamics)) == inner
+    # 16 x 48 attention has three blocks, a quarter of which is less than one; the first 8 channels do not divide.
+    convs = {f"{side}.conv{i}.space.conv" for side in ("encoder.2", "encoder.4") for i in (1, 2)}
+    convs |= {f"{side}.conv{i}.space.conv" for side in ("decoder.1", "decoder.3") for i in (1, 2)}
+    assert set(sparse_layers(model.tokenizer)) == convs
+
+
+def test_the_checkpoint_holds_live_blocks_and_nothing_else(trained, dense):
+    folder, model = trained
+    for name, module in (("tokenizer", model.tokenizer), ("dynamics", model.dynamics)):
+        tensors, whole = (read_tensors(f / f"{name}.safetensors") for f in (folder, dense))
+        layers_ = sparse_layers(module)
+        grid = sum(whole[f"{key}.weight"].numel() for key in layers_) // BLOCK**2
+        stored = 0
+        for key in layers_:
+            n = len(tensors[f"{key}.values"])
+            assert tensors[f"{key}.values"].shape == (n, BLOCK, BLOCK)
+            assert tensors[f"{key}.rows"].shape == tensors[f"{key}.cols"].shape == (n,)
+            assert f"{key}.weight" not in tensors
+            stored += n
+        assert stored == pytest.approx(DENSITY * grid, rel=0.15)  # a whole number of blocks in each small layer
+        saved = (folder / f"{name}.safetensors").stat().st_size
+        assert saved < (dense / f"{name}.safetensors").stat().st_size - 0.7 * grid * BLOCK**2 * 4
+
+
+def test_a_loaded_model_dreams_as_the_one_in_memory(trained):
+    folder, ours = trained
+    theirs = checkpoint.load(folder)
+    assert all(layer.capacity == max(layer.live_blocks, 1) for layer in sparse_layers(theirs.dynamics).values())
+    dreams = []
+    for model in (ours, theirs):
+        latents, action = model.starts[:6], torch.linspace(-2, 2, 6)[:, None]
+        for _ in range(4):
+            prediction = model.dynamics.predict(State(latents), action)
+            latents = torch.cat([latents[:, 1:], prediction.latent[:, None]], dim=1)
+        dreams.append((latents, prediction.reward, prediction.state, model.tokenizer.decode(latents)))
+    assert all(torch.equal(a, b) for a, b in zip(*dreams, strict=True))
+    assert torch.isfinite(dreams[0][0]).all()
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained, tmp_path, monkeypatch):
+    """Stops 20-step stages in step 13, the 10-step one in step 7: after a save, and after a change of the pattern."""
+    out, real = tmp_path / "part", stage.Optimizer.step
+    for name, at in (("tokenizer", 13), ("diffusion", 10 + 13), ("unroll-0", 10 + 7)):
+        steps = 0
+
+        def stop(self, learning_rate: float, at: int = at) -> None:
+            nonlocal steps
+            steps += 1
+            if steps > at:
+                raise Stopped
+            real(self, learning_rate)
+
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(stage.Optimizer, "step", stop)
+            run(data, out)
+        saved = read_tensors(tmp_path / "part.training" / f"{name}.safetensors")
+        assert any(key.startswith("sparsifier.probe.") for key in saved)
+    run(data, out)
+    for name in ("tokenizer", "dynamics", "starts"):
+        ours, theirs = (read_tensors(folder / f"{name}.safetensors") for folder in (out, trained[0]))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+SETTINGS = {  # of each method, such that a few steps change the pattern, and that saves fall between two probes
+    "procrustes": {"update_every": 8, "probe_every": 2, "horizon": 1e4},
+    "rigl": {"update_every": 8},
+    "set": {"update_every": 8},
+    "static": {},
+}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_stage_resumes_to_the_bit_with_every_method(method, tmp_path):
+    """And only ``static`` keeps its first pattern."""
+    config = StageConfig(steps=24, batch=8, learning_rate=1e-1, save_every=6)
+
+    def make(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> baselines.Sparsifier:
+        return baselines.make(method, module, optimizer, density=DENSITY, **SETTINGS[method])
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 32))
+        layers.sparsify(model, DENSITY, BLOCK)
+        return model
+
+    def losses_of(model: nn.Module, stop_at: int | None = None):
+        def losses(step: int):
+            if step == stop_at:
+                raise Stopped
+            g = torch.Generator().manual_seed(step)
+            loss = (model(torch.randn(32, 64, generator=g)) - 1.0).square().mean()
+            return loss, {"loss": loss.detach()}
+
+        return losses
+
+    whole, part, again = fresh(), fresh(), fresh()
+    first = [layer.kept() for layer in sparse_layers(whole).values()]
+    expected = run_stage("whole", whole, losses_of(whole), config, tmp_path / "whole.safetensors", make)
+    with pytest.raises(Stopped):
+        run_stage("part", part, losses_of(part, stop_at=14), config, tmp_path / "part.safetensors", make)
+    shutil.copy(tmp_path / "part.safetensors", tmp_path / "stopped.safetensors")
+    assert run_stage("part", again, losses_of(again), config, tmp_path / "part.safetensors", make) == expected
+    if method == "procrustes":
+        assert int(read_tensors(tmp_path / "stopped.safetensors")["sparsifier.probe_count"]) == 1
+    ours, theirs = again.state_dict(), whole.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    last = [layer.kept() for layer in sparse_layers(whole).values()]
+    assert all(map(torch.equal, first, last)) == (method == "static")
+    assert sum(int(k.sum()) for k in last) == pytest.approx(DENSITY * 24, abs=1)
+
+
+def test_a_dense_stage_is_the_plain_loop(tmp_path):
+    """Against AdamW, clipping and the schedule written out, to the bit."""
+    config = StageConfig(steps=12, batch=4, learning_rate=1e-2, save_every=5)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)))
+    batch = torch.randn(12, 4, 3, generator=torch.Generator().manual_seed(1))
+
+    def losses(step: int):
+        return models[0](batch[step]).square().mean(), {}
+
+    run_stage("dense", models[0], losses, config, tmp_path / "dense.safetensors")
+    adam = torch.optim.AdamW(models[1].parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    for step in range(config.steps):
+        adam.zero_grad()
+        models[1](batch[step]).square().mean().backward()
+        nn.utils.clip_grad_norm_(models[1].parameters(), 1.0)
+        adam.param_groups[0]["lr"] = rate(step, config)
+        adam.step()
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+def test_density_one_is_the_dense_model_to_the_bit(data, dense, tmp_path):
+    """The first stage called directly, with no word of sparsity, ends with the same tokenizer."""
+    sizes, task = preset("debug"), load_task(data)
+    torch.manual_seed(0)
+    tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
+    table = tabulate(load_episodes(data), "train", dynamics.context)
+    train_tokenizer(tokenizer, dynamics, table, sizes, 0, tmp_path)
+    stored = read_tensors(dense / "tokenizer.safetensors")
+    ours = tokenizer.state_dict()
+    assert ours.keys() == stored.keys() and all(torch.equal(ours[key], stored[key]) for key in ours)
+    assert json.loads((dense / "config.json").read_text())["sparse"] == {"tokenizer": {}, "dynamics": {}}
+
+
+def test_a_checkpoint_from_before_sparsity_opens(dense, tmp_path):
+    folder = shutil.copytree(dense, tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    del config["sparse"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert not sparse_layers(checkpoint.load(folder).dynamics)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda blocks: blocks.update(dict.fromkeys(blocks, 32)), "stored in blocks of 16, not 32.*train again"),
+        (lambda blocks: blocks.update({"net.patch_in": 16}), "no block-sparse layer net.patch_in.*train again"),
+        (lambda blocks: blocks.clear(), "does not fit its config.json"),
+    ],
+)
+def test_a_checkpoint_whose_config_lies_is_an_error(trained, tmp_path, change, message):
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    change(config["sparse"]["dynamics"])
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+def test_each_method_is_reached_from_the_settings(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 64))
+    layers.sparsify(module, DENSITY, BLOCK)
+    adam = torch.optim.AdamW(module.parameters())
+    for method, kind in (("procrustes", "Procrustes"), ("rigl", "RigL"), ("set", "SET"), ("static", "Static")):
+        make = sparsifier(TrainConfig(tmp_path, tmp_path, density=DENSITY, sparse_method=method))
+        made = make(module, adam, 800)
+        assert type(made).__name__ == kind and made.config.density == DENSITY
+        if method != "static":
+            assert [t for t in range(1, 800) if made.updates_at(t)] == [*range(24, 601, 24)]
+    assert sparsifier(TrainConfig(tmp_path, tmp_path)) is None
+
+
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.5, float("nan")])
+def test_a_density_that_is_none_is_refused_before_anything_is_read(density, tmp_path):
+    with pytest.raises(ProcosmError, match=r"outside \(0, 1\]"):
+        TrainConfig(data=tmp_path, out=tmp_path, density=density)
+
+
+def test_blocks_that_fit_no_layer_say_what_to_do(data, tmp_path):
+    with pytest.raises(ProcosmError, match="blocks of 16, a higher density or a wider preset"):
+        train(TrainConfig(data=data, out=tmp_path / "w", preset="debug", density=0.1, block=128))
+
+
+def test_going_on_with_another_density_is_refused(data, dense):
+    with pytest.raises(ProcosmError, match="begun with another model"):
+        run(data, dense)
+
+
+def test_values_keep_the_scale_of_activations():
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Linear(512, 512, bias=False))
+    x = torch.randn(256, 512)
+    before = wide(x).std().item()
+    layers.sparsify(wide, 0.125, BLOCK)
+    assert wide(x).std().item() == pytest.approx(before, rel=0.1)
