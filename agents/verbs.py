@@ -96,7 +96,7 @@ VERBS = {
         "model the Procrustes hardware: cycles and energy of sparse training",
         "Maps the training of a network onto the Procrustes accelerator, dense and sparse, and counts cycles and "
         "energy.\n\n"
-        "Example:  procosm accelerator --help",
+        "Example:  procosm accelerator --network resnet18",
         "procosm.sparse.accelerator.command:AcceleratorConfig",
         "procosm.sparse.accelerator.command:accelerate",
         "",

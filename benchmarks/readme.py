@@ -31,7 +31,7 @@ def task_row(task: str) -> str:
         return f"| {task} | not measured | | | |"
     trained = values(result, "return of trained in mujoco")
     shown = " · ".join(f"**{row['value']:.1f}** [{row['low']:.1f}, {row['high']:.1f}]" for row in trained)
-    zero = statistics.mean(row["value"] for row in values(result, "return of zero action in mujoco"))
+    zero = statistics.mean(row["value"] for row in values(result, "return of zero in mujoco"))
     steps = values(result, "real steps collected")[0]["value"]
     minutes = " · ".join(f"{row['value'] / 60:.0f}" for row in values(result, "seconds in all"))
     return f"| {task} | {shown} | {zero:.1f} | {steps:,} | {minutes} |"
