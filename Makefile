@@ -51,6 +51,8 @@ check: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.pipeline --env InvertedPendulum --out runs/bench/InvertedPendulum --steps 10000
+	$(BIN)/python -m procosm.benchmarks.pipeline --env Reacher --out runs/bench/Reacher --preset medium --algorithm sac \
+	  --steps 20000 --dreams 64 --iterations 100 --gamma 0.95
 	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
 	$(BIN)/python -m procosm.benchmarks.sparse_cpu
 	$(BIN)/python -m procosm.benchmarks.dropback_digits

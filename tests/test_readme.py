@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -30,14 +31,14 @@ def test_there_are_blocks_to_run():
 
 
 def test_every_command_it_names_exists():
-    verbs = set(re.findall(r"^procosm ([a-z-]+)", README, re.MULTILINE))
+    verbs = set(re.findall(r"^procosm ([a-z-]+)", SHELL, re.MULTILINE))
     assert verbs >= {"run", "evaluate"}
     for verb in sorted(verbs):
         run = subprocess.run(
             [sys.executable, "-m", "procosm.agents.cli", verb, "--help"], capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
-    targets = set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
+    targets = set(re.findall(r"^make ([a-z-]+)", SHELL, re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text()
     assert targets >= {"demo", "test"}
     for target in targets:
