@@ -52,7 +52,7 @@ class CollectConfig:
     segment: int | None = None
     """Steps after which an episode of noise is cut, 0 for never. Default: 16 to 50 where noise soon ends an episode,
     else 100; a saved policy runs its episodes to the end."""
-    wide: float = 0.5
+    wide: float = 0.75
     """Share of episodes that start from states the task's own reset does not give."""
     holdout: float = 0.1
     """Share of the steps that is kept from training."""

@@ -24,6 +24,7 @@ from procosm.world_model.interface import DatasetError, ProcosmError
 
 KINDS = ("train", "holdout", "constant")
 CONSTANT_STEPS = 16
+HELD_OUT_STEPS = 64  # held-out episodes run on where others are cut: the dream is compared with them over long horizons
 JOB_FILE = "job.json"
 
 
@@ -49,7 +50,8 @@ class Job:
         task: what the episodes are collected on.
         mixture: the behaviours and their shares.
         seed: of every draw.
-        segment: steps after which an episode of noise is cut; 0: never. wide: share of episodes from wide starts.
+        segment: steps after which an episode of noise is cut (a held-out one not before 64); 0: never.
+        wide: share of episodes from wide starts.
         parts: what to collect.
         policies: sha256 of each saved policy's file, by path.
         versions: of the packages that decide the data.
@@ -111,7 +113,8 @@ class Collector:
         which = int(rng.choice(len(job.mixture), p=[share.share for share in job.mixture]))
         # A saved policy shows what it reaches late in an episode too, so it is not cut short.
         free = job.mixture[which].kind == "policy" or not job.segment
-        return self._behaviours[which], job.task.max_episode_steps if free else job.segment
+        cut = max(job.segment, HELD_OUT_STEPS) if kind == "holdout" else job.segment
+        return self._behaviours[which], job.task.max_episode_steps if free else min(cut, job.task.max_episode_steps)
 
     def _episode(self, kind: str, rng: np.random.Generator, left: int) -> tuple[Episode, np.ndarray]:
         env = self._env

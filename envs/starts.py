@@ -1,8 +1,9 @@
 """Wide starts: physics states that a task's own reset never gives, but its dynamics reach.
 
 A world model that saw only states near the reset knows nothing of the states a policy visits later. Joints and speeds
-are drawn within what the probe's rollouts reached, and a little beyond; a draw counts when the task does not end within
-a few steps and nothing is stuck deeper in anything than the rollouts were.
+are drawn within what the probe's rollouts reached, and a little beyond, one after the other in random order; a draw
+stays when the task still does not end within a few steps and nothing is stuck deeper in anything than the rollouts
+were. So only what hastens the end is held back (a pendulum's angle), and the rest (its cart) goes all the way.
 """
 
 import numpy as np
@@ -12,9 +13,7 @@ from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.probe import Probe, actuated_joints, deepest_contact
 
 BEYOND = 1.2
-TRIES = 12
-SHRINK = 0.85
-RAIL = 0.9
+SCALES = (1.0, 0.5, 0.25)
 LIVES = 4
 
 
@@ -29,26 +28,24 @@ def wide_start(env: MujocoEnv, seen: Probe, rng: np.random.Generator) -> np.ndar
         rng: where every draw comes from.
     """
     model, data = env.simulator.model, env.simulator.data
-    origin = env.physics()
     low, high, slow, fast = _ranges(model, seen)
-    still = _still(model, seen)
-    qpos, qvel = data.qpos.copy(), data.qvel.copy()
-    scale = 1.0
-    for _ in range(TRIES):
-        # Speeds are drawn small as often as large: full speed everywhere would end most episodes at once.
-        drawn, speed = rng.uniform(low, high), rng.uniform() * rng.uniform(slow, fast)
-        data.qpos[:] = qpos + scale * np.where(still, 0.0, drawn - qpos)
-        data.qvel[:] = qvel + scale * (speed - qvel)
-        mujoco.mj_normalizeQuat(model, data.qpos)
-        mujoco.mj_forward(model, data)
-        candidate = env.physics()
-        shallow = deepest_contact(data) <= 1.5 * seen.depth_m + 1e-4
-        if shallow and _lives(env):
-            env.set_physics(candidate)
-            return candidate
-        env.set_physics(origin)
-        scale *= SHRINK
-    return None
+    # Speeds are drawn small as often as large: full speed everywhere would end most episodes at once.
+    drawn = np.concatenate([rng.uniform(low, high), rng.uniform() * rng.uniform(slow, fast)])
+    accepted, moved = env.physics(), False
+    for part in rng.permutation(_parts(model, seen)):
+        for scale in SCALES:
+            env.set_physics(accepted)
+            there = np.concatenate([data.qpos, data.qvel])
+            there += scale * part * (drawn - there)
+            data.qpos[:], data.qvel[:] = np.split(there, [model.nq])
+            mujoco.mj_normalizeQuat(model, data.qpos)
+            mujoco.mj_forward(model, data)
+            candidate = env.physics()
+            if deepest_contact(data) <= 1.5 * seen.depth_m + 1e-4 and _lives(env):
+                accepted, moved = candidate, True
+                break
+    env.set_physics(accepted)
+    return accepted if moved else None
 
 
 def _ranges(model: mujoco.MjModel, seen: Probe) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -65,20 +62,25 @@ def _ranges(model: mujoco.MjModel, seen: Probe) -> tuple[np.ndarray, np.ndarray,
         elif model.jnt_limited[joint] and kind != int(mujoco.mjtJoint.mjJNT_BALL):
             ends = model.jnt_range[joint]
             if joint in driven and kind == int(mujoco.mjtJoint.mjJNT_SLIDE):
-                low[address], high[address] = RAIL * ends
+                low[address], high[address] = ends
             low[address], high[address] = max(low[address], ends[0]), min(high[address], ends[1])
     return low, np.maximum(low, high), slow, fast
 
 
-def _still(model: mujoco.MjModel, seen: Probe) -> np.ndarray:
-    """(nq,) places that no rollout ever moved: they are the task's (Reacher's target), so its reset has the say."""
-    still = np.zeros(model.nq, bool)
+def _parts(model: mujoco.MjModel, seen: Probe) -> np.ndarray:
+    """(parts, nq + nv) bool, what is drawn together: a joint's places, and apart from them its speeds.
+
+    Joints that no rollout ever moved are the task's (Reacher's target): its reset has the say.
+    """
+    places = np.append(model.jnt_qposadr, model.nq)
+    speeds = np.append(model.jnt_dofadr, model.nv)
+    index, parts = np.arange(model.nq + model.nv), []
     for joint in range(model.njnt):
-        last = joint + 1 == model.njnt
-        places = slice(int(model.jnt_qposadr[joint]), model.nq if last else int(model.jnt_qposadr[joint + 1]))
-        speeds = slice(int(model.jnt_dofadr[joint]), model.nv if last else int(model.jnt_dofadr[joint + 1]))
-        still[places] = np.abs(seen.qvel[:, speeds]).max() < 1e-9
-    return still
+        if np.abs(seen.qvel[:, speeds[joint] : speeds[joint + 1]]).max() < 1e-9:
+            continue
+        for first, last in (places[joint : joint + 2], model.nq + speeds[joint : joint + 2]):
+            parts.append((first <= index) & (index < last))
+    return np.stack(parts)
 
 
 def _widened(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

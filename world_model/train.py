@@ -24,7 +24,7 @@ from procosm.world_model.stage import MakeSparsifier, run_stage
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.validation import growth, open_loop
-from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
+from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, tabulate
 
 HEADROOM = 1.25  # slots for each block kept: Procrustes moves blocks between layers, the other methods within them
 
@@ -199,10 +199,3 @@ def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tens
     """(n, H, W, 3) uint8 to (n, c, h, w), each frame as an image."""
     parts = [tokenizer.encode(part[:, None])[:, 0] for part in tqdm(frames.split(batch), desc="encode", leave=False)]
     return torch.cat(parts)
-
-
-def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
-    """(n, context) frame indices of held-out windows to start dreams from, spread over the table."""
-    return context_index(
-        table, table.steps[torch.linspace(0, len(table.steps) - 1, min(most, len(table.steps))).long()], context
-    )

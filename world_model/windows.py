@@ -98,3 +98,21 @@ def draw(table: Table, batch: int, seed: int, step: int) -> tuple[Tensor, torch.
     """Frames of one batch, and the generator of its noise: a function of seed and step alone, so that runs resume."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF)
     return table.steps[torch.randint(len(table.steps), (batch,), generator=generator)], generator
+
+
+def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
+    """(n, context) frame indices of held-out windows to start dreams from, spread over the true states.
+
+    Logged states crowd where the task's reset puts them. Taken as they come, hardly any dream would begin at the end of
+    a rail, and a policy would learn nothing of what it is worth to stay away from there. So each window chosen is the
+    one farthest from all chosen before (Gonzalez 1985), in standard deviations of the true state.
+    """
+    states = table.states[table.steps]
+    states = (states - states.mean(0)) / states.std(0).clamp_min(1e-6)
+    near = torch.full((len(states),), torch.inf)
+    chosen = [int(states.square().sum(1).argmin())]
+    while len(chosen) < min(most, len(states)):
+        near = torch.minimum(near, (states - states[chosen[-1]]).square().sum(1))
+        near[chosen[-1]] = -1.0  # of equal states too, each is taken once
+        chosen.append(int(near.argmax()))
+    return context_index(table, table.steps[torch.tensor(chosen).sort().values], context)

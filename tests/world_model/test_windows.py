@@ -8,7 +8,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.episodes import Episode
 from procosm.world_model.interface import DatasetError
-from procosm.world_model.windows import context_index, cut, draw, tabulate
+from procosm.world_model.windows import choose_starts, context_index, cut, draw, tabulate
 
 
 def episodes() -> list[Episode]:
@@ -79,3 +79,34 @@ def test_blind_steps_of_wide_starts_are_left_out():
     first, *others = episodes()
     table = tabulate([dataclasses.replace(first, wide=True), *others], "train", 3)
     assert table.steps.tolist() == [2, 3, 4, 6, *range(8, 15)]
+
+
+def crowd(states: np.ndarray) -> Episode:
+    """An episode that passes these states, whatever it looks like."""
+    n = len(states) - 1
+    frames = np.zeros((n + 1, 8, 8, 3), np.uint8)
+    return Episode(
+        frames, states.astype(np.float32), np.zeros((n, 2), np.float32), np.zeros(n, np.float32), False, "holdout"
+    )
+
+
+def test_start_windows_are_spread_over_the_states():
+    rng = np.random.default_rng(0)
+    states = np.concatenate([0.01 * rng.normal(size=(180, 2)), rng.uniform(-1, 1, (21, 2))])
+    table = tabulate([crowd(states)], "holdout", 3)
+    starts = choose_starts(table, 3, most=20)
+    chosen = states[starts[:, -1]]
+    assert (
+        len(set(starts[:, -1].tolist())) == 20 and (starts.diff(dim=1) >= 0).all() and (starts[:, -1].diff() > 0).all()
+    )
+    assert (np.abs(chosen).max(axis=1) > 0.1).sum() >= 15  # as they come, two of 20 would lie out there
+    # What is left out lies nearer to a chosen state than any two chosen states lie to each other.
+    scaled = states[:-1] / states[:-1].std(axis=0)
+    chosen, left = scaled[starts[:, -1]], np.delete(scaled, starts[:, -1], axis=0)
+    between = np.linalg.norm(chosen[:, None] - chosen, axis=2)[~np.eye(20, dtype=bool)]
+    assert np.linalg.norm(left[:, None] - chosen, axis=2).min(axis=1).max() <= between.min() + 1e-6
+
+
+def test_every_window_is_a_start_where_there_are_few_and_equal_states_count_apart():
+    table = tabulate([crowd(np.zeros((9, 2)))], "holdout", 3)
+    assert choose_starts(table, 3)[:, -1].tolist() == table.steps.tolist()
