@@ -1,6 +1,6 @@
 """Fixtures for every test: a world whose dreams can be computed by hand, a real but untrained model, a truth env."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gymnasium as gym
@@ -150,6 +150,12 @@ def truth_env() -> Iterator[gym.Env]:
 
 
 @pytest.fixture(scope="session")
-def truth_checkpoint(truth_env: gym.Env, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Task], Path]:
+    """Writes a folder as training does, with a real but untrained model of any task."""
+    return lambda task: save(tmp_path_factory.mktemp("run") / "world_model", restless_model(task))
+
+
+@pytest.fixture(scope="session")
+def truth_checkpoint(truth_env: gym.Env, checkpoint_of: Callable[[Task], Path]) -> Path:
     """An untrained model's folder that belongs to ``truth_env``: same task, camera and renderer."""
-    return save(tmp_path_factory.mktemp("run") / "world_model", restless_model(truth_env.unwrapped.task))
+    return checkpoint_of(truth_env.unwrapped.task)
