@@ -23,7 +23,12 @@ def angles(frames: int, height: int, width: int, head_dim: int, theta: float = 1
     return torch.cat([t, h, w], dim=-1).flatten(0, 2)
 
 
+def turns(angle: Tensor) -> tuple[Tensor, Tensor]:
+    """What :func:`rotate` takes, each (tokens, head_dim), from angles (tokens, head_dim / 2)."""
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the channel pairs (i, i + head_dim/2) of (…, tokens, head_dim) by their tokens' angles."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    """Turn the channel pairs (i, i + head_dim/2) of (…, head_dim) by the angles in ``cos`` and ``sin``, see `turns`."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.layers import SelfAttention
-from procosm.world_model.rope import angles, rotate
+from procosm.world_model.rope import angles, rotate, turns
 
 SMALL = TransformerConfig(width=24, layers=2, heads=2, mlp_ratio=2, adaln_rank=4)
 
@@ -44,8 +44,7 @@ def test_every_input_reaches_the_output_and_batches_do_not_mix():
 
 
 def test_rotary_attention_sees_relative_positions_only():
-    turn = angles(1, 6, 6, 12)
-    cos, sin = turn.cos(), turn.sin()
+    cos, sin = turns(angles(1, 6, 6, 12))
     q, k = torch.randn(12), torch.randn(12)
     scores = rotate(q.expand(36, 12), cos, sin) @ rotate(k.expand(36, 12), cos, sin).T
     grid = scores.view(6, 6, 6, 6)
@@ -57,11 +56,22 @@ def test_rotary_attention_sees_relative_positions_only():
 def test_written_out_attention_against_the_fused_kernel():
     torch.manual_seed(0)
     layer = SelfAttention(24, 2)
-    x, turn = torch.randn(3, 16, 24), angles(1, 4, 4, 12)
-    q, k, v = layer.qkv(x).view(3, 16, 3, 2, 12).permute(2, 0, 3, 1, 4)
-    q, k = (rotate(norm(t), turn.cos(), turn.sin()) for norm, t in ((layer.norm_q, q), (layer.norm_k, k)))
-    expected = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(3, 16, 24))
-    assert torch.allclose(layer(x, turn.cos(), turn.sin()), expected, atol=1e-5)
+    with torch.no_grad():
+        layer.norm_q.weight.copy_(torch.rand(12) + 0.5)
+        layer.norm_k.weight.copy_(torch.rand(12) + 0.5)
+    for batch, side in ((3, 4), (8, 2), (6, 2), (5, 2)):  # alone, four together, two together, alone
+        tokens, (cos, sin) = side**2, turns(angles(1, side, side, 12))
+        x = torch.randn(batch, tokens, 24)
+        q, k, v = layer.qkv(x).view(batch, tokens, 3, 2, 12).permute(2, 0, 3, 1, 4)
+        q, k = (rotate(norm(t), cos, sin) for norm, t in ((layer.norm_q, q), (layer.norm_k, k)))
+        expected = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, 24))
+        assert torch.allclose(layer(x, cos, sin), expected, atol=1e-5)
+
+
+def test_rotation_against_complex_numbers():
+    angle, x = angles(1, 3, 5, 12), torch.randn(15, 12)
+    turned = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angle), angle)
+    assert torch.allclose(rotate(x, *turns(angle)), torch.cat([turned.real, turned.imag], -1), atol=1e-6)
 
 
 def test_low_rank_modulation_saves_the_parameters_it_promises():

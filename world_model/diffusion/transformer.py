@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from procosm.world_model.conditioning import ActionEmbedding
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
-from procosm.world_model.rope import angles
+from procosm.world_model.rope import angles, turns
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class DiffusionTransformer(nn.Module):
         self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
         self.patch_out = nn.Linear(d, c * p * p, bias=False)
         nn.init.zeros_(self.patch_out.weight)
-        turn = angles(1, *self.grid, d // config.heads)
-        self.register_buffer("cos", turn.cos(), persistent=False)
-        self.register_buffer("sin", turn.sin(), persistent=False)
+        cos, sin = turns(angles(1, *self.grid, d // config.heads))
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
         """One pass.
@@ -73,10 +73,19 @@ class DiffusionTransformer(nn.Module):
         add_d, add_3d = self.action(action)
         shared = self.time_out(F.silu(self.time_hidden(features))) + add_3d
         embedding = self.embedding_norm(features + add_d)
-        for block in self.blocks:
-            tokens = block(tokens, embedding, shared, self.cos, self.sin)
-        shift, scale = self.modulate_out(embedding, shared)
-        return self.unpatchify(self.patch_out(self.norm(tokens) * (1 + scale) + shift))[:, None]
+        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()])
+
+    def modulations(self) -> list[AdaLNLoRA]:
+        """Of each block's attention and MLP, then of the last layer: the order of :meth:`run`."""
+        pairs = ((block.modulate_attention, block.modulate_mlp) for block in self.blocks)
+        return [*(modulate for pair in pairs for modulate in pair), self.modulate_out]
+
+    def run(self, tokens: Tensor, parts: list[tuple[Tensor, ...]]) -> Tensor:
+        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make."""
+        for block, attention, mlp in zip(self.blocks, parts[:-1:2], parts[1:-1:2], strict=True):
+            tokens = block(tokens, attention, mlp, self.cos, self.sin)
+        shift, scale = parts[-1]
+        return self.unpatchify(self.patch_out(torch.addcmul(shift, self.norm(tokens), 1 + scale)))[:, None]
 
     def patchify(self, x: Tensor) -> Tensor:
         """(b, c, h, w) to (b, tokens, c p p)."""
