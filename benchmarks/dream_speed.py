@@ -79,7 +79,8 @@ def rate(step: Callable[[np.ndarray], object], actions: list[np.ndarray], second
 def dynamics_only(model: WorldModel, count: int) -> Callable[[np.ndarray], object]:
     """The model's own step on a fixed state: what an environment that costs nothing would take."""
     latents = model.starts[torch.arange(count) % len(model.starts)]
-    return lambda actions: model.dynamics.predict(State(latents), torch.from_numpy(actions))
+    now = State(latents, model.dynamics.estimate(State(latents)))
+    return lambda actions: model.dynamics.predict(now, torch.from_numpy(actions))
 
 
 def setups(config: DreamSpeedConfig, model: WorldModel) -> Iterator[tuple[dict, Callable, list[np.ndarray]]]:

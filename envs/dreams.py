@@ -137,8 +137,9 @@ class Dreams:
             ProcosmError: the model predicted something that is not a number.
         """
         device = self.latents.device
+        now = State(self.latents, torch.from_numpy(self.state).to(device))
         prediction = self.model.dynamics.predict(
-            State(self.latents), torch.from_numpy(actions).to(device), self._drawn_noise(), self.denoising_steps
+            now, torch.from_numpy(actions).to(device), self._drawn_noise(), self.denoising_steps
         )
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]

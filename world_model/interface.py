@@ -32,9 +32,11 @@ class State:
 
     Attributes:
         latents: (b, context, c, h, w), the most recent latents, newest last; standardised (mean 0, std 1 per channel).
+        estimate: (b, s), what ``Dynamics.estimate`` says of them, where it is known: it is not worked out again.
     """
 
     latents: Tensor
+    estimate: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
+from procosm.world_model.diffusion.one_step import OneStep
+from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.interface import State
 
@@ -46,6 +48,48 @@ def test_one_step_prediction_is_what_training_unrolls(dynamics):
     action = torch.rand(5, 2)
     predicted = dynamics.predict(State(w.latents[:, :3]), action).latent
     assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], dynamics.unit_action(action)), atol=1e-6)
+
+
+def test_one_step_prepared_equals_the_plain_network(dynamics):
+    w, unit = window(), torch.rand(5, 2) * 2 - 1
+    context = w.latents[:, :3]
+    c_noise = coefficients(torch.full((5,), SIGMA_MAX))[3]
+    plain = dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
+    assert torch.allclose(OneStep(dynamics.net, torch.float32)(context, unit), plain, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
+    error = (OneStep(dynamics.net, torch.bfloat16)(context, unit) - plain).square().mean()
+    assert 0 < error < 2 * (coarse.float() - plain).square().mean()  # no coarser than autocast
+
+
+def test_one_step_is_prepared_again_when_weights_change_and_only_then(dynamics):
+    w, action = window(), torch.rand(5, 2)
+    for mixed in (False, True):
+        dynamics.mixed = mixed
+        dynamics.predict(State(w.latents[:, :3]), action)
+        prepared = dynamics.one_step()
+        dynamics.predict(State(w.latents[:, :3]), action)
+        assert dynamics.one_step() is prepared
+    dynamics.mixed = False
+    for change in (lambda p: p.mul_(1.5), lambda p: setattr(p, "data", p.data * 1.5)):
+        with torch.no_grad():
+            change(dynamics.net.blocks[0].mlp[0].weight)
+        predicted = dynamics.predict(State(w.latents[:, :3]), action).latent
+        assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], dynamics.unit_action(action)), atol=1e-6)
+
+
+def test_a_known_estimate_saves_the_second_look_and_changes_nothing(dynamics):
+    w, action = window(), torch.rand(5, 2)
+    dynamics.state_head.mean.fill_(0.7)
+    dynamics.state_head.std.fill_(0.2)
+    state = State(w.latents[:, :3])
+    known = State(w.latents[:, :3], dynamics.estimate(state))
+    looked = []
+    dynamics.state_head.register_forward_hook(lambda *_: looked.append(1))
+    first, second = dynamics.predict(state, action), dynamics.predict(known, action)
+    assert len(looked) == 3
+    for name in ("latent", "reward", "termination", "state"):
+        assert torch.allclose(getattr(first, name), getattr(second, name), atol=1e-5)
 
 
 def test_prediction_of_a_slot_does_not_depend_on_its_batch(dynamics):
