@@ -48,10 +48,9 @@ class SelfAttention(nn.Module):
         """(b, tokens, d) to the same; ``cos`` and ``sin`` are (tokens, head_dim), see ``rope.turns``."""
         batch, tokens = x.shape[:2]
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, tokens, 3, k, head_dim)
-        # Both norms' weights go into the tables of the rotation, which are small.
-        gain = torch.stack([self.norm_q.weight, self.norm_k.weight])[:, None].expand(-1, self.heads, -1)
-        qk = F.rms_norm(qkv[:, :, :2].to(gain.dtype), gain.shape[-1:], eps=self.norm_q.eps)
-        qk = rotate(qk, cos[:, None, None] * gain, sin[:, None, None] * gain.roll(gain.shape[-1] // 2, -1))
+        gain = torch.stack([self.norm_q.weight, self.norm_k.weight])[:, None]  # both are normalised in one pass
+        qk = F.rms_norm(qkv[:, :, :2].to(gain.dtype), gain.shape[-1:], eps=self.norm_q.eps) * gain
+        qk = rotate(qk, cos[:, None, None], sin[:, None, None])
         together = math.gcd(batch, max(1, 16 // tokens))
         q, k = _joined(qk, together).permute(2, 0, 3, 1, 4)  # each (b / together, k, together tokens, head_dim)
         v = _joined(qkv[:, :, 2], together).transpose(1, 2)
