@@ -56,8 +56,9 @@ class WorldModelVectorEnv(VectorEnv):
             device: where a checkpoint is loaded to.
             starts: ``holdout`` begins with any held-out window of real frames, indices with those windows only.
             name: the name under which weights ship; the registered ids give it.
-            mixed: take products in bfloat16: about twice as fast where the processor has it, and equal to the single
-                environment to fewer digits. A loaded model keeps its own setting unless this is True.
+            mixed: take products in bfloat16, the dynamics' and the decoder's: up to twice as fast where the processor
+                has it, and equal to the single environment to fewer digits. A loaded model keeps its own setting unless
+                this is True.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.
@@ -68,7 +69,7 @@ class WorldModelVectorEnv(VectorEnv):
         self.view = View.parse(observation)
         model = open_model(checkpoint, name, device)
         if mixed:
-            model.dynamics.mixed = True
+            model.dynamics.mixed = model.tokenizer.mixed = True
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts)
         self.task = model.task
         self.num_envs = num_envs

@@ -21,6 +21,7 @@ class BrightnessTokenizer:
     """A latent of 2 by 2 numbers is the brightness of the four quarters of a grey frame, 20 levels for each unit."""
 
     latent_shape = (1, SIDE, SIDE)
+    mixed = False
 
     def __init__(self) -> None:
         self.decoded = 0

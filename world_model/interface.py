@@ -60,6 +60,8 @@ class Tokenizer(Protocol):
     """Frames to latents and back; causal in time."""
 
     latent_shape: tuple[int, int, int]
+    mixed: bool
+    """Whether frames are decoded in bfloat16; see :class:`Dynamics`."""
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 (b, t, h, w, 3) to standardised latents (b, t', c, h', w')."""

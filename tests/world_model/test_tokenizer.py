@@ -53,6 +53,17 @@ def test_decoding_is_causal_too(compression):
     assert torch.equal(before[:, :, : 1 + compression], after[:, :, : 1 + compression])
 
 
+def test_decoding_in_bfloat16_is_within_two_levels_of_float32():
+    model = make()
+    z = torch.randn(4, 1, *model.latent_shape)
+    exact = model.decode(z).int()
+    model.mixed = True
+    difference = (model.decode(z).int() - exact).abs()
+    assert 0 < difference.max() <= 2
+    model.mixed = False
+    assert torch.equal(model.decode(z).int(), exact)
+
+
 def test_temporal_layers_against_an_explicit_sum():
     torch.manual_seed(0)
     conv = shake(TemporalConv(3, kernel=3))

@@ -144,6 +144,7 @@ class CausalTokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.latent_shape = config.latent_shape
+        self.mixed = False  # decoding in bfloat16: faster where the processor has it, pixels within a level or two
         self.encoder, self.decoder = encoder(config), decoder(config)
         ends = ((side, end) for side in ("encoder", "decoder") for end in (0, len(getattr(self, side)) - 1))
         self.stay_dense = tuple(f"{side}.{end}.*" for side, end in ends)
@@ -166,7 +167,9 @@ class CausalTokenizer(nn.Module):
 
     def to_pixels(self, z: Tensor) -> Tensor:
         """The inverse direction of :meth:`to_latents`."""
-        return inverse_haar(self.decoder(z), self.config.haar_levels, self.config.temporal) + self.mean_frame
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.mixed):
+            coefficients = self.decoder(z)
+        return inverse_haar(coefficients.to(z.dtype), self.config.haar_levels, self.config.temporal) + self.mean_frame
 
     @torch.no_grad()
     def fit_latents(self, z: Tensor) -> None:
