@@ -33,6 +33,7 @@ def test_a_short_run_writes_every_row(truth_checkpoint, tmp_path):
     for row in result["rows"]:
         assert {"metric", "task", "value", "unit", "seed", "n", "low", "high"} <= row.keys()
         assert row["task"] == "InvertedPendulum-v5" and row["low"] <= row["value"] <= row["high"]
+        assert row["tokens"] == 16 and row["products"] == "bfloat16"
     counted = {(row["metric"], row["batch"]) for row in result["rows"]}
     assert counted == {
         *((metric, batch) for metric in ("dream_steps_per_s", "dynamics_steps_per_s") for batch in (1, 2)),
