@@ -11,7 +11,7 @@ from procosm.world_model.provenance import provenance
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-UNITS = {"seconds": "s", "milliseconds": "ms", "macs": "MAC"}
+UNITS = {"milliseconds": "ms", "seconds": "s", "macs": "MAC"}
 
 
 def flatten(found: dict[str, Any], task: str, metric: str = "") -> list[dict[str, Any]]:

@@ -15,15 +15,11 @@ from procosm.sparse.accelerator.mends import CORRECTED, FAITHFUL, Mends
 from procosm.sparse.accelerator.network import Case, Densities, Result, Total, cases, run_cases
 from procosm.sparse.accelerator.problem import DATAFLOWS
 from procosm.sparse.accelerator.records import compare, evaluate_all, read_records
-from procosm.sparse.accelerator.search import Effort
+from procosm.sparse.accelerator.search import QUICK
 from procosm.sparse.accelerator.simulate import Setting
 from procosm.sparse.accelerator.workloads import Workload, network
 from procosm.sparse.accelerator.workloads.trace import from_factory
 from procosm.sparse.errors import SparseError
-
-QUICK = Effort(buffers=300, cheapest=16, opened=24, glance=120, each=2, registers=200, chunk=120, chunks=2,
-               finalists=24, recounted=1 << 23, countable=1 << 14)  # fmt: skip
-"""For the comparison with other dataflows and array sizes, where a near-best mapping is enough."""
 
 
 @dataclass(frozen=True)

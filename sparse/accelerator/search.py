@@ -62,6 +62,9 @@ class Effort:
 
 
 THOROUGH = Effort()
+QUICK = Effort(buffers=300, cheapest=16, opened=24, glance=120, each=2, registers=200, chunk=120, chunks=2,
+               finalists=24, recounted=1 << 23, countable=1 << 14)  # fmt: skip
+"""For comparisons of dataflows, array sizes and assumptions, where a near-best mapping is enough."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The questions of benchmarks/accelerator.py, one a file."""
