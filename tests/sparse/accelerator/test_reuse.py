@@ -83,7 +83,7 @@ def walk(problem, mapping, every):
         for start, weight in iterate(outer, every):
             buffered += weight * len(resident.fetch(elements(axes, start, sizes["buffer"])))
         counts.append((fills, port, buffered))
-        return counts
+    return counts
 
 
 def iterate(loops, every):
@@ -125,7 +125,9 @@ def test_the_analysis_counts_what_the_interpreter_counts(nest):
     mapping.check(problem)
     for every, mends in ((False, Mends()), (True, Mends.of("exact_halo"))):
         counts = accesses(problem, Batch.of(mapping), mends)
-        for tensor, (fills, port, buffered) in enumerate(walk(problem, mapping, every)):
+        walked = walk(problem, mapping, every)
+        assert len(walked) == 3
+        for tensor, (fills, port, buffered) in enumerate(walked):
             assert counts.fills[0, tensor, 0] == fills
             assert (counts.updates if tensor == 2 else counts.reads)[1, tensor, 0] == port
             assert counts.fills[1, tensor, 0] == buffered
