@@ -8,7 +8,8 @@ import numpy as np
 from procosm.benchmarks.accelerator_parts.common import ACTIVATIONS, MINIBATCH, AcceleratorBenchmark, setting
 from procosm.sparse.accelerator.masks import problem_mask
 from procosm.sparse.accelerator.network import Densities, cases, run_cases
-from procosm.sparse.accelerator.records import compare, evaluate_all, parse, read_records
+from procosm.sparse.accelerator.recordfile import compare, read_records
+from procosm.sparse.accelerator.records import evaluate_all, parse
 from procosm.sparse.accelerator.search import THOROUGH, Sparsity, search
 from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
 from procosm.sparse.accelerator.workloads import network, network_names

@@ -14,7 +14,8 @@ from procosm.sparse.accelerator.masks import checkpoint_masks, match
 from procosm.sparse.accelerator.mends import CORRECTED, FAITHFUL, Mends
 from procosm.sparse.accelerator.network import Case, Densities, Result, Total, cases, run_cases
 from procosm.sparse.accelerator.problem import DATAFLOWS
-from procosm.sparse.accelerator.records import compare, evaluate_all, read_records
+from procosm.sparse.accelerator.recordfile import compare, read_records, stated_machine
+from procosm.sparse.accelerator.records import evaluate_all
 from procosm.sparse.accelerator.search import QUICK
 from procosm.sparse.accelerator.simulate import Setting
 from procosm.sparse.accelerator.workloads import Workload, network
@@ -31,7 +32,7 @@ class AcceleratorConfig:
     model: str | None = None
     """Your own network instead: package.module:factory, returning (torch module, tuple of example inputs)."""
     evaluate: Path | None = None
-    """Instead of searching, recompute the records of a JSON file on their stored mappings."""
+    """Instead of searching, recompute the records of a JSON file on their stored mappings, on the machine it states."""
     out: Path = Path("accelerator")
     """Folder for JSON, CSV and figures."""
     density: float = 0.1
@@ -51,7 +52,8 @@ class AcceleratorConfig:
     variant: Literal["faithful", "corrected"] = "faithful"
     """The authors' model with its quirks, or with its known defects mended."""
     mends: tuple[str, ...] = ()
-    """Mend only these defects of the faithful model (names in mends.py)."""
+    """Mend only these of the faithful model: tiny_tiles, paid_overflow, sorting, sparse_writeback, gated_reads,
+    wide_blocks, padded_array, own_budget, exact_halo, clipped_halo, first_touch, strided_input."""
     seed: int = 0
     """Seed of the Bernoulli masks; 0 gives those of the reference records."""
     compare: bool = True
@@ -78,22 +80,25 @@ def accelerate(config: AcceleratorConfig) -> Path:
     return _evaluate(config) if config.evaluate is not None else _simulate(config)
 
 
-def setting(config: AcceleratorConfig) -> Setting:
-    """Machine, energy table and mends of a config."""
+def setting(config: AcceleratorConfig, machine: Machine | None = None) -> Setting:
+    """Machine (by default the config's), energy table and mends."""
     if config.mends and config.variant == "corrected":
         raise SparseError("--variant corrected mends everything; give --mends with the faithful variant")
-    machine = Machine.scaled(config.pes)
+    machine = machine or Machine.scaled(config.pes)
     mends = CORRECTED if config.variant == "corrected" else Mends.of(*config.mends) if config.mends else FAITHFUL
     return Setting(machine, energy_table(config.energy_table, machine), mends)
 
 
 def _evaluate(config: AcceleratorConfig) -> Path:
-    raw = read_records(config.evaluate)
-    rows = evaluate_all(raw, config.minibatch, setting(config), config.processes)
+    raw, stated = read_records(config.evaluate), stated_machine(config.evaluate)
+    machine, minibatch = stated or (Machine.scaled(config.pes), config.minibatch)
+    rows = evaluate_all(raw, minibatch, setting(config, machine), config.processes)
     summary = compare(raw, rows)
     write_json(config.out / "evaluation.json", rows)
     write_csv(config.out / "evaluation.csv", [{k: v for k, v in row.items() if k != "acc"} for row in rows])
     write_json(config.out / "evaluation_summary.json", summary)
+    print(f"{machine.array_width}x{machine.array_width} PEs, minibatch {minibatch}"
+          f"{', as the file states' if stated else ''}")  # fmt: skip
     print(_agreement(summary))
     print(f"wrote {config.out / 'evaluation.json'} (one row per record, in order), .csv and _summary.json")
     return config.out
@@ -122,9 +127,11 @@ def _simulate(config: AcceleratorConfig) -> Path:
     others = _others(config, workload, densities, masks) if config.compare else []
     results = run_cases(main + others, config.processes, workload.name)
     mine, rest = results[: len(main)], results[len(main) :]
-    title = _title(config, workload, masks)
+    title = _title(config, workload, masks, mine)
     unit = setting(config).table.unit
     print("\n" + report.text(title, mine, unit) + "\n")
+    if workload.left_out:
+        print(f"left out, because no layer here has them: {', '.join(workload.left_out)}")
     _write(config, workload, mine, _totals(config, mine, rest), title, masks)
     return config.out
 
@@ -151,14 +158,17 @@ def _totals(config: AcceleratorConfig, mine: Sequence[Result], rest: Sequence[Re
     return {"dataflow": {flow: flows[flow] for flow in DATAFLOWS}, "pes": dict(sorted(sides.items()))}
 
 
-def _title(config: AcceleratorConfig, workload: Workload, masks: Any) -> str:
+def _title(config: AcceleratorConfig, workload: Workload, masks: Any, results: Sequence[Result]) -> str:
     model = "corrected model" if config.variant == "corrected" else "authors' model"
     mended = f", mended: {', '.join(config.mends)}" if config.mends else ""
     weights = (
         f"masks of {len(masks)} layers from {config.masks.name}" if masks else f"weight density {config.density:g}"
     )
-    return (f"{workload.name} on {config.pes}x{config.pes} PEs, dataflow {config.dataflow}, {weights},"
-            f" minibatch {config.minibatch}, {config.energy_table} energies, {model}{mended}")  # fmt: skip
+    found = sorted(r.density for r in results if r.phase == "wu")
+    low, high = f"{found[0]:.2f}", f"{found[-1]:.2f}"
+    activations = f"activation density {low}" if low == high else f"activation densities {low} to {high}"
+    return (f"{workload.name} on {config.pes}x{config.pes} PEs, dataflow {config.dataflow}, minibatch {config.minibatch},"
+            f" {weights}, {activations},\n{config.energy_table} energies, {model}{mended}")  # fmt: skip
 
 
 def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence[Result]) -> list[str]:
@@ -172,6 +182,7 @@ def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence
         "no bandwidth limit, no wire, adder or address energy, psums dense outside the register files",
         "strided layers of the five tables are run at output resolution, down-sampling convolutions left out",
         "the dense machine has its own mappings from the same search, without masks, pointers or sorting",
+        *(f"left out, because no layer here has it: {name}" for name in workload.left_out),
     ]
 
 

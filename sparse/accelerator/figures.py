@@ -9,7 +9,7 @@ import numpy as np
 
 from procosm.sparse.accelerator.network import Result, Total
 from procosm.sparse.accelerator.problem import PHASES
-from procosm.sparse.accelerator.report import parts, pooled_imbalance
+from procosm.sparse.accelerator.report import parts, pooled_imbalance, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,19 +43,20 @@ def energy(results: Sequence[Result], unit: str, title: str) -> Figure:
     figure = _figure(8, 4.2, title)
     axes = figure.subplots()
     names = {"fw": "forward", "bw": "backward", "wu": "weight update"}
+    one, power = scale(Total.of(results).dense)
     for position, phase in enumerate(PHASES):
         rows = [r for r in results if r.phase == phase]
         for offset, mode in ((-0.2, "dense"), (0.2, "balanced")):
             bottom = 0.0
             for part, value in parts(rows, mode).items():
                 label = LABELS[part] if position == 0 and mode == "dense" else None
-                axes.bar(position + offset, value / 1e9, 0.36, bottom=bottom / 1e9, color=COLOURS[part], label=label)
+                axes.bar(position + offset, value / one, 0.36, bottom=bottom / one, color=COLOURS[part], label=label)
                 bottom += value
             ratio = "" if mode == "dense" else f"\n{Total.of(rows).energy_ratio:.2f}x less"
-            axes.annotate(f"{'dense' if mode == 'dense' else 'sparse'}{ratio}", (position + offset, bottom / 1e9),
+            axes.annotate(f"{'dense' if mode == 'dense' else 'sparse'}{ratio}", (position + offset, bottom / one),
                           xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     axes.set_xticks(range(len(PHASES)), [names[phase] for phase in PHASES])
-    axes.set_ylabel(f"energy per step, 1e9 {unit}", fontsize=9)
+    axes.set_ylabel(f"energy per step, {power} {unit}", fontsize=9)
     axes.margins(y=0.14)
     plain(axes)
     handles, labels = axes.get_legend_handles_labels()
@@ -70,17 +71,20 @@ def dataflows(totals: Mapping[str, Total], chosen: str, title: str) -> Figure:
     series = (("dense", "dense_cycles", DENSE), ("sparse, unbalanced", "unbalanced_cycles", UNBALANCED),
               ("sparse, half-tiles", "balanced_cycles", BALANCED))  # fmt: skip
     positions = np.arange(len(totals))
+    one, power = scale(max(total.dense_cycles for total in totals.values()))
     for index, (label, field, colour) in enumerate(series):
-        heights = [getattr(total, field) / 1e6 for total in totals.values()]
+        heights = [getattr(total, field) / one for total in totals.values()]
         axes.bar(positions + (index - 1) * 0.27, heights, 0.25, color=colour, label=label)
     for position, total in zip(positions, totals.values(), strict=True):
-        axes.annotate(f"{total.speedup:.2f}x faster", (position, total.dense_cycles / 1e6), xytext=(0, 3),
+        axes.annotate(f"{total.speedup:.2f}x faster", (position, total.dense_cycles / one), xytext=(0, 3),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     heights = [total.dense_cycles for total in totals.values()]
-    if max(heights) > 6 * min(heights):
+    wide = max(heights) > 6 * min(heights)
+    if wide:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(positions, [f"{flow}\n(chosen)" if flow == chosen else flow for flow in totals])
-    axes.set_ylabel("cycles per step, 1e6", fontsize=9)
+    axes.set_ylabel(f"cycles per step, {power}{' (log scale)' if wide else ''}", fontsize=9)
     axes.margins(y=0.1)
     plain(axes)
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
@@ -101,7 +105,7 @@ def imbalance(results: Sequence[Result], title: str) -> Figure:
             axes.hist(values, bins, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.75,
                       label=f"{name}, mean {values.mean():.2f}")  # fmt: skip
         axes.set_title(label, fontsize=9)
-        axes.set_xlabel("fullest PE over mean PE in a wave", fontsize=9)
+        axes.set_xlabel("fullest PE over mean PE in a wave (last bar: and beyond)", fontsize=9)
         plain(axes)
         axes.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("share of waves, %", fontsize=9)
@@ -112,15 +116,17 @@ def array_sizes(totals: Mapping[int, Total], unit: str, title: str) -> Figure:
     """16x16 against 32x32 PEs: cycles and energy, dense and sparse."""
     figure = _figure(8, 3.6, title)
     left, right = figure.subplots(1, 2)
-    panels = ((left, "dense_cycles", "balanced_cycles", 1e6, "cycles per step, 1e6"),
-              (right, "dense", "balanced", 1e9, f"energy per step, 1e9 {unit}"))  # fmt: skip
-    for axes, dense, sparse, scale, label in panels:
+    (cycle, cycles), (energy, energies) = (scale(max(getattr(total, field) for total in totals.values()))
+                                           for field in ("dense_cycles", "dense"))  # fmt: skip
+    panels = ((left, "dense_cycles", "balanced_cycles", cycle, f"cycles per step, {cycles}"),
+              (right, "dense", "balanced", energy, f"energy per step, {energies} {unit}"))  # fmt: skip
+    for axes, dense, sparse, one, label in panels:
         for position, total in enumerate(totals.values()):
             for offset, field, colour, name in ((-0.2, dense, DENSE, "dense"), (0.2, sparse, BALANCED, "sparse")):
-                axes.bar(position + offset, getattr(total, field) / scale, 0.36, color=colour,
+                axes.bar(position + offset, getattr(total, field) / one, 0.36, color=colour,
                          label=name if position == 0 else None)  # fmt: skip
             gain = getattr(total, dense) / getattr(total, sparse)
-            axes.annotate(f"{gain:.2f}x", (position + 0.2, getattr(total, sparse) / scale), xytext=(0, 2),
+            axes.annotate(f"{gain:.2f}x", (position + 0.2, getattr(total, sparse) / one), xytext=(0, 2),
                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
         axes.set_xticks(range(len(totals)), [f"{side}x{side} PEs" for side in totals])
         axes.set_ylabel(label, fontsize=9)

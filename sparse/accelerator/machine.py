@@ -85,7 +85,7 @@ def _horowitz45(machine: Machine) -> EnergyTable:
         "horowitz45", "pJ", 3.7 + 0.9, root * math.sqrt(rf) / 2, root * math.sqrt(glb), 1950.0,
         "M. Horowitz, Computing's energy problem, ISSCC 2014, 45 nm 0.9 V: fp32 multiply 3.7 + add 0.9; 64-bit cache"
         " reads of 10/20/100 pJ at 8 KiB/32 KiB/1 MiB (square root in the size, extrapolated to the register file);"
-        " DRAM 1.3 to 2.6 nJ per 64 bits, its middle taken",
+        " DRAM 1.3 to 2.6 nJ per 64 bits, its middle taken; all as later papers quote the talk",
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _eyeriss65(machine: Machine) -> EnergyTable:
     return EnergyTable(
         "eyeriss65", "16-bit MACs", 4.0, 2.0, 6.0 * 4, 200.0 * 4,
         "Y.-H. Chen et al., Eyeriss, ISCA 2016, table IV, 65 nm, per 16 bits relative to a MAC: register file 1, buffer"
-        " 6, DRAM 200; words of 32 bits cost twice, an fp32 MAC four times",
+        " 6, DRAM 200, as later papers quote it; words of 32 bits cost twice, an fp32 MAC four times",
     )  # fmt: skip
 
 

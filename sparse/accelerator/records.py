@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,20 +34,6 @@ class Record:
     @property
     def mask_key(self) -> tuple:
         return self.problem.mask_shape, self.density
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The raw records of a file: a list, or an object with a list under `records`."""
-    if not path.is_file():
-        raise SparseError(f"records: {path} is not a file")
-    try:
-        raw = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SparseError(f"records: {path} is not JSON: {error}") from error
-    rows = raw.get("records") if isinstance(raw, dict) else raw
-    if not isinstance(rows, list) or not rows:
-        raise SparseError(f"records: {path} must hold a list of records, or one under the key 'records'")
-    return rows
 
 
 def parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
@@ -86,7 +70,8 @@ def _parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
     mapping = Mapping(*factors, str(raw["perm_GLB"]), str(raw["perm_DRAM"]))
     mapping.check(problem)
     if mapping.pes > setting.machine.pes:
-        raise SparseError(f"spatial factors use {mapping.pes} PEs, the machine has {setting.machine.pes}")
+        raise SparseError(f"spatial factors use {mapping.pes} PEs, the machine has {setting.machine.pes}: give --pes 32"
+                          " or state the machine in the file's readme")  # fmt: skip
     sparse = raw.get("kind", "sparse" if density < 1 else "dense") == "sparse"
     if not sparse:
         capacity(problem, mapping, setting.machine, 1.0)
@@ -156,24 +141,3 @@ def evaluate_all(raw: list[Any], minibatch: int, setting: Setting, processes: in
                     rows |= (found := future.result())
                     bar.update(len(found))
     return [rows[number] for number in range(len(raw))]
-
-
-def compare(raw: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How far the rows are from the results stored in the records, over those that have them."""
-    energy, cycles, equal, cases, stored_results = 0.0, 0, 0, 0, 0
-    for record, row in zip(raw, rows, strict=True):
-        pairs = [(row["energy_dense"], record.get("total_dense_pJ"))]
-        for mode in ("balanced", "unbalanced"):
-            stored = record.get(mode)
-            if isinstance(stored, dict) and {"total_pJ", "cycles"} <= stored.keys():
-                pairs.append((row[f"energy_{mode}"], stored["total_pJ"]))
-                cycles = max(cycles, abs(row[f"cycles_{mode}"] - stored["cycles"]))
-        stored_results += any(value for _, value in pairs)
-        energy = max([energy, *(abs(mine / value - 1) for mine, value in pairs if value)])
-        cycles = max(cycles, abs(row["cycles_dense"] - record.get("dense_cycles", row["cycles_dense"])))
-        if "acc" in record:
-            cases += 1
-            equal += record["acc"] == row["acc"]
-    return {"records": len(raw), "records_with_results": stored_results, "max_relative_energy_error": energy,
-            "max_cycle_difference": cycles, "records_with_accesses": cases,
-            "records_with_equal_accesses": equal}  # fmt: skip

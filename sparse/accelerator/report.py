@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,21 +29,29 @@ def by_phase(results: Sequence[Result]) -> dict[str, Total]:
     return {phase: Total.of(rows) for phase, rows in groups.items() if rows} | {"total": Total.of(results)}
 
 
+def scale(total: float) -> tuple[float, str]:
+    """A power of 1000 that leaves a total between 10 and 10,000 (or as it is, when smaller), and its name."""
+    power = max(0, 3 * math.floor(math.log10(max(total, 1.0) / 10) / 3))
+    return 10.0**power, f"1e{power}"
+
+
 def text(title: str, results: Sequence[Result], unit: str) -> str:
     """The printed table: energy and cycles of each phase, the ratios, and where the energy goes."""
     names = {"fw": "forward", "bw": "backward", "wu": "weight update", "total": "training step"}
     rule = "─" * 86
+    rows = by_phase(results)
+    (energy, energies), (cycle, cycles) = scale(rows["total"].dense), scale(rows["total"].dense_cycles)
     lines = [title, rule,
-             f"{'':<14}{'energy, 1e9 ' + unit:^30}{'cycles, 1e6':^22}{'gain':^20}",
+             f"{'':<14}{f'energy, {energies} {unit}':^30}{f'cycles, {cycles}':^22}{'gain':^20}",
              f"{'':<14}{'dense':>14}{'sparse':>14}  {'dense':>11}{'sparse':>10}"
              f"  {'energy':>8}{'speed':>8}{'no bal.':>9}",
              rule]  # fmt: skip
-    for phase, total in by_phase(results).items():
+    for phase, total in rows.items():
         if phase == "total":
             lines.append(rule)
         lines.append(
-            f"{names[phase]:<14}{total.dense / 1e9:>14.2f}{total.balanced / 1e9:>14.2f}  "
-            f"{total.dense_cycles / 1e6:>11.2f}{total.balanced_cycles / 1e6:>10.2f}  "
+            f"{names[phase]:<14}{total.dense / energy:>14.2f}{total.balanced / energy:>14.2f}  "
+            f"{total.dense_cycles / cycle:>11.2f}{total.balanced_cycles / cycle:>10.2f}  "
             f"{total.energy_ratio:>7.2f}x{total.speedup:>7.2f}x{total.speedup_unbalanced:>8.2f}x"
         )
     lines += [rule, f"{'energy goes to':<14}" + "".join(f"{name:>12}" for name in HEADS)]

@@ -18,6 +18,8 @@ class Workload:
     layers: tuple[Layer, ...]
     weight_reduction: float | None = None
     """Published DropBack/Procrustes weight budget, dense weights over kept ones; None when there is none."""
+    left_out: tuple[str, ...] = ()
+    """Parameters with several axes of a traced module that belong to no layer here."""
 
     @property
     def macs(self) -> int:

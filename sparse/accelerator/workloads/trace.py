@@ -25,7 +25,10 @@ def from_factory(spec: str) -> Workload:
         raise SparseError(f"model {spec!r}: {error}; is the package importable from here?") from error
     except AttributeError as error:
         raise SparseError(f"model {spec!r}: {module_name} has no {attribute!r}") from error
-    made = factory() if callable(factory) else None
+    try:
+        made = factory() if callable(factory) else None
+    except Exception as error:  # a user's code may raise anything
+        raise SparseError(f"model {spec!r}: the factory failed with {type(error).__name__}: {error}") from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], tuple)):
         raise SparseError(f"model {spec!r}: the factory must take no arguments and return (torch module, tuple of"
                           " example inputs whose first dimension is the batch)")  # fmt: skip
@@ -36,8 +39,9 @@ def trace(module: Any, inputs: tuple, name: str) -> Workload:
     """Layers in execution order, with the measured fraction of non-zero inputs of each.
 
     Floating example inputs that are all zero are taken as mere shapes and filled with seeded normal noise, so that the
-    densities mean something. Products of two activations (attention scores) have no weights and are left out. Raises
-    SparseError naming a module whose weights the hardware model cannot run.
+    densities mean something. Products of two activations (attention scores) have no weights and are left out; so are
+    parameters of other modules (embeddings), which the workload names. Raises SparseError naming a module whose weights
+    the hardware model cannot run.
     """
     import torch
 
@@ -55,13 +59,20 @@ def trace(module: Any, inputs: tuple, name: str) -> Workload:
         with torch.no_grad():
             noise = torch.Generator().manual_seed(0)
             module(*(_filled(value, noise) for value in inputs))
+    except Exception as error:  # a user's code may raise anything
+        raise SparseError(
+            f"model {name!r}: running it on its example inputs failed with {type(error).__name__}: {error}"
+        ) from error
     finally:
         module.train(training)
         for handle in handles:
             handle.remove()
     if not found:
         raise SparseError(f"model {name!r}: no convolution or linear layer ran on the example inputs")
-    return Workload(name, tuple(found))
+    ran = {layer.name for layer in found}
+    left_out = [key for key, value in module.named_parameters()
+                if value.dim() > 1 and (key.rpartition(".")[0] or name) not in ran]  # fmt: skip
+    return Workload(name, tuple(found), left_out=tuple(left_out))
 
 
 def _filled(value: Any, noise: Any) -> Any:

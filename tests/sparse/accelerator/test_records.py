@@ -9,7 +9,8 @@ import pytest
 
 from procosm.sparse.accelerator.machine import Machine, energy_table
 from procosm.sparse.accelerator.masks import problem_mask
-from procosm.sparse.accelerator.records import compare, evaluate_all, parse, read_records
+from procosm.sparse.accelerator.recordfile import compare, read_records
+from procosm.sparse.accelerator.records import evaluate_all, parse
 from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
 from procosm.sparse.errors import SparseError
 

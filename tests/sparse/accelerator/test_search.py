@@ -12,7 +12,8 @@ from procosm.sparse.accelerator.machine import Machine, energy_table
 from procosm.sparse.accelerator.mapping import Mapping, capacity, divisors, footprint, spatial_factors
 from procosm.sparse.accelerator.masks import problem_mask
 from procosm.sparse.accelerator.problem import DIMENSIONS, Problem, Shape
-from procosm.sparse.accelerator.records import parse, read_records
+from procosm.sparse.accelerator.recordfile import read_records
+from procosm.sparse.accelerator.records import parse
 from procosm.sparse.accelerator.reuse import Batch, accesses
 from procosm.sparse.accelerator.search import Sparsity, search
 from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
