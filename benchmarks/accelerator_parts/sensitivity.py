@@ -144,8 +144,8 @@ def _figure(rows: list[dict[str, Any]], base: Total) -> Any:
     axes.axvline(PAPER["energy_ratio"], color="#8c2f39", linewidth=1, linestyle="--")
     axes.annotate("paper 3.26x", (PAPER["energy_ratio"], 1.0), xycoords=("data", "axes fraction"), fontsize=8,
                   ha="center", va="bottom", color="#8c2f39")  # fmt: skip
-    axes.set_xlabel("dense energy / sparse energy of a training step"
-                    f" ({len(still)} more defects, mended, change it by less than 0.005)", fontsize=8.5)  # fmt: skip
+    axes.set_xlabel("dense over sparse energy of a training step\n"
+                    f"{len(still)} more defects, each mended alone, move it by < 0.005", fontsize=8.5)  # fmt: skip
     axes.margins(x=0.1, y=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="x", labelsize=9)

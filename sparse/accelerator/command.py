@@ -167,8 +167,8 @@ def _title(config: AcceleratorConfig, workload: Workload, masks: Any, results: S
     found = sorted(r.density for r in results if r.phase == "wu")
     low, high = f"{found[0]:.2f}", f"{found[-1]:.2f}"
     activations = f"activation density {low}" if low == high else f"activation densities {low} to {high}"
-    return (f"{workload.name} on {config.pes}x{config.pes} PEs, dataflow {config.dataflow}, minibatch {config.minibatch},"
-            f" {weights}, {activations},\n{config.energy_table} energies, {model}{mended}")  # fmt: skip
+    return (f"{workload.name} on {config.pes}x{config.pes} PEs, dataflow {config.dataflow}, {weights}, {activations},\n"
+            f"minibatch {config.minibatch}, {config.energy_table} energies, {model}{mended}")  # fmt: skip
 
 
 def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence[Result]) -> list[str]:

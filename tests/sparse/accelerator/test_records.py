@@ -2,14 +2,17 @@
 
 import copy
 import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 
 from procosm.sparse.accelerator.machine import Machine, energy_table
+from procosm.sparse.accelerator.mapping import spatial_factors
 from procosm.sparse.accelerator.masks import problem_mask
-from procosm.sparse.accelerator.recordfile import compare, read_records
+from procosm.sparse.accelerator.problem import DATAFLOWS, PHASES, Layer, phase_problem
+from procosm.sparse.accelerator.recordfile import compare, read_records, stated_machine
 from procosm.sparse.accelerator.records import evaluate_all, parse
 from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
 from procosm.sparse.errors import SparseError
@@ -95,6 +98,52 @@ def test_rows_keep_the_order_of_the_records(raw):
     rows = evaluate_all(some, 64, SETTING)
     assert [row["cycles_dense"] for row in rows] == [record["dense_cycles"] for record in some]
     assert rows[1] == rows[3]
+
+
+@pytest.mark.parametrize("width", [16, 32])
+@pytest.mark.parametrize(
+    "dims",
+    [[24, 24, 16, 1, 32, 3, 3, 1, 1, 1, 1], [21, 15, 33, 1, 9, 5, 3, 2, 1, 1, 1], [23, 23, 48, 1, 8, 3, 3, 1, 1, 2, 2],
+     [14, 14, 40, 1, "D", 3, 3, 1, 1, 1, 1], [15, 9, 33, 1, "D", 3, 3, 1, 1, 2, 2],
+     [1, 1, 96, 1, 10, 1, 1, 0, 0, 1, 1]],
+    ids=["plain", "oblong", "strided", "depthwise", "odd depthwise", "linear"],
+)  # fmt: skip
+def test_any_layer_phase_and_dataflow(dims, width):
+    """Records nobody stored, on the plainest mapping: what must hold for each of them."""
+    machine = Machine.scaled(width)
+    setting, made, problems = Setting(machine, energy_table("public", machine)), [], []
+    for flow in DATAFLOWS:
+        for phase in PHASES:
+            problem = phase_problem(Layer.from_dims("any", dims), phase, 64)
+            spatial = spatial_factors(problem, flow, width)
+            rest = [bound // side for bound, side in zip(problem.bounds, spatial, strict=True)]
+            rf = [size if dim < 2 and phase != "wu" else 1 for dim, size in enumerate(rest)]
+            dram = [size // held for size, held in zip(rest, rf, strict=True)]
+            made.append({"dims": dims, "dataflow": flow, "phase": phase, "density": 0.3, "RF": rf, "GLB": [1] * 7,
+                         "DRAM": dram, "perm_GLB": "RSPQCKN", "perm_DRAM": "NKCQPSR"})  # fmt: skip
+            problems.append(problem)
+    for record, problem, row in zip(made, problems, evaluate_all(made, 64, setting), strict=True):
+        pes = math.prod(spatial_factors(problem, record["dataflow"], width))
+        assert row["cycles_dense"] * pes == problem.macs
+        assert row["cycles_balanced"] <= row["cycles_unbalanced"] <= row["cycles_dense"]
+        assert row["energy_dense"] > 4 * problem.macs and row["energy_unbalanced"] <= row["energy_balanced"]
+        memory = row["acc"]["DRAM"]
+        assert memory["updates"][2] - memory["reads"][2] == problem.sizes()[2]
+
+
+def test_the_machine_a_file_states(tmp_path):
+    path = tmp_path / "records.json"
+    whole = json.loads(SAMPLE.read_text())
+    stated = {"PEs": [32, 32], "RF_words_per_PE": 256, "RF_word_bits": 32, "GLB_words": 65536, "batch_N": 8,
+              "GLB_words_per_line": 2, "DRAM_words_per_line": 2}  # fmt: skip
+    path.write_text(json.dumps({"readme": {"machine": stated}, "records": whole["records"]}))
+    assert stated_machine(path) == (Machine.scaled(32), 8)
+    path.write_text(json.dumps(whole["records"]))
+    assert stated_machine(path) is None
+    for bad in ({**stated, "PEs": [32, 16]}, {**stated, "batch_N": 0}, {"PEs": [16, 16]}, []):
+        path.write_text(json.dumps({"readme": {"machine": bad}, "records": whole["records"]}))
+        with pytest.raises(SparseError, match="machine stated"):
+            stated_machine(path)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,22 @@ def test_a_transformer_puts_tokens_on_the_minibatch():
     assert all(layer.activation_density > 0.99 for layer in traced.layers)  # GELU leaves no zeros
 
 
+def test_parameters_of_no_layer_are_named():
+    class Extra(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.linear, self.idle = nn.Embedding(5, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+            self.place = nn.Parameter(torch.zeros(3, 8))
+
+        def forward(self, x):
+            return self.linear(self.table(x) + self.place)
+
+    traced = trace(Extra(), (torch.randint(0, 5, (2, 3)),), "extra")
+    assert [layer.name for layer in traced.layers] == ["linear"]
+    assert set(traced.left_out) == {"table.weight", "idle.weight", "place"}
+    assert trace(*small_transformer(), "transformer").left_out == ()
+
+
 def test_zero_examples_are_shapes():
     traced = trace(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)), (torch.zeros(3, 64),), "net")
     assert traced.layers[0].activation_density == 1.0 and 0.2 < traced.layers[1].activation_density < 0.8
@@ -115,6 +131,7 @@ def test_zero_examples_are_shapes():
         (nn.LSTM(4, 4), torch.randn(2, 3, 4), "LSTM"),
         (nn.MultiheadAttention(4, 1), torch.randn(2, 3, 4), "MultiheadAttention"),
         (nn.ReLU(), torch.randn(2, 3), "no convolution or linear layer"),
+        (nn.Linear(4, 4), torch.randn(2, 5), "example inputs failed with RuntimeError"),
     ],
 )
 def test_an_unsupported_module_is_named(module, inputs, message):
@@ -125,7 +142,8 @@ def test_an_unsupported_module_is_named(module, inputs, message):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [("torch", "package.module:factory"), ("no.such.package:make", "importable"), ("torch:absent_name", "absent_name"),
-     ("math:pi", "no arguments and return"), ("platform:node", "no arguments and return")],
+     ("math:pi", "no arguments and return"), ("platform:node", "no arguments and return"),
+     ("math:sqrt", "factory failed with TypeError")],
 )  # fmt: skip
 def test_a_bad_factory_is_named(spec, message):
     with pytest.raises(SparseError, match=message):
