@@ -51,7 +51,7 @@ def sensitivity(config: AcceleratorBenchmark) -> dict[str, Any]:
 
 
 TRAINED = [
-    "trained masks and activations: VGG-S after 120 steps of DropBack at 5.2x on scikit-learn's digits scaled to 28x28"
+    "trained masks and activations: VGG-S after 200 steps of DropBack at 5.2x on scikit-learn's digits scaled to 28x28"
     " (benchmarks/dropback_vgg.py), not the paper's CIFAR-10 network; activations measured on 64 held-out digits",
 ]
 
