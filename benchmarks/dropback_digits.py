@@ -113,16 +113,16 @@ def run(arm: str, optimizer: str, density: float, seed: int, epochs: int) -> dic
 
 
 def plan(config: DigitsConfig) -> Iterator[tuple[str, str, float, int]]:
-    """(arm, optimizer, density, seed) of every run."""
-    arms = ["literal", *(f"dropback-{form}" for form in THRESHOLDS), *SWAPS]
-    adam = ["dropback-sort", "dropback-discard", *SWAPS]
+    """(arm, optimizer, density, seed) of every run: first what the figure shows, then the other forms and AdamW."""
     for seed in range(config.seeds):
-        yield from (("dense", optimizer, 1.0, seed) for optimizer in RATES)
-        yield from ((arm, "sgd", 0.1, seed) for arm in arms)
-        yield from ((arm, "adamw", 0.1, seed) for arm in adam)
+        yield "dense", "sgd", 1.0, seed
+        yield from ((arm, "sgd", 0.1, seed) for arm in STYLES)
     for seed in range(config.curve_seeds):
-        for density in config.densities:
-            yield from ((arm, "sgd", density, seed) for arm in STYLES)
+        yield from ((arm, "sgd", density, seed) for density in config.densities for arm in STYLES)
+    for seed in range(config.seeds):
+        yield from ((f"dropback-{form}", "sgd", 0.1, seed) for form in ("sort", "dumique"))
+        yield "dense", "adamw", 1.0, seed
+        yield from ((arm, "adamw", 0.1, seed) for arm in ("dropback-sort", "dropback-discard", *SWAPS))
 
 
 def figure(means: list[dict[str, Any]]) -> bytes:
