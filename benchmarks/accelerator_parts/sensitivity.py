@@ -1,17 +1,20 @@
 """Which assumption carries the energy ratio? VGG-S on KN, one assumption changed at a time."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from procosm.benchmarks.accelerator_parts.common import (
+    ACTIVATIONS,
     ASSUMPTIONS,
     FLOWS,
+    MINIBATCH,
     PAPER,
     AcceleratorBenchmark,
     keep,
-    run,
     setting,
 )
 from procosm.benchmarks.dropback_vgg import trained
@@ -19,7 +22,8 @@ from procosm.sparse.accelerator import figures
 from procosm.sparse.accelerator.machine import TABLES
 from procosm.sparse.accelerator.masks import checkpoint_masks, match
 from procosm.sparse.accelerator.mends import CORRECTED, Mends
-from procosm.sparse.accelerator.network import Total
+from procosm.sparse.accelerator.network import Case, Densities, Total, cases, run_cases
+from procosm.sparse.accelerator.search import QUICK
 from procosm.sparse.accelerator.workloads import Workload, network
 from procosm.sparse.accelerator.workloads.trace import trace
 
@@ -29,20 +33,19 @@ def sensitivity(config: AcceleratorBenchmark) -> dict[str, Any]:
     work = network("vgg-s")
     density = 1 / work.weight_reduction
     learnt, masks = _trained(config.masks)
-    base = Total.of(run(work, density, config, label="base"))
+    variants = [("base", "", {}), *_variants(work, density, learnt, masks)]
+    todo = [_cases({"workload": work, "weights": density, **changed}) for _, _, changed in variants]
+    results = iter(run_cases([case for one in todo for case in one], config.processes, "sensitivity"))
+    base, *totals = [Total.of(itertools.islice(results, len(one))) for one in todo]
     rows = []
-    for group, variants in _variants(work, density, learnt, masks).items():
-        for name, changed in variants.items():
-            options = {"workload": work, "weights": density, **changed}
-            total = Total.of(run(options.pop("workload"), options.pop("weights"), config,
-                                 label=f"{group}: {name}", **options))  # fmt: skip
-            rows.append({"assumption": group, "variant": name, "energy_ratio": total.energy_ratio,
-                         "speedup": total.speedup, "speedup_unbalanced": total.speedup_unbalanced,
-                         "dense_energy": total.dense / base.dense,
-                         "sparse_energy": total.balanced / base.balanced})  # fmt: skip
-            change = total.energy_ratio - base.energy_ratio
-            print(f"{group:<20} {name:<30} energy {total.energy_ratio:.2f}x ({change:+.2f})"
-                  f"  speed {total.speedup:.2f}x ({total.speedup - base.speedup:+.2f})")  # fmt: skip
+    for (group, name, _), total in zip(variants[1:], totals, strict=True):
+        rows.append({"assumption": group, "variant": name, "energy_ratio": total.energy_ratio,
+                     "speedup": total.speedup, "speedup_unbalanced": total.speedup_unbalanced,
+                     "dense_energy": total.dense / base.dense,
+                     "sparse_energy": total.balanced / base.balanced})  # fmt: skip
+        change = total.energy_ratio - base.energy_ratio
+        print(f"{group:<20} {name:<30} energy {total.energy_ratio:.2f}x ({change:+.2f})"
+              f"  speed {total.speedup:.2f}x ({total.speedup - base.speedup:+.2f})")  # fmt: skip
     keep(_figure(rows, base), "accelerator_sensitivity")
     layers = [{"layer": layer.name, "weight_density": float(masks[layer.name].mean()),
                "activation_density": layer.activation_density} for layer in learnt.layers]  # fmt: skip
@@ -65,11 +68,19 @@ def _trained(run_folder: Path) -> tuple[Workload, dict[str, np.ndarray]]:
     return work, match(work.layers, checkpoint_masks(run_folder))
 
 
+def _cases(options: dict[str, Any]) -> list[Case]:
+    """Cases of one variant; options: workload, weights, flow, setting, activations, minibatch, masks."""
+    densities = Densities(options["weights"], options.get("activations", ACTIVATIONS))
+    return cases(options["workload"], densities, options.get("flow", "KN"), options.get("setting", setting()),
+                 options.get("minibatch", MINIBATCH), options.get("masks"), QUICK)  # fmt: skip
+
+
 def _variants(
     work: Workload, density: float, learnt: Workload, masks: dict[str, np.ndarray]
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Assumption, variant, and what it changes."""
     own = {name: float(mask.mean()) for name, mask in masks.items()}
-    return {
+    groups = {
         "energy table": {table: {"setting": setting(table=table)} for table in TABLES if table != "public"},
         "activation density": {f"{a:g}": {"activations": a} for a in (0.3, 0.4, 0.6, 1.0)},
         "weight budget": {"10x": {"weights": 0.1}, "3x": {"weights": 1 / 3}},
@@ -88,6 +99,8 @@ def _variants(
         "defect mended": {name: {"setting": setting(mends=Mends.of(name))} for name in Mends.names()}
         | {"all": {"setting": setting(mends=CORRECTED)}},
     }  # fmt: skip
+    for group, variants in groups.items():
+        yield from ((group, name, changed) for name, changed in variants.items())
 
 
 def _erdos_renyi(workload: Workload, density: float) -> dict[str, float]:

@@ -7,7 +7,10 @@ from safetensors.torch import save_file
 
 from procosm.sparse.accelerator.masks import bernoulli, checkpoint_masks, layer_mask, match, problem_mask
 from procosm.sparse.accelerator.problem import Layer, Problem, Shape
+from procosm.sparse.accelerator.workloads.trace import trace
 from procosm.sparse.errors import SparseError
+from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
+from procosm.world_model.rehearsal import rehearse
 
 
 @pytest.mark.parametrize("density", [0.1, 0.2, 0.5, 1 / 3, 0.999])
@@ -85,3 +88,25 @@ def test_bad_checkpoints_are_named(tmp_path):
     save_file(block, tmp_path / "x.safetensors")
     with pytest.raises(SparseError, match="without its"):
         checkpoint_masks(tmp_path)
+
+
+def test_masks_of_a_block_sparse_world_model(tmp_path):
+    """What `procosm train --density` stores fits the layers of the same transformer, traced dense."""
+    config = TransformerConfig(width=32, layers=1, heads=2)
+    dynamics = rehearse(config, 0.5, block=16, batch=2)[0].dynamics
+    with torch.no_grad():
+        for parameter in dynamics.parameters():
+            if not parameter.any():
+                parameter.fill_(1.0)  # layers that begin at zero have moved in a trained model
+    save_file({key: value.contiguous() for key, value in dynamics.state_dict().items()}, tmp_path / "d.safetensors")
+    x = torch.zeros(1, 4, 4, 8, 8)
+    inputs = (x[:, :1], torch.zeros(1), x[:, 1:], torch.zeros(1, 6))
+    work = trace(DiffusionTransformer(config, (4, 8, 8), 3, 6), inputs, "dit")
+    found = match(work.layers, checkpoint_masks(tmp_path))
+    assert found.keys() == {layer.name for layer in work.layers}
+    shares = {name: float(mask.mean()) for name, mask in found.items()}
+    assert {name for name, share in shares.items() if share < 1} == {
+        f"blocks.0.{name}" for name in ("attention.qkv", "attention.out", "mlp.0", "mlp.2")
+    }
+    dense = dynamics.net.blocks[0].mlp[0].kept().repeat_interleave(16, 0).repeat_interleave(16, 1)
+    np.testing.assert_array_equal(found["blocks.0.mlp.0"][0, 0].T, dense.numpy())
