@@ -18,10 +18,11 @@ from procosm.benchmarks.accelerator_parts.headline import headline
 from procosm.benchmarks.accelerator_parts.mends import mends
 from procosm.benchmarks.accelerator_parts.reference import reference, search_quality, speed
 from procosm.benchmarks.accelerator_parts.sensitivity import sensitivity
+from procosm.benchmarks.accelerator_parts.trained import real_masks
 from procosm.benchmarks.record import flatten, record
 
 PARTS = {"reference": reference, "search": search_quality, "speed": speed, "headline": headline,
-         "sensitivity": sensitivity, "mends": mends, "dit": dit}  # fmt: skip
+         "trained": real_masks, "sensitivity": sensitivity, "mends": mends, "dit": dit}  # fmt: skip
 
 
 def main(config: AcceleratorBenchmark) -> None:

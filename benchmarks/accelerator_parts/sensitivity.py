@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,28 +16,26 @@ from procosm.benchmarks.accelerator_parts.common import (
     keep,
     setting,
 )
-from procosm.benchmarks.dropback_vgg import trained
+from procosm.benchmarks.accelerator_parts.trained import TRAINED, load, variants
 from procosm.sparse.accelerator import figures
 from procosm.sparse.accelerator.machine import TABLES
-from procosm.sparse.accelerator.masks import checkpoint_masks, match
 from procosm.sparse.accelerator.mends import CORRECTED, Mends
 from procosm.sparse.accelerator.network import Case, Densities, Total, cases, run_cases
 from procosm.sparse.accelerator.search import QUICK
 from procosm.sparse.accelerator.workloads import Workload, network
-from procosm.sparse.accelerator.workloads.trace import trace
 
 
 def sensitivity(config: AcceleratorBenchmark) -> dict[str, Any]:
     """Energy ratio and speedup of every variant, and the figure."""
     work = network("vgg-s")
     density = 1 / work.weight_reduction
-    learnt, masks = _trained(config.masks)
-    variants = [("base", "", {}), *_variants(work, density, learnt, masks)]
-    todo = [_cases({"workload": work, "weights": density, **changed}) for _, _, changed in variants]
+    learnt, masks = load(config.masks)
+    changes = [("base", "", {}), *_variants(work, density, learnt, masks)]
+    todo = [_cases({"workload": work, "weights": density, **changed}) for _, _, changed in changes]
     results = iter(run_cases([case for one in todo for case in one], config.processes, "sensitivity"))
     base, *totals = [Total.of(itertools.islice(results, len(one))) for one in todo]
     rows = []
-    for (group, name, _), total in zip(variants[1:], totals, strict=True):
+    for (group, name, _), total in zip(changes[1:], totals, strict=True):
         rows.append({"assumption": group, "variant": name, "energy_ratio": total.energy_ratio,
                      "speedup": total.speedup, "speedup_unbalanced": total.speedup_unbalanced,
                      "dense_energy": total.dense / base.dense,
@@ -47,25 +44,8 @@ def sensitivity(config: AcceleratorBenchmark) -> dict[str, Any]:
         print(f"{group:<20} {name:<30} energy {total.energy_ratio:.2f}x ({change:+.2f})"
               f"  speed {total.speedup:.2f}x ({total.speedup - base.speedup:+.2f})")  # fmt: skip
     keep(_figure(rows, base), "accelerator_sensitivity")
-    layers = [{"layer": layer.name, "weight_density": float(masks[layer.name].mean()),
-               "activation_density": layer.activation_density} for layer in learnt.layers]  # fmt: skip
     return {"base": {"network": "vgg-s", "dataflow": "KN", "energy_ratio": base.energy_ratio, "speedup": base.speedup},
-            "paper": PAPER, "assumptions": [*ASSUMPTIONS, *TRAINED], "rows": rows, "trained": layers}  # fmt: skip
-
-
-TRAINED = [
-    "trained masks and activations: VGG-S after 200 steps of DropBack at 5.2x on scikit-learn's digits scaled to 28x28"
-    " (benchmarks/dropback_vgg.py), not the paper's CIFAR-10 network; activations measured on 64 held-out digits",
-]
-
-
-def _trained(run_folder: Path) -> tuple[Workload, dict[str, np.ndarray]]:
-    """The trained network, its activation densities measured, and its masks [R, S, C, K] by layer."""
-    if not (run_folder / "network.safetensors").is_file():
-        raise SystemExit(f"part sensitivity needs trained masks and {run_folder} holds none: make them with"
-                         " `python -m procosm.benchmarks.dropback_vgg --trials full`, or give --masks")  # fmt: skip
-    work = trace(*trained(run_folder), "vgg-s")
-    return work, match(work.layers, checkpoint_masks(run_folder))
+            "paper": PAPER, "assumptions": [*ASSUMPTIONS, TRAINED], "rows": rows}  # fmt: skip
 
 
 def _cases(options: dict[str, Any]) -> list[Case]:
@@ -79,17 +59,11 @@ def _variants(
     work: Workload, density: float, learnt: Workload, masks: dict[str, np.ndarray]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Assumption, variant, and what it changes."""
-    own = {name: float(mask.mean()) for name, mask in masks.items()}
     groups = {
         "energy table": {table: {"setting": setting(table=table)} for table in TABLES if table != "public"},
         "activation density": {f"{a:g}": {"activations": a} for a in (0.3, 0.4, 0.6, 1.0)},
         "weight budget": {"10x": {"weights": 0.1}, "3x": {"weights": 1 / 3}},
-        "trained on digits": {
-            "its densities, Bernoulli masks": {"weights": own},
-            "its masks": {"masks": masks},
-            "its activations": {"workload": learnt, "activations": None},
-            "its masks and activations": {"workload": learnt, "masks": masks, "activations": None},
-        },
+        "trained on digits": variants(learnt, masks),
         "other masks": {"Erdos-Renyi densities": {"weights": _erdos_renyi(work, density)},
                         "blocks of 8": {"masks": _blocks(work, density, 8)},
                         "blocks of 16": {"masks": _blocks(work, density, 16)}},
@@ -99,8 +73,8 @@ def _variants(
         "defect mended": {name: {"setting": setting(mends=Mends.of(name))} for name in Mends.names()}
         | {"all": {"setting": setting(mends=CORRECTED)}},
     }  # fmt: skip
-    for group, variants in groups.items():
-        yield from ((group, name, changed) for name, changed in variants.items())
+    for group, found in groups.items():
+        yield from ((group, name, changed) for name, changed in found.items())
 
 
 def _erdos_renyi(workload: Workload, density: float) -> dict[str, float]:
