@@ -38,9 +38,9 @@ class AcceleratorBenchmark:
     records: Path | None = None
     """accelerator_reference.json, which the parts `reference` and `search` need."""
     parts: tuple[str, ...] | None = None
-    """reference, search, speed, headline, trained, sensitivity, mends, dit; by default all that the files given allow."""
+    """reference, search, speed, headline, trained, sensitivity, mends, dit; by default all that the files allow."""
     masks: Path = Path("runs/dropback_vgg/full/dropback-seed0")
-    """Trained VGG-S of `trained` and `sensitivity`, made by `python -m procosm.benchmarks.dropback_vgg --trials full`."""
+    """The trained VGG-S that `python -m procosm.benchmarks.dropback_vgg --trials full` makes."""
     model: str = "procosm.world_model.diffusion.transformer:example"
     """The diffusion transformer of part `dit`: package.module:factory."""
     processes: int = 2

@@ -36,8 +36,9 @@ def real_masks(config: AcceleratorBenchmark) -> dict[str, Any]:
                "activation_density": layer.activation_density} for layer in learnt.layers]  # fmt: skip
     kept = sum(int(mask.sum()) for mask in masks.values())
     mac_density = sum(float(masks[x.name].mean()) * x.macs for x in learnt.layers) / learnt.macs
-    return {"network": "vgg-s", "dataflow": "KN", "paper": PAPER, "weights_kept": kept / learnt.weights,
-            "macs_kept": mac_density, "assumptions": [*ASSUMPTIONS, TRAINED], "rows": rows, "layers": layers}  # fmt: skip
+    shares = {"weights_kept": kept / learnt.weights, "macs_kept": mac_density}
+    return {"network": "vgg-s", "dataflow": "KN", "paper": PAPER, **shares, "assumptions": [*ASSUMPTIONS, TRAINED],
+            "rows": rows, "layers": layers}  # fmt: skip
 
 
 def _row(name: str, results: list[Result]) -> dict[str, Any]:
