@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from procosm.agents.eyes import Eyes
-from procosm.agents.films import difference, panel, write_mp4
 from procosm.agents.open_loop import Windows, decode, encode, imagine, window
 from procosm.agents.rollouts import Player, actor, dreams_from
 from procosm.agents.worlds import truth
+from procosm.envs.films import difference, panel, write_mp4
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
 

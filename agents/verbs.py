@@ -92,6 +92,17 @@ VERBS = {
         "procosm.agents.run:report_stage",
         "Open {made} in a browser.",
     ),
+    "play": Verb(
+        "steer a dream in a browser, beside MuJoCo under the same actions",
+        "Serves a page on this machine. Keyboard, mouse, touch, gamepad or a saved policy drives the dream and MuJoCo "
+        "together; pause, go back, change horizon and denoising steps, record.\n\n"
+        "Example:  procosm play runs/reacher\n\n"
+        "Without a checkpoint it opens the InvertedPendulum that ships. The policy beside the checkpoint can take the "
+        "wheel. Recorded dreams go to runs/play: film.mp4 and episode.npz each.",
+        "procosm.envs.play.command:PlayConfig",
+        "procosm.envs.play.command:play",
+        "",
+    ),
     "accelerator": Verb(
         "model the Procrustes hardware: cycles and energy of sparse training",
         "Maps the training of a network onto the Procrustes accelerator, dense and sparse, and counts cycles and "

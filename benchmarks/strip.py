@@ -7,8 +7,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from procosm.agents.films import difference
 from procosm.agents.open_loop import Windows, decode, encode, imagine, window
+from procosm.envs.films import difference
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import load_episodes
 

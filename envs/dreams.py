@@ -32,12 +32,30 @@ class Outcome(NamedTuple):
     truncated: np.ndarray
 
 
+class Moment(NamedTuple):
+    """All that one dream is at one step: enough to go back to it, or to go on from it with other settings.
+
+    Attributes:
+        latents: (context, c, h, w), newest last.
+        state: (s,) float32.
+        start, elapsed: as in ``Dreams``.
+        noise_seed: of the dream's own noise.
+    """
+
+    latents: torch.Tensor
+    state: np.ndarray
+    start: int
+    elapsed: int
+    noise_seed: int
+
+
 class Dreams:
     """A batch of dreams.
 
     Attributes:
         latents: (n, context, c, h, w), newest last.
         state: (n, s) float32, the model's estimate of the task's true state.
+        termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun.
         start: (n,) int64, the window of held-out frames each dream began with.
         elapsed: (n,) int64, steps since it began.
     """
@@ -74,8 +92,10 @@ class Dreams:
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
         self.state = np.zeros((count, model.task.state_size), np.float32)
+        self.termination = np.zeros(count, np.float32)
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
+        self._noise_seed = np.zeros(count, np.int64)
         self._slots = np.arange(count)
         if denoising_steps > 1:
             self._noise_stream = [np.random.default_rng(0)] * count
@@ -117,17 +137,43 @@ class Dreams:
         """
         chosen = []
         for slot, generator, window in zip(slots.tolist(), generators, windows, strict=True):
-            drawn, noise_seed = self._windows[generator.integers(len(self._windows))], generator.integers(2**63)
+            drawn = self._windows[generator.integers(len(self._windows))]
+            self._noise_seed[slot] = generator.integers(2**63)
             if window is not None:
                 self._check_window(window)
             chosen.append(int(drawn) if window is None else window)
             if self.denoising_steps > 1:
-                self._noise_stream[slot] = np.random.default_rng(noise_seed)
+                self._noise_stream[slot] = np.random.default_rng(self._noise_seed[slot])
         self.start[slots] = chosen
         self.elapsed[slots] = 0
+        self.termination[slots] = 0.0
         begun = self.model.starts[chosen]
         self.latents[torch.from_numpy(slots)] = begun
         self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
+
+    def moment(self, slot: int) -> Moment:
+        """What the dream in ``slot`` is now; a copy."""
+        return Moment(
+            self.latents[slot].clone(),
+            self.state[slot].copy(),
+            int(self.start[slot]),
+            int(self.elapsed[slot]),
+            int(self._noise_seed[slot]),
+        )
+
+    @torch.inference_mode()
+    def resume(self, slot: int, moment: Moment) -> None:
+        """Make the dream in ``slot`` what it was at ``moment``, here or in other ``Dreams`` of the same model.
+
+        It then dreams on as it did then, also where noise is drawn, given the same number of denoising steps.
+        """
+        self.latents[slot] = moment.latents
+        self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
+        self.termination[slot], self._noise_seed[slot] = 0.0, moment.noise_seed
+        if self.denoising_steps > 1:
+            self._noise_stream[slot] = np.random.default_rng(moment.noise_seed)
+            for _ in range(-(-moment.elapsed // NOISE_AHEAD)):
+                self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
 
     @torch.inference_mode()
     def advance(self, actions: np.ndarray) -> Outcome:
@@ -146,6 +192,7 @@ class Dreams:
         self._spare[:, -1] = prediction.latent
         self.latents, self._spare = self._spare, self.latents
         self.state[:] = prediction.state.cpu().numpy()
+        self.termination[:] = prediction.termination.cpu().numpy()
         self.elapsed += 1
         reward = prediction.reward.cpu().numpy().astype(np.float64)
         if not np.isfinite(reward).all():
@@ -158,7 +205,7 @@ class Dreams:
         low, high = self.model.reward_range
         return Outcome(
             np.clip(reward, low, high),
-            prediction.termination.cpu().numpy() > 0.5,
+            self.termination > 0.5,
             self.elapsed >= self.max_episode_steps,
         )
 

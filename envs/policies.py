@@ -135,7 +135,7 @@ class SavedPolicy:
     """An SB3 policy from its zip, acting with its own exploration; it sees the true state or the frame."""
 
     def __init__(self, path: str, task: Task) -> None:
-        self._model = _algorithm(path).load(path, device="cpu")
+        self._model = algorithm_of(path).load(path, device="cpu")
         shape = self._model.observation_space.shape
         size = task.frame_size
         self._sees_frames = shape in ((size, size, 3), (3, size, size))
@@ -164,7 +164,7 @@ class SavedPolicy:
         return self._model.predict(seen, deterministic=False)[0].astype(np.float32)
 
 
-def _algorithm(path: str) -> type:
+def algorithm_of(path: str) -> type:
     """The SB3 class that saved a zip, told by the settings that only it has."""
     import stable_baselines3 as sb3
 

@@ -3,7 +3,7 @@
 import av
 import numpy as np
 
-from procosm.agents.films import BAND, SCALE, difference, panel, write_mp4
+from procosm.envs.films import BAND, SCALE, difference, panel, write_mp4
 
 
 def test_frames_stand_side_by_side_enlarged_below_their_labels():

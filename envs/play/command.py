@@ -1,0 +1,93 @@
+"""``procosm play``: find what is to be played, then serve it until Ctrl-C."""
+
+import asyncio
+import contextlib
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from procosm.envs.play.game import Stage
+from procosm.envs.play.policy import SavedPilot, find_policy
+from procosm.envs.play.protocol import PlayError
+from procosm.envs.play.server import PlayServer, is_loopback
+from procosm.envs.weights import SHIPPED, find_checkpoint, open_model
+from procosm.world_model.interface import ProcosmError
+
+DEFAULT = "InvertedPendulum"
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """What to play, and where its page is."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional] = Path(DEFAULT)
+    """A run folder, a checkpoint folder, or the name of a world model that ships."""
+    policy: Path | None = None
+    """A policy's zip that can take the wheel; left out: policy/policy.zip beside the checkpoint, if it is there."""
+    port: int = 7680
+    """Port of the page; 0 takes any that is free."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Other than this machine's own it needs --open-to-network."""
+    open_to_network: bool = False
+    """Let other machines steer and record here, if they know the token in the address."""
+    out: Path = Path("runs/play")
+    """Folder of recorded dreams."""
+
+
+def play(config: PlayConfig) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        ProcosmError: nothing to play, a host or port that cannot be, or a policy that does not fit.
+    """
+    local = is_loopback(config.host)
+    if not local and not config.open_to_network:
+        raise PlayError(
+            f"--host {config.host} lets other machines steer and record here: add --open-to-network if that is meant "
+            "(a token in the address then keeps strangers out), or leave out --host"
+        )
+    stage = find_stage(config)
+    # A batch of one is too small to share: a second thread would only be waited for.
+    torch.set_num_threads(1)
+    token = "" if local else secrets.token_urlsafe(16)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(stage, config.host, config.port, token))
+    print("\nThe page is closed.", file=sys.stderr)
+
+
+def find_stage(config: PlayConfig) -> Stage:
+    """What the config names, opened once to see that it fits together.
+
+    Raises:
+        ProcosmError: no checkpoint, a damaged one, or a policy that does not fit it.
+    """
+    ships = not config.checkpoint.exists() and (SHIPPED / config.checkpoint).is_dir()
+    checkpoint = find_checkpoint(None if ships else config.checkpoint, str(config.checkpoint))
+    model = open_model(checkpoint, None, "cpu")
+    policy = config.policy or find_policy(checkpoint)
+    missing = (
+        "" if policy else "No policy lies beside the checkpoint, so none can steer: procosm train-policy makes one."
+    )
+    if policy:
+        try:
+            SavedPilot(policy, model)
+        except ProcosmError as error:
+            if config.policy:
+                raise
+            policy, missing = None, str(error)
+    return Stage(checkpoint, policy, missing, config.out, set())
+
+
+async def _serve(stage: Stage, host: str, port: int, token: str) -> None:
+    async with PlayServer(stage, token).listen(host, port) as bound:
+        name = f"[{host}]" if ":" in host else host
+        query = f"?token={token}" if token else ""
+        print(f"Play at http://{name}:{bound}/{query}   (Ctrl-C ends it)", flush=True)
+        if stage.without_policy:
+            print(stage.without_policy, file=sys.stderr)
+        await asyncio.get_running_loop().create_future()

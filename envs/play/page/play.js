@@ -1,0 +1,396 @@
+// The page of `procosm play`. It draws what the server sends and sends what the visitor wants; it decides nothing.
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+const clamp = (value) => Math.max(-1, Math.min(1, value));
+const HORIZONS = [4, 8, 16, 32, 64, 128, 256, 512];
+const DENOISING = [1, 2, 3, 4, 6, 8, 12, 16];
+const SPEEDS = [0.125, 0.25, 0.5, 1, 2, 4];
+const STRENGTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
+const STEPS_SHOWN = [40, 200]; // in a plot, at least and at most
+const DEAD_ZONE = 0.12; // of a gamepad's stick at rest
+
+// Each motor has two keys: less, more. A column of the keyboard for each, and the arrows for the first two.
+const COLUMNS = ["AQ", "SW", "DE", "FR", "GT", "HY", "JU", "KI"];
+const ARROWS = [["ArrowLeft", "ArrowRight"], ["ArrowDown", "ArrowUp"]];
+const motorKeys = (i) => [...(ARROWS[i] ? [ARROWS[i]] : []), ...(COLUMNS[i] ? [[...COLUMNS[i]].map((k) => `Key${k}`)] : [])];
+
+let socket, welcome, view, frames, fresh = false;
+let series = []; // headers of this dream's views, by step
+let goal = null; // step that going back has asked for
+const held = new Set(); // keys that are down
+const drag = []; // what pointers ask of each motor, in [-1, 1]
+let sentStick = "", strength = 0.5, inputMs = null, inputOf = null;
+
+function say(wish, value = null, more = {}) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ do: wish, value, ...more }));
+}
+
+// ---- connection
+
+function connect() {
+  byId("banner").hidden = true;
+  series = []; view = undefined; sentStick = ""; goal = null;
+  const mine = (socket = new WebSocket(`ws://${location.host}/play${location.search}`));
+  mine.binaryType = "arraybuffer";
+  let why = "The connection to the server is lost. Is procosm play still running?";
+  mine.onmessage = ({ data }) => {
+    if (mine !== socket) return;
+    if (data instanceof ArrayBuffer) return receive(data);
+    const message = JSON.parse(data);
+    if (message.kind === "welcome") greet(message);
+    if (message.kind === "error") alarm((why = message.message));
+  };
+  mine.onclose = () => mine === socket && alarm(why);
+}
+
+function alarm(text) {
+  byId("banner").querySelector("p").textContent = text;
+  byId("banner").hidden = false;
+}
+
+function receive(data) {
+  const length = new DataView(data).getUint32(0, true);
+  view = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const bytes = 3 * view.frame_size ** 2;
+  frames = [new Uint8Array(data, 4 + length, bytes), view.truth && new Uint8Array(data, 4 + length + bytes, bytes)];
+  if (view.seed !== series.seed || view.newest < series.length - 1) {
+    series = view.seed === series.seed ? series.slice(0, view.newest + 1) : [];
+    series.seed = view.seed;
+  }
+  if (view.sent_ms !== null && view.sent_ms !== inputOf) {
+    inputOf = view.sent_ms;
+    inputMs = performance.now() - view.sent_ms;
+  }
+  series[view.step] = { ...view, input_ms: inputMs };
+  if (view.note) tell(view.note, view.saved);
+  if (goal === view.step) goal = null;
+  fresh = true;
+}
+
+// ---- drawing
+
+const SCREENS = ["dream", "truth", "difference"].map((id) => byId(id).querySelector("canvas"));
+
+function paint(canvas, rgb) {
+  const size = view.frame_size;
+  if (canvas.width !== size) canvas.width = canvas.height = size;
+  const pen = canvas.getContext("2d"), image = pen.createImageData(size, size), out = image.data;
+  for (let from = 0, to = 0; to < out.length; from += 3, to += 4) {
+    out[to] = rgb[from]; out[to + 1] = rgb[from + 1]; out[to + 2] = rgb[from + 2]; out[to + 3] = 255;
+  }
+  pen.putImageData(image, 0, 0);
+}
+
+function draw() {
+  requestAnimationFrame(draw);
+  steer();
+  if (!fresh) return;
+  fresh = false;
+  const [dream, truth] = frames;
+  paint(SCREENS[0], dream);
+  if (truth) {
+    paint(SCREENS[1], truth);
+    paint(SCREENS[2], dream.map((value, i) => Math.abs(value - truth[i])));
+  }
+  captions();
+  controls();
+  for (const plot of PLOTS) plot.draw();
+  // Only what has been drawn is called seen: a hidden page draws nothing, so its dream waits.
+  say("seen", view.view);
+}
+
+const number = (value, digits = 1) => value.toFixed(digits);
+const percent = (value) => `${Math.round(100 * value)} %`;
+
+function captions() {
+  const { dream, truth } = view;
+  label("dream", `return ${number(dream.total)}`, dream.ended ? `ended: ${percent(dream.termination)} likely` : view.cut ? "cut at the horizon" : "", dream.ended || view.cut);
+  label("truth", truth ? `return ${number(truth.total)}` : "", truth ? (truth.ended ? "ended" : "") : welcome.without_truth, truth?.ended || !truth);
+  label("difference", truth ? `${number(view.difference)} of 255, rms` : "", "", false);
+  byId("pace").textContent = view.paused ? "paused" : `${view.fps} fps`;
+}
+
+function label(id, caption, badge, ended) {
+  const figure = byId(id), mark = figure.querySelector(".badge");
+  figure.querySelector("output").textContent = caption;
+  mark.textContent = badge;
+  mark.hidden = !badge;
+  figure.classList.toggle("ended", Boolean(ended));
+}
+
+function controls() {
+  byId("pause").setAttribute("aria-pressed", view.paused);
+  byId("pause").querySelector("span").textContent = view.paused ? "Go on" : "Pause";
+  byId("record").setAttribute("aria-pressed", view.recording);
+  byId("step-now").textContent = view.step;
+  const timeline = byId("timeline").querySelector("input");
+  timeline.min = view.oldest;
+  timeline.max = view.newest;
+  if (!timeline.matches(":active")) timeline.value = view.step;
+  byId("when").textContent = `of ${view.newest} · seed ${view.seed}`;
+  document.querySelector(`#pilot input[value=${view.pilot}]`).checked = true;
+  DIALS.horizon.show(view.horizon);
+  DIALS.denoising.show(view.denoising);
+  DIALS.speed.show(view.speed);
+  document.querySelectorAll(".motor").forEach((motor, i) => {
+    motor.querySelector("output").textContent = number(view.stick[i], 2);
+    const bar = motor.querySelector("input");
+    if (!bar.matches(":active") && !bar.matches(":focus-visible")) bar.value = view.stick[i];
+  });
+}
+
+function tell(text, saved) {
+  const note = byId("note");
+  note.textContent = text;
+  if (!saved || !text.includes(saved)) return;
+  for (const file of ["film.mp4", "episode.npz"]) {
+    const link = Object.assign(document.createElement("a"), { href: `saved/${saved}/${file}${location.search}`, textContent: file, download: `${saved}-${file}` });
+    note.append(link);
+  }
+}
+
+// ---- plots
+
+class Plot {
+  constructor(title, lines, { top = 0, now }) {
+    this.lines = lines; this.top = top; this.now = now;
+    this.figure = document.createElement("figure");
+    this.figure.innerHTML = "<figcaption><b></b><output></output></figcaption><canvas role='img'></canvas>";
+    this.figure.querySelector("b").textContent = title;
+    this.canvas = this.figure.querySelector("canvas");
+    this.canvas.setAttribute("aria-label", `${title} over the last steps`);
+    byId("plots").append(this.figure);
+  }
+  draw() {
+    const from = Math.max(0, view.newest - STEPS_SHOWN[1] + 1), shown = series.slice(from);
+    const span = Math.max(STEPS_SHOWN[0], shown.length) - 1;
+    const lines = this.lines.map(([color, value]) => [color, shown.map((one) => one && value(one))]);
+    const values = lines.flatMap(([, line]) => line).filter(Number.isFinite);
+    this.figure.hidden = !values.length;
+    if (!values.length) return;
+    this.figure.querySelector("output").textContent = this.now(series[view.step]);
+    const { canvas } = this, scale = devicePixelRatio, width = canvas.clientWidth * scale, height = canvas.clientHeight * scale;
+    if (canvas.width !== Math.round(width)) canvas.width = Math.round(width);
+    if (canvas.height !== Math.round(height)) canvas.height = Math.round(height);
+    let high = Math.max(this.top, ...values), low = Math.min(0, ...values);
+    if (high === low) high = low + 1;
+    const x = (i) => (i / span) * (width - 2 * scale) + scale;
+    const y = (value) => height - 3 * scale - ((value - low) / (high - low)) * (height - 6 * scale);
+    const pen = canvas.getContext("2d");
+    pen.clearRect(0, 0, width, height);
+    pen.lineWidth = scale;
+    pen.strokeStyle = COLORS.line;
+    for (const at of [y(0), y(high)]) stroke(pen, [[0, at], [width, at]]);
+    stroke(pen, [[x(view.step - from), 0], [x(view.step - from), height]]);
+    pen.lineWidth = 1.8 * scale;
+    for (const [color, line] of lines.reverse()) {
+      pen.strokeStyle = COLORS[color];
+      stroke(pen, line.map((value, i) => Number.isFinite(value) && [x(i), y(value)]));
+    }
+  }
+}
+
+function stroke(pen, points) {
+  pen.beginPath();
+  points.forEach((point, i) => point && (points[i - 1] ? pen.lineTo(...point) : pen.moveTo(...point)));
+  pen.stroke();
+}
+
+const COLORS = {};
+function readColors() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["dream", "truth", "third", "line"]) COLORS[name] = style.getPropertyValue(`--${name}`);
+}
+readColors();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColors(); fresh = Boolean(view); });
+addEventListener("resize", () => { fresh = Boolean(view); });
+
+const spent = (one) => (one.spent_ms.dream ?? NaN) + one.spent_ms.truth + one.spent_ms.policy;
+const both = (text) => (one) => [text(one.dream), one.truth && text(one.truth)].filter(Boolean).join(" · ");
+const PLOTS = [
+  new Plot("Reward", [["dream", (one) => one.dream.reward], ["truth", (one) => one.truth?.reward]], { now: both((side) => number(side.reward, 2)) }),
+  new Plot("Chance that it ends", [["dream", (one) => one.dream.termination], ["truth", (one) => one.truth?.termination]], { top: 1, now: both((side) => percent(side.termination)) }),
+  new Plot("Trust in the dream", [["dream", (one) => one.trust ?? NaN]], { top: 1, now: (one) => number(one.trust, 2) }),
+  new Plot("Difference, rms", [["third", (one) => one.difference ?? NaN]], { now: (one) => number(one.difference) }),
+  new Plot("Latency, ms", [["third", spent], ["line", (one) => one.input_ms ?? NaN]], {
+    now: (one) => (Number.isFinite(spent(one)) ? `dream ${number(one.spent_ms.dream)} · MuJoCo ${number(one.spent_ms.truth)} · policy ${number(one.spent_ms.policy)}` : "") + (one.input_ms ? ` · key to picture ${Math.round(one.input_ms)}` : ""),
+  }),
+];
+
+// ---- settings
+
+class Dial {
+  constructor(id, values, text, set) {
+    Object.assign(this, { input: byId(id), text, set });
+    this.output = this.input.closest("label").querySelector("output");
+    this.offer(values);
+    this.input.addEventListener("input", () => this.choose(this.input.value));
+  }
+  offer(values) {
+    this.values = values;
+    this.input.max = values.length - 1;
+  }
+  choose(index) {
+    this.set(this.values[Math.max(0, Math.min(this.values.length - 1, index))]);
+  }
+  turn(by) {
+    this.choose(Number(this.input.value) + by);
+  }
+  show(value) {
+    if (!this.input.matches(":active")) this.input.value = this.values.findIndex((one) => one >= value);
+    this.output.textContent = this.text(value);
+    this.input.setAttribute("aria-valuetext", this.text(value));
+  }
+}
+
+const DIALS = {
+  horizon: new Dial("horizon", HORIZONS, (value) => `${value} steps`, (value) => say("horizon", value)),
+  denoising: new Dial("denoising", DENOISING, String, (value) => say("denoising", value)),
+  speed: new Dial("speed", SPEEDS, (value) => `${value} ×`, (value) => say("speed", value)),
+  strength: new Dial("strength", STRENGTHS, percent, (value) => { strength = value; DIALS.strength.show(value); }),
+};
+DIALS.strength.show(strength);
+
+// ---- steering
+
+function greet(message) {
+  welcome = message;
+  document.title = `procosm play · ${message.task}`;
+  byId("task").textContent = message.task;
+  DIALS.horizon.offer([...HORIZONS.filter((value) => value < message.longest), message.longest]);
+  DIALS.denoising.offer(DENOISING.filter((value) => value <= message.most_denoising));
+  for (const radio of document.querySelectorAll("#pilot input")) {
+    radio.disabled = (radio.value !== "human" && !message.policy) || (radio.value === "truth" && Boolean(message.without_truth));
+    radio.parentElement.title = radio.value === "human" ? "" : message.without_policy || message.policy;
+  }
+  if (message.without_policy) tell(message.without_policy);
+  const rows = Array.from({ length: message.motors }, (_, i) => motorRow(i));
+  byId("motors").replaceChildren(...rows);
+  drag.splice(0, drag.length, ...Array(message.motors).fill(0));
+  listKeys();
+}
+
+const keyName = (code) => ({ ArrowLeft: "←", ArrowRight: "→", ArrowDown: "↓", ArrowUp: "↑" })[code] ?? code.replace("Key", "");
+
+function motorRow(i) {
+  const row = document.createElement("label");
+  row.className = "motor";
+  row.innerHTML = "<span></span><input type='range' min='-1' max='1' step='0.01' value='0'><output></output><span></span>";
+  const [name, bar, , keys] = row.children;
+  name.textContent = welcome.motors > 1 ? `Motor ${i + 1}` : "Motor";
+  keys.innerHTML = motorKeys(i).slice(0, 1).flat().map((code) => `<kbd>${keyName(code)}</kbd>`).join(" ");
+  bar.addEventListener("input", () => { drag[i] = Number(bar.value); });
+  for (const end of ["pointerup", "pointercancel", "blur"]) bar.addEventListener(end, () => { drag[i] = 0; if (end !== "blur") bar.blur(); });
+  return row;
+}
+
+for (const canvas of SCREENS.slice(0, 2)) {
+  const pull = (event) => {
+    const box = canvas.getBoundingClientRect();
+    drag[0] = clamp((2 * (event.clientX - box.left)) / box.width - 1);
+    if (drag.length > 1) drag[1] = clamp(1 - (2 * (event.clientY - box.top)) / box.height);
+  };
+  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); pull(event); });
+  canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && pull(event));
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => drag.fill(0));
+}
+
+function gamepad(i) {
+  for (const pad of navigator.getGamepads()) {
+    const tilt = pad?.axes[i] ?? 0;
+    if (Math.abs(tilt) > DEAD_ZONE) return i % 2 ? -tilt : tilt; // up is negative on a gamepad
+  }
+  return 0;
+}
+
+function steer() {
+  if (!welcome) return;
+  const stick = drag.map((pull, i) => {
+    const keys = motorKeys(i).reduce((sum, [less, more]) => sum + held.has(more) - held.has(less), 0);
+    return clamp(pull + strength * Math.sign(keys) + gamepad(i));
+  });
+  const text = JSON.stringify(stick);
+  if (text === sentStick || socket?.readyState !== WebSocket.OPEN) return;
+  sentStick = text;
+  say("steer", stick, { sent_ms: performance.now() });
+}
+
+// ---- keys and buttons
+
+const PILOTS = ["human", "dream", "truth"];
+function nextPilot() {
+  const open = PILOTS.filter((pilot) => !document.querySelector(`#pilot input[value=${pilot}]`).disabled);
+  say("pilot", open[(open.indexOf(view.pilot) + 1) % open.length]);
+}
+
+function goBack() {
+  goal = Math.max(view.oldest, (goal ?? view.step) - 1);
+  say("show", goal);
+}
+
+function toggleKeys() {
+  byId("keys").hidden = !byId("keys").hidden;
+  byId("help").setAttribute("aria-expanded", !byId("keys").hidden);
+  if (!byId("keys").hidden) byId("keys").scrollIntoView({ block: "nearest" });
+}
+
+const ACTIONS = {
+  Space: ["Pause, go on", () => say("pause", !view.paused)],
+  KeyN: ["A single step", () => say("step")],
+  KeyB: ["One step back (hold)", goBack],
+  Enter: ["A new dream", () => say("new")],
+  KeyM: ["Who steers", nextPilot],
+  KeyC: ["Record", () => say("record", !view.recording)],
+  BracketLeft: ["Shorter horizon", () => DIALS.horizon.turn(-1)],
+  BracketRight: ["Longer horizon", () => DIALS.horizon.turn(1)],
+  Minus: ["Fewer denoising steps", () => DIALS.denoising.turn(-1)],
+  Equal: ["More denoising steps", () => DIALS.denoising.turn(1)],
+  Comma: ["Slower", () => DIALS.speed.turn(-1)],
+  Period: ["Faster", () => DIALS.speed.turn(1)],
+  Slash: ["These keys", toggleKeys],
+};
+const REPEATS = ["KeyB", "KeyN"];
+
+function listKeys() {
+  const names = { BracketLeft: "[", BracketRight: "]", Minus: "-", Equal: "=", Comma: ",", Period: ".", Slash: "?" };
+  const rows = Object.entries(ACTIONS).map(([code, [what]]) => [what, [names[code] ?? keyName(code)]]);
+  rows.push(["Strength of keys", ["1", "…", "0"]]);
+  for (let i = 0; i < welcome.motors && i < COLUMNS.length; i++)
+    rows.push([welcome.motors > 1 ? `Motor ${i + 1}, less and more` : "Motor, less and more", motorKeys(i).flat().map(keyName)]);
+  byId("keys").querySelector("dl").replaceChildren(...rows.map(([what, keys]) => {
+    const row = document.createElement("div");
+    row.innerHTML = `<dt>${what}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd>`;
+    return row;
+  }));
+}
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || !view) return;
+  const focus = event.target;
+  // What has the focus keeps the keys it understands itself.
+  if (focus.matches("input") && /^(Arrow|Home|End|Page|Space)/.test(event.code)) return;
+  if (focus.matches("button, a") && /^(Space|Enter)$/.test(event.code)) return;
+  const digit = /^Digit(\d)$/.exec(event.code);
+  if (digit) DIALS.strength.choose((Number(digit[1]) + 9) % 10);
+  else if (ACTIONS[event.code]) { if (!event.repeat || REPEATS.includes(event.code)) ACTIONS[event.code][1](); }
+  else if (motorKeys.codes.has(event.code)) held.add(event.code);
+  else return;
+  event.preventDefault();
+});
+motorKeys.codes = new Set([...COLUMNS.keys()].flatMap(motorKeys).flat());
+addEventListener("keyup", (event) => held.delete(event.code));
+addEventListener("blur", () => { held.clear(); drag.fill(0); });
+
+for (const [id, code] of [["back", "KeyB"], ["pause", "Space"], ["step", "KeyN"], ["new", "Enter"], ["record", "KeyC"], ["help", "Slash"]])
+  byId(id).addEventListener("click", (event) => {
+    if (view || code === "Slash") ACTIONS[code][1]();
+    if (event.detail) event.currentTarget.blur(); // clicked, not keyed: keys steer again
+  });
+byId("again").addEventListener("click", connect);
+byId("timeline").querySelector("input").addEventListener("input", (event) => say("show", Number(event.target.value)));
+for (const radio of document.querySelectorAll("#pilot input")) radio.addEventListener("change", () => say("pilot", radio.value));
+for (const input of document.querySelectorAll("input")) input.addEventListener("pointerup", () => input.blur());
+
+connect();
+requestAnimationFrame(draw);

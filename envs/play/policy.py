@@ -1,0 +1,72 @@
+"""A saved policy at the wheel: it acts on what it sees of the dream, or of MuJoCo through the model's eyes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from procosm.envs.play.pair import Pair, Scene
+from procosm.envs.policies import algorithm_of
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.interface import State, TaskError
+
+STACK = 3
+"""Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.worlds``)."""
+
+
+def find_policy(checkpoint: Path) -> Path | None:
+    """The policy of the run that a checkpoint folder belongs to, where ``procosm train-policy`` leaves it."""
+    path = checkpoint.parent / "policy" / "policy.zip"
+    return path if path.is_file() else None
+
+
+class SavedPilot:
+    """An SB3 policy from its zip, acting without exploration.
+
+    Which kind of observation it wants is told by its observation space: ``state`` (s,), ``latent``
+    (context, c, h, w), or three frames of ``pixels``.
+    """
+
+    def __init__(self, path: Path, model: WorldModel) -> None:
+        """Open a policy.
+
+        Raises:
+            TaskError: no policy in ``path``, or one for another task.
+        """
+        if not path.is_file():
+            raise TaskError(f"there is no policy at {path}: give the policy.zip that `procosm train-policy` wrote")
+        self._policy = algorithm_of(str(path)).load(path, device="cpu")
+        size = model.task.frame_size
+        self._kinds = {
+            (model.task.state_size,): "state",
+            tuple(model.starts.shape[1:]): "latent",
+            (size, size, 3 * STACK): "pixels",
+            (3 * STACK, size, size): "pixels",
+        }
+        shape, actions = self._policy.observation_space.shape, self._policy.action_space.shape
+        if shape not in self._kinds or actions != (len(model.task.action_low),):
+            raise TaskError(
+                f"policy {path} observes {shape} and gives actions {actions}, which does not fit {model.task.id}: "
+                f"take one that was trained in this world model (observations {', '.join(map(str, self._kinds))})"
+            )
+        self._shape = shape
+
+    def act(self, pair: Pair, scenes: Sequence[Scene], world: str) -> np.ndarray:
+        """(a,) float32, given the latest scenes, oldest first, and which world to look at: ``dream`` or ``truth``."""
+        scenes, kind = list(scenes), self._kinds[self._shape]
+        if kind == "pixels":
+            seen = self._stack([scene.truth.frame if world == "truth" else scene.dream.frame for scene in scenes])
+        elif world == "truth":
+            latents = pair.latents_of_truth(scenes)
+            seen = pair.model.dynamics.estimate(State(latents))[0] if kind == "state" else latents[0]
+            seen = seen.cpu().numpy()
+        else:
+            moment = scenes[-1].moment
+            seen = moment.state if kind == "state" else moment.latents.cpu().numpy()
+        return np.asarray(self._policy.predict(seen, deterministic=True)[0], np.float32)
+
+    def _stack(self, frames: list[np.ndarray]) -> np.ndarray:
+        """The last frames as channels; blank ones stand before the first."""
+        blank = [np.zeros_like(frames[0])] * (STACK - len(frames))
+        stacked = np.concatenate([*blank, *frames[-STACK:]], axis=-1)
+        return stacked if stacked.shape == self._shape else stacked.transpose(2, 0, 1)

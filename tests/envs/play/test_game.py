@@ -1,0 +1,180 @@
+"""What is played is the environment users get: dream and MuJoCo as their own environments step them."""
+
+import av
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from procosm.envs.dreams import Dreams
+from procosm.envs.play.history import History
+from procosm.envs.play.pair import Pair
+from procosm.envs.weights import open_model
+from procosm.world_model.interface import State
+
+ACTIONS = (0.5, -1.0, 0.25, 0.0)
+
+
+def test_both_worlds_step_as_their_environments_do(page):
+    """Frames, rewards and ends over the socket against the environments, from the same beginning."""
+    model = open_model(None, "InvertedPendulum", "cpu")
+    truth = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=model, observation="pixels")
+    header, frames = page.paused_at_start()
+    real, _ = truth.reset(seed=header["seed"])
+    np.testing.assert_array_equal(frames[1], real)
+    with torch.inference_mode():
+        latents = model.tokenizer.encode(torch.from_numpy(real)[None, None]).expand(-1, 3, -1, -1, -1)
+        for step, stick in enumerate(ACTIONS, 1):
+            page.say("steer", [stick])
+            page.say("step")
+            header, frames = page.until(lambda header, step=step: header["step"] == step)
+            assert header["stick"] == pytest.approx([stick])
+            action = np.float32([3 * stick])
+            told = model.dynamics.predict(State(latents), torch.from_numpy(action)[None])
+            latents = torch.cat([latents[:, 1:], told.latent[:, None]], 1)
+            dreamed = model.tokenizer.decode(latents[:, -1:])[0, 0].numpy()
+            assert np.abs(frames[0].astype(int) - dreamed).max() <= 1
+            assert header["dream"]["reward"] == pytest.approx(
+                np.clip(told.reward.item(), *model.reward_range), abs=1e-4
+            )
+            assert header["dream"]["termination"] == pytest.approx(told.termination.item(), abs=1e-4)
+            real, reward, ended, _, _ = truth.step(action)
+            np.testing.assert_array_equal(frames[1], real)
+            assert (header["truth"]["reward"], header["truth"]["ended"]) == (reward, ended)
+            difference = np.sqrt(np.mean((frames[0].astype(float) - frames[1]) ** 2))
+            assert header["difference"] == pytest.approx(difference, rel=1e-4)
+    truth.close()
+
+
+def test_going_back_and_the_same_steps_again_is_the_same_dream(page):
+    page.paused_at_start()
+    page.say("denoising", 2)  # with noise of its own
+    page.until(lambda header: header["denoising"] == 2)
+
+    def four_steps() -> list[np.ndarray]:
+        seen = []
+        for step, stick in enumerate(ACTIONS, 1):
+            page.say("steer", [stick])
+            page.say("step")
+            seen.append(page.until(lambda header, step=step: header["step"] == step)[1])
+        return seen
+
+    first = four_steps()
+    page.say("show", 2)
+    header, frames = page.until(lambda header: header["step"] == 2)
+    assert header["newest"] == 4
+    np.testing.assert_array_equal(frames, first[1])
+    page.say("show", 0)
+    page.until(lambda header: header["step"] == 0)
+    for before, after in zip(first, four_steps(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    page.say("show", 1)
+    page.say("steer", [1.0])
+    page.say("step")
+    header, other = page.until(lambda header: header["step"] == 2 and header["newest"] == 2)
+    assert (other != first[1]).any()
+
+
+def test_a_dream_resumed_elsewhere_goes_on_to_the_bit():
+    """Across a block of noise drawn ahead, and into other settings."""
+    model = open_model(None, "InvertedPendulum", "cpu")
+    dreams = Dreams(model, 1, denoising_steps=2)
+    dreams.restart(np.zeros(1, np.int64), [np.random.default_rng(3)], [4])
+    action = np.float32([[0.5]])
+    for _ in range(14):
+        dreams.advance(action)
+    moment = dreams.moment(0)
+    ahead = [(dreams.advance(action), dreams.latents.clone())[1] for _ in range(6)]
+    elsewhere = Dreams(model, 1, denoising_steps=2)
+    elsewhere.resume(0, moment)
+    assert elsewhere.start[0] == 4 and elsewhere.elapsed[0] == 14
+    for latents in ahead:
+        elsewhere.advance(action)
+        assert torch.equal(elsewhere.latents, latents)
+    calm = Dreams(model, 1, denoising_steps=1, max_episode_steps=15)
+    calm.resume(0, moment)
+    assert calm.advance(action).truncated[0]
+
+
+def test_horizon_cuts_the_dream_and_the_next_begins_by_itself(page):
+    page.paused_at_start()
+    page.say("horizon", 3)
+    page.until(lambda header: header["horizon"] == 3)
+    page.say("pause", False)
+    header, _ = page.until(lambda header: header["cut"])
+    assert header["step"] == 3 and not header["dream"]["ended"]
+    header, _ = page.until(lambda header: header["seed"] == 1)
+    assert header["step"] == 0 and header["newest"] == 0
+    page.say("horizon", 10**6)
+    assert page.until(lambda header: header["horizon"] != 3)[0]["horizon"] == 1000
+
+
+def test_pause_keeps_still_and_a_new_dream_has_the_next_seed(page):
+    header, _ = page.paused_at_start()
+    page.say("new")
+    header, first = page.until(lambda header: header["seed"] == 1)
+    assert header["paused"] and header["step"] == 0
+    page.say("speed", 2.0)
+    header, again = page.until(lambda header: header["speed"] == 2.0)
+    assert header["step"] == 0
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_recording_is_what_was_seen(page, stage):
+    frames = [page.paused_at_start()[1]]
+    page.say("record", True)
+    rewards = []
+    for step, stick in enumerate(ACTIONS, 1):
+        page.say("steer", [stick])
+        page.say("step")
+        header, seen = page.until(lambda header, step=step: header["step"] == step)
+        frames.append(seen)
+        rewards.append(header["dream"]["reward"])
+    page.say("record", False)
+    header, _ = page.until(lambda header: header["saved"])
+    folder = stage.out / header["saved"]
+    with np.load(folder / "episode.npz") as episode:
+        np.testing.assert_array_equal(episode["dream_frames"], np.stack(frames)[:, 0])
+        np.testing.assert_array_equal(episode["truth_frames"], np.stack(frames)[:, 1])
+        np.testing.assert_allclose(episode["actions"][:, 0], 3 * np.float32(ACTIONS))
+        np.testing.assert_allclose(episode["dream_rewards"], rewards)
+        physics = episode["truth_physics"]
+    truth = gym.make("procosm.envs:Procosm/InvertedPendulumTruth-v0")
+    np.testing.assert_array_equal(truth.reset(options={"physics": physics[2]})[0], frames[2][1])
+    truth.close()
+    with av.open(folder / "film.mp4") as film:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(pictures) == 5 and pictures[0].shape == (4 * 64 + 28, 3 * 4 * 64, 3)
+    large = frames[3][0].repeat(4, 0).repeat(4, 1).astype(float)
+    assert np.abs(pictures[3][28:, :256] - large).mean() < 6, "compressed, and still the dream's frame"
+    page.say("record", True)
+    page.say("step")
+    page.say("new")
+    assert page.until(lambda header: header["seed"] == 1)[0]["note"].startswith("Saved")
+
+
+def test_a_recording_that_finds_no_room_is_said_and_the_game_goes_on(page, stage):
+    stage.out.write_text("a file where the folder should be")
+    page.paused_at_start()
+    page.say("record", True)
+    page.say("step")
+    page.until(lambda header: header["step"] == 1)
+    page.say("record", False)
+    header, _ = page.until(lambda header: header["note"])
+    assert str(stage.out) in header["note"] and not header["recording"]
+    page.say("step")
+    page.until(lambda header: header["step"] == 2)
+
+
+def test_history_forgets_the_oldest_when_memory_runs_out():
+    pair = Pair(open_model(None, "InvertedPendulum", "cpu"), 1, 1000)
+    scene = pair.begin(0)
+    history = History(memory_bytes=4 * scene.bytes)
+    history.begin(scene)
+    for _ in range(10):
+        history.add(pair.step(history.shown, np.zeros(1, np.float32)))
+    assert (history.oldest, history.newest, history.shown.step) == (7, 10, 10)
+    history.show(0)
+    assert history.shown.step == 7
+    assert [scene.step for scene in history.until_shown()] == [7]
+    pair.close()

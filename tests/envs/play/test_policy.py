@@ -1,0 +1,122 @@
+"""A saved policy at the wheel: found beside its checkpoint, refused when it does not fit, and seeing what it should."""
+
+import shutil
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from procosm.envs.play.command import PlayConfig, find_stage
+from procosm.envs.play.game import Stage
+from procosm.envs.play.pair import Pair
+from procosm.envs.play.policy import SavedPilot
+from procosm.envs.play.server import PlayServer
+from procosm.envs.weights import SHIPPED, open_model
+from procosm.world_model.interface import TaskError
+from tests.envs.play.conftest import Page, serving, socket_to
+
+
+def save_policy(path: Path, space: gym.Space, actions: int = 1) -> Path:
+    """An untrained PPO policy for some observations."""
+    env = gym.Env()
+    env.observation_space, env.action_space = space, gym.spaces.Box(-3, 3, (actions,), np.float32)
+    kind = "CnnPolicy" if space.dtype == np.uint8 else "MlpPolicy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PPO(kind, env, n_steps=2, batch_size=2, seed=0, device="cpu").save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run's folder: a world model and a policy from its state estimates."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copytree(SHIPPED / "InvertedPendulum", folder / "world_model")
+    save_policy(folder / "policy" / "policy.zip", gym.spaces.Box(-np.inf, np.inf, (4,), np.float32))
+    return folder
+
+
+def test_the_policy_beside_a_checkpoint_is_found(run, tmp_path):
+    for path in (run, run / "world_model"):
+        assert find_stage(PlayConfig(path)).policy == run / "policy" / "policy.zip"
+    shipped = find_stage(PlayConfig())
+    assert shipped.policy is None and "procosm train-policy" in shipped.without_policy
+    assert find_stage(PlayConfig(policy=run / "policy" / "policy.zip")).policy == run / "policy" / "policy.zip"
+    with pytest.raises(TaskError, match="there is no policy at"):
+        find_stage(PlayConfig(policy=tmp_path / "none.zip"))
+
+
+def test_a_policy_that_does_not_fit_is_refused_if_given_and_left_if_found(run, tmp_path):
+    wrong = save_policy(tmp_path / "wrong.zip", gym.spaces.Box(-1, 1, (5,), np.float32))
+    with pytest.raises(TaskError, match=r"observes \(5,\)"):
+        find_stage(PlayConfig(run, policy=wrong))
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "policy" / "policy.zip").write_bytes(b"no zip")
+    stage = find_stage(PlayConfig(folder))
+    assert stage.policy is None and "no policy saved by SB3" in stage.without_policy
+
+
+def test_the_policy_acts_on_what_it_sees_in_either_world(run, tmp_path):
+    """Against the policy itself, fed with the dream's estimate and with what the model's eyes read off MuJoCo."""
+    policy = PPO.load(run / "policy" / "policy.zip", device="cpu")
+    eyes = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=run / "world_model", observation="state")
+    with serving(PlayServer(find_stage(PlayConfig(run, out=tmp_path)))) as address, socket_to(address) as opened:
+        page = Page(opened)
+        header, _ = page.paused_at_start()
+        seen, _ = eyes.reset(seed=header["seed"])
+        for world in ("truth", "dream"):
+            page.say("pilot", world)
+            page.until(lambda header, world=world: header["pilot"] == world)
+            for step in range(1, 4):
+                page.say("show", step - 1)
+                page.say("step")
+                header, _ = page.until(lambda header, step=step: header["step"] == header["newest"] == step)
+                action = 3 * np.float32(header["stick"])
+                if world == "truth":
+                    assert action == pytest.approx(policy.predict(seen, deterministic=True)[0], abs=1e-3)
+                    seen = eyes.step(action)[0]
+            page.say("show", 0)
+            page.until(lambda header: header["step"] == 0)
+    eyes.close()
+    pair = Pair(open_model(run, None, "cpu"), 1, 100)
+    scene = pair.begin(0)
+    pilot = SavedPilot(run / "policy" / "policy.zip", pair.model)
+    expected = policy.predict(scene.moment.state, deterministic=True)[0]
+    np.testing.assert_array_equal(pilot.act(pair, [scene], "dream"), expected)
+    pair.close()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Box(-np.inf, np.inf, (3, 4, 8, 8), np.float32),
+        gym.spaces.Box(0, 255, (9, 64, 64), np.uint8),
+        gym.spaces.Box(0, 255, (64, 64, 9), np.uint8),
+    ],
+    ids=["latent", "pixels first", "pixels last"],
+)
+def test_policies_from_latents_and_pixels_steer_too(space, tmp_path):
+    pair = Pair(open_model(None, "InvertedPendulum", "cpu"), 1, 100)
+    pilot = SavedPilot(save_policy(tmp_path / "policy.zip", space), pair.model)
+    policy = PPO.load(tmp_path / "policy.zip", device="cpu")
+    scenes = [pair.begin(0)]
+    scenes.append(pair.step(scenes[0], np.ones(1, np.float32)))
+    action = pilot.act(pair, scenes, "dream")
+    assert action.shape == (1,)
+    if space.dtype == np.uint8:
+        frames = [np.zeros((64, 64, 3), np.uint8), scenes[0].dream.frame, scenes[1].dream.frame]
+        seen = np.concatenate(frames, axis=-1)
+        seen = seen if space.shape[-1] == 9 else seen.transpose(2, 0, 1)
+    else:
+        seen = scenes[1].moment.latents.numpy()
+    np.testing.assert_array_equal(action, policy.predict(seen, deterministic=True)[0])
+    assert np.isfinite(pilot.act(pair, scenes, "truth")).all()
+    pair.close()
+
+
+def test_who_has_no_policy_cannot_hand_over(page, stage: Stage):
+    page.paused_at_start()
+    page.say("pilot", "dream")
+    header, _ = page.until(lambda header: header["note"])
+    assert header["pilot"] == "human" and header["note"] == stage.without_policy

@@ -1,0 +1,233 @@
+"""Strangers are refused; a page that floods, vanishes or crashes costs nobody else anything."""
+
+import contextlib
+import json
+import resource
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from procosm.benchmarks.browser import wait_for
+from procosm.envs.play.command import PlayConfig, play
+from procosm.envs.play.game import Stage
+from procosm.envs.play.protocol import PlayError, parse
+from procosm.envs.play.server import SEATS, PlayServer
+from procosm.envs.weights import SHIPPED
+from procosm.world_model.files import read_tensors, write_tensors
+from procosm.world_model.interface import CheckpointError
+from tests.envs.play.conftest import Page, serving, socket_to
+
+
+def get(address: str, path: str = "/", **headers: str) -> tuple[int, dict, bytes]:
+    """Status, headers and body of a plain request."""
+    request = urllib.request.Request(f"http://{address}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), error.read()
+
+
+def test_the_page_and_its_files_are_served_and_nothing_else(address):
+    status, headers, body = get(address)
+    assert status == 200 and b"<canvas" in body and headers["Content-Type"].startswith("text/html")
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"") and b"https://" not in body
+    for name in ("play.js", "play.css", "icon.svg"):
+        assert get(address, f"/{name}")[0] == 200
+    for path in (
+        "/index.html/..",
+        "/../server.py",
+        "/server.py",
+        "/saved/x/film.mp4",
+        "/saved/../film.mp4",
+        "//etc/passwd",
+    ):
+        assert get(address, path)[0] == 404
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://{address}", "http://127.0.0.1:1", ""])
+def test_a_game_opens_from_its_own_page_only(address, origin):
+    with pytest.raises(InvalidStatus, match="403"):
+        socket_to(address, origin.format(address=address) or "http://")
+
+
+def test_names_that_strangers_point_here_are_refused(address):
+    assert get(address, Host="evil.example")[0] == 403
+    assert get(address, Host=f"localhost:{address.split(':')[1]}")[0] == 200
+
+
+def test_a_network_address_needs_its_token(stage):
+    with serving(PlayServer(stage, token="secret")) as address:
+        assert get(address)[0] == get(address, "/?token=wrong")[0] == 403
+        assert get(address, "/?token=secret", Host="my.machine:7680")[0] == 200
+        with pytest.raises(InvalidStatus, match="403"):
+            socket_to(address)
+        with socket_to(address, query="?token=secret") as opened:
+            assert Page(opened).welcome["task"] == "InvertedPendulum-v5"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
+def test_listening_to_a_network_must_be_asked_for(host):
+    with pytest.raises(PlayError, match="--open-to-network"):
+        play(PlayConfig(host=host))
+
+
+def test_a_port_in_use_is_one_clear_error(address):
+    port = int(address.split(":")[1])
+    with pytest.raises(PlayError, match=f"port {port} is in use.*--port 0"):
+        play(PlayConfig(port=port))
+
+
+def test_missing_and_truncated_checkpoints_are_our_error(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        play(PlayConfig(tmp_path / "nowhere"))
+    folder = shutil.copytree(SHIPPED / "InvertedPendulum", tmp_path / "world_model")
+    path = folder / "tokenizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"tokenizer.safetensors is truncated"):
+        play(PlayConfig(folder))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "", "[]", "null", "{}", '{"do": "fly"}', '{"do": ["steer"]}', '{"do": "steer", "value": [2]}', "[" * 2000,
+        '{"do": "steer", "value": []}', '{"do": "steer", "value": [NaN]}', '{"do": "steer", "value": ["1"]}',
+        '{"do": "pause", "value": 1}', '{"do": "denoising", "value": 17}', '{"do": "denoising", "value": true}',
+        '{"do": "horizon", "value": 0}', '{"do": "speed", "value": Infinity}', '{"do": "show", "value": -1}',
+        '{"do": "step", "value": 3}', '{"do": "pilot", "value": "robot"}', '{"do": "seen", "value": 1e3}',
+        '{"do": "steer", "value": [0], "sent_ms": "now"}', b"\xff",
+        '{"do": "speed", "value": 1' + "0" * 1900 + "}",
+    ],
+)  # fmt: skip
+def test_what_is_no_command_is_refused(message):
+    with pytest.raises(PlayError, match="reload it"):
+        parse(message)
+
+
+def test_nonsense_ends_one_game_with_a_message(address):
+    with socket_to(address) as bad, socket_to(address) as good:
+        Page(bad)
+        other = Page(good)
+        bad.send('{"do": "fly"}')
+        said = [each for each in bad if isinstance(each, str)]
+        assert "no command" in json.loads(said[-1])["message"]
+        other.view()
+    with socket_to(address) as long:
+        Page(long)
+        with pytest.raises(ConnectionClosed):
+            long.send("x" * 5000)
+            for _ in range(100):
+                long.recv(timeout=10)
+
+
+def raw_socket(address: str) -> socket.socket:
+    """A seat taken over a bare socket that nobody reads, so that it answers no ping either."""
+    host, port = address.split(":")
+    bare = socket.create_connection((host, int(port)), timeout=5)
+    bare.sendall(
+        f"GET /play HTTP/1.1\r\nHost: {address}\r\nOrigin: http://{address}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    return bare
+
+
+def test_a_client_that_floods_is_put_out_and_nobody_else_notices(stage):
+    server = PlayServer(stage)
+    frame = bytes([0x81, 0x80 | 42]) + bytes(4) + b'{"do":"steer","value":[1],"sent_ms":1}' + b"    "
+    with serving(server) as address, socket_to(address) as calm:
+        page = Page(calm)
+        page.view()
+        with raw_socket(address) as flood:
+            begun = 0
+            while begun < 30_000:  # its game has opened and shown something; nothing is read after that
+                begun += len(flood.recv(2**16))
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            flood.settimeout(0.05)
+            with pytest.raises(ConnectionError):  # the server hung up
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        flood.send(frame * 20_000)
+                    page.view()
+            assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 12
+            wait_for(lambda: server.seated == 1, 5)
+        page.view()
+
+
+def test_a_client_that_never_says_what_it_saw_gets_few_views(page):
+    with pytest.raises(TimeoutError):
+        for _ in range(50):
+            page.socket.recv(timeout=0.7)
+    page.say("seen", 2**40)
+    page.view()
+
+
+def test_a_vanished_client_frees_its_seat(stage):
+    server = PlayServer(stage, patience_s=0.4)
+    with serving(server) as address:
+        with raw_socket(address) as killed:
+            wait_for(lambda: server.seated == 1, 5)
+            killed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_for(lambda: server.seated == 0, 5)
+        with raw_socket(address):  # silent, as when its network is cut
+            wait_for(lambda: server.seated == 1, 5)
+            wait_for(lambda: server.seated == 0, 10)
+
+
+def test_the_seats_are_counted_and_given_on(stage):
+    server = PlayServer(stage)
+    with serving(server) as address, contextlib.ExitStack() as opened:
+        seats = [opened.enter_context(socket_to(address)) for _ in range(SEATS)]
+        for each in seats:
+            Page(each)
+        with socket_to(address) as late:
+            assert "seats are taken" in json.loads(late.recv(timeout=10))["message"]
+        seats[0].close()
+        wait_for(lambda: server.seated == SEATS - 1, 5)
+        with socket_to(address) as lucky:
+            assert Page(lucky).welcome["kind"] == "welcome"
+
+
+def test_one_crashed_dream_ends_with_a_message_and_the_others_go_on(tmp_path):
+    """Weights damaged on disk while the server runs: the game that reads them dreams of what is not a number."""
+    folder = shutil.copytree(SHIPPED / "InvertedPendulum", tmp_path / "world_model")
+    stage = Stage(folder, None, "none", tmp_path / "out", set())
+    with serving(PlayServer(stage)) as address, socket_to(address) as first:
+        before = Page(first)
+        before.view()
+        good = read_tensors(folder / "dynamics.safetensors")
+        write_tensors(folder / "dynamics.safetensors", {name: tensor * float("nan") for name, tensor in good.items()})
+        with socket_to(address) as second:
+            Page(second)
+            said = [json.loads(each) for each in second if isinstance(each, str)]
+            assert said[-1]["kind"] == "error" and "predicted a reward of nan" in said[-1]["message"]
+        (folder / "dynamics.safetensors").write_bytes(b"short")
+        with socket_to(address) as third:
+            assert "truncated or damaged" in json.loads(third.recv(timeout=10))["message"]
+        write_tensors(folder / "dynamics.safetensors", good)
+        for _ in range(3):
+            before.view()
+        with socket_to(address) as fourth:
+            Page(fourth).view()
+
+
+def test_without_opengl_the_dream_is_played_alone():
+    """In a process that can only cast rays, MuJoCo's frames would be other pixels than the model's."""
+    code = (
+        "from procosm.envs.play.pair import Pair\nfrom procosm.envs.weights import open_model\nimport numpy as np\n"
+        "pair = Pair(open_model(None, 'InvertedPendulum', 'cpu'), 1, 10)\n"
+        "scene = pair.step(pair.begin(0), np.zeros(1, np.float32))\n"
+        "assert scene.truth is None and scene.step == 1 and 'MUJOCO_GL' in pair.without_truth, pair.without_truth\n"
+    )
+    rays = {"MUJOCO_GL": "disable", "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=rays)
