@@ -5,12 +5,15 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
 
 SMOOTHEST = 0.95
 
@@ -164,7 +167,7 @@ class SavedPolicy:
         return self._model.predict(seen, deterministic=False)[0].astype(np.float32)
 
 
-def algorithm_of(path: str) -> type:
+def algorithm_of(path: str) -> "type[BaseAlgorithm]":
     """The SB3 class that saved a zip, told by the settings that only it has."""
     import stable_baselines3 as sb3
 

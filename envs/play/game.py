@@ -61,7 +61,8 @@ class Game:
         self._denoising, self._horizon, self._speed = 1, model.task.max_episode_steps, 1.0
         self._pair = Pair(model, self._denoising, self._horizon)
         self._history = History()
-        self._stick, self._sent_ms = [0.0] * len(model.task.action_low), None
+        self._stick = [0.0] * len(model.task.action_low)
+        self._sent_ms: float | None = None
         self._pilot, self._recording, self._seed = "human", False, -1
         self._kept: Scene | None = None
         self._recordings, self._note, self._saved = 0, "", ""
@@ -137,7 +138,7 @@ class Game:
         """(a,) float32 in the task's units: the human's stick, or what the policy makes of what it sees."""
         low, high = self._space.low, self._space.high
         if self._pilot == "human" or self._policy is None:
-            return low + (np.float32(self._stick) + 1) / 2 * (high - low)
+            return low + (np.array(self._stick, np.float32) + 1) / 2 * (high - low)
         return np.clip(self._policy.act(self._pair, self._history.recent(self._look_back), self._pilot), low, high)
 
     def _begin(self) -> None:

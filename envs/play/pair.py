@@ -5,6 +5,7 @@ A step is a function of the scene before it, so that going back is stepping agai
 
 import time
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ class Pair:
 
         Without MuJoCo the dream begins with one of the checkpoint's held-out windows.
         """
-        frame, info = self._dream.reset(seed=seed)
+        _, info = self._dream.reset(seed=seed)
         dreams = self._dream.dreams
         truth = physics = None
         if self._truth is not None:
@@ -126,9 +127,8 @@ class Pair:
             begun = self._look([real])
             state = self.model.dynamics.estimate(State(begun))[0].cpu().numpy()
             dreams.resume(0, dreams.moment(0)._replace(latents=begun[0], state=state))
-            frame = dreams.frames()[0]
-        nothing = np.zeros(self._dream.action_space.shape, np.float32)
-        self._latest = Scene(0, nothing, Side(frame), truth, False, _trust(info), dreams.moment(0), physics)
+        nothing, dream = np.zeros(len(self.model.task.action_low), np.float32), Side(dreams.frames()[0])
+        self._latest = Scene(0, nothing, dream, truth, False, _trust(info), dreams.moment(0), physics)
         return self._latest
 
     def step(self, scene: Scene, action: np.ndarray) -> Scene:
@@ -140,13 +140,13 @@ class Pair:
         """
         if scene is not self._latest:
             self._dream.dreams.resume(0, scene.moment)
-            if self._truth is not None:
+            if self._truth is not None and scene.physics is not None:
                 self._truth.set_physics(scene.physics)
         began = time.perf_counter()
         frame, reward, terminated, cut, info = self._dream.step(action)
         dreamed = time.perf_counter()
         chance = float(self._dream.dreams.termination[0])
-        dream = Side(frame, reward, scene.dream.total + reward, chance, terminated)
+        dream = Side(cast(np.ndarray, frame), reward, scene.dream.total + reward, chance, terminated)
         truth, physics = self._step_truth(scene, action)
         spent = {"dream": 1e3 * (dreamed - began), "truth": 1e3 * (time.perf_counter() - dreamed)}
         self._latest = Scene(

@@ -55,11 +55,12 @@ class SavedPilot:
         """(a,) float32, given the latest scenes, oldest first, and which world to look at: ``dream`` or ``truth``."""
         scenes, kind = list(scenes), self._kinds[self._shape]
         if kind == "pixels":
-            seen = self._stack([scene.truth.frame if world == "truth" else scene.dream.frame for scene in scenes])
+            sides = [(scene.truth if world == "truth" else None) or scene.dream for scene in scenes]
+            seen = self._stack([side.frame for side in sides])
         elif world == "truth":
             latents = pair.latents_of_truth(scenes)
-            seen = pair.model.dynamics.estimate(State(latents))[0] if kind == "state" else latents[0]
-            seen = seen.cpu().numpy()
+            look = pair.model.dynamics.estimate(State(latents))[0] if kind == "state" else latents[0]
+            seen = look.cpu().numpy()
         else:
             moment = scenes[-1].moment
             seen = moment.state if kind == "state" else moment.latents.cpu().numpy()

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def save(out: Path, task: Task, scenes: Sequence[Scene], seed: int) -> Path:
     """
     folder = _new_folder(out, task)
     write_mp4(folder / FILM, [_picture(scene) for scene in scenes], min(FASTEST_FPS, max(1, round(1 / task.dt_s))))
-    arrays = {
+    arrays: dict[str, Any] = {
         "seed": np.int64(seed),
         "first_step": np.int64(scenes[0].step),
         "actions": np.stack([scene.action for scene in scenes[1:]]),
@@ -60,9 +61,9 @@ def _new_folder(out: Path, task: Task) -> Path:
 def _arrays(world: str, sides: Sequence[Side]) -> dict[str, np.ndarray]:
     return {
         f"{world}_frames": np.stack([side.frame for side in sides]),
-        f"{world}_rewards": np.float64([side.reward for side in sides[1:]]),
-        f"{world}_termination": np.float32([side.termination for side in sides[1:]]),
-        f"{world}_ended": np.bool_(sides[-1].ended),
+        f"{world}_rewards": np.array([side.reward for side in sides[1:]]),
+        f"{world}_termination": np.array([side.termination for side in sides[1:]], np.float32),
+        f"{world}_ended": np.array(sides[-1].ended),
     }
 
 

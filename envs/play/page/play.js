@@ -2,6 +2,8 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
+const number = (value, digits = 1) => value.toFixed(digits);
+const percent = (value) => `${Math.round(100 * value)} %`;
 const clamp = (value) => Math.max(-1, Math.min(1, value));
 const HORIZONS = [4, 8, 16, 32, 64, 128, 256, 512];
 const DENOISING = [1, 2, 3, 4, 6, 8, 12, 16];
@@ -62,7 +64,7 @@ function receive(data) {
     inputOf = view.sent_ms;
     inputMs = performance.now() - view.sent_ms;
   }
-  series[view.step] = { ...view, input_ms: inputMs };
+  series[view.step] = view;
   if (view.note) tell(view.note, view.saved);
   if (goal === view.step) goal = null;
   fresh = true;
@@ -100,15 +102,13 @@ function draw() {
   say("seen", view.view);
 }
 
-const number = (value, digits = 1) => value.toFixed(digits);
-const percent = (value) => `${Math.round(100 * value)} %`;
-
 function captions() {
   const { dream, truth } = view;
   label("dream", `return ${number(dream.total)}`, dream.ended ? `ended: ${percent(dream.termination)} likely` : view.cut ? "cut at the horizon" : "", dream.ended || view.cut);
   label("truth", truth ? `return ${number(truth.total)}` : "", truth ? (truth.ended ? "ended" : "") : welcome.without_truth, truth?.ended || !truth);
   label("difference", truth ? `${number(view.difference)} of 255, rms` : "", "", false);
-  byId("pace").textContent = view.paused ? "paused" : `${view.fps} fps`;
+  byId("fps").textContent = view.paused ? "paused" : `${view.fps} fps`;
+  byId("lag").textContent = inputMs ? ` · key to picture ${Math.round(inputMs)} ms` : "";
 }
 
 function label(id, caption, badge, ended) {
@@ -153,8 +153,8 @@ function tell(text, saved) {
 // ---- plots
 
 class Plot {
-  constructor(title, lines, { top = 0, now }) {
-    this.lines = lines; this.top = top; this.now = now;
+  constructor(title, lines, text, top = 0) {
+    Object.assign(this, { lines, text, top });
     this.figure = document.createElement("figure");
     this.figure.innerHTML = "<figcaption><b></b><output></output></figcaption><canvas role='img'></canvas>";
     this.figure.querySelector("b").textContent = title;
@@ -169,7 +169,10 @@ class Plot {
     const values = lines.flatMap(([, line]) => line).filter(Number.isFinite);
     this.figure.hidden = !values.length;
     if (!values.length) return;
-    this.figure.querySelector("output").textContent = this.now(series[view.step]);
+    this.figure.querySelector("output").replaceChildren(...this.lines.map(([color, value]) => {
+      const now = value(series[view.step]);
+      return Object.assign(document.createElement("span"), { className: color, textContent: Number.isFinite(now) ? this.text(now) : "" });
+    }));
     const { canvas } = this, scale = devicePixelRatio, width = canvas.clientWidth * scale, height = canvas.clientHeight * scale;
     if (canvas.width !== Math.round(width)) canvas.width = Math.round(width);
     if (canvas.height !== Math.round(height)) canvas.height = Math.round(height);
@@ -206,16 +209,12 @@ readColors();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColors(); fresh = Boolean(view); });
 addEventListener("resize", () => { fresh = Boolean(view); });
 
-const spent = (one) => (one.spent_ms.dream ?? NaN) + one.spent_ms.truth + one.spent_ms.policy;
-const both = (text) => (one) => [text(one.dream), one.truth && text(one.truth)].filter(Boolean).join(" · ");
 const PLOTS = [
-  new Plot("Reward", [["dream", (one) => one.dream.reward], ["truth", (one) => one.truth?.reward]], { now: both((side) => number(side.reward, 2)) }),
-  new Plot("Chance that it ends", [["dream", (one) => one.dream.termination], ["truth", (one) => one.truth?.termination]], { top: 1, now: both((side) => percent(side.termination)) }),
-  new Plot("Trust in the dream", [["dream", (one) => one.trust ?? NaN]], { top: 1, now: (one) => number(one.trust, 2) }),
-  new Plot("Difference, rms", [["third", (one) => one.difference ?? NaN]], { now: (one) => number(one.difference) }),
-  new Plot("Latency, ms", [["third", spent], ["line", (one) => one.input_ms ?? NaN]], {
-    now: (one) => (Number.isFinite(spent(one)) ? `dream ${number(one.spent_ms.dream)} · MuJoCo ${number(one.spent_ms.truth)} · policy ${number(one.spent_ms.policy)}` : "") + (one.input_ms ? ` · key to picture ${Math.round(one.input_ms)}` : ""),
-  }),
+  new Plot("Reward", [["dream", (one) => one.dream.reward], ["truth", (one) => one.truth?.reward]], (value) => number(value, 2)),
+  new Plot("Chance of end", [["dream", (one) => one.dream.termination], ["truth", (one) => one.truth?.termination]], percent, 1),
+  new Plot("Trust", [["dream", (one) => one.trust ?? NaN]], (value) => number(value, 2), 1),
+  new Plot("Difference, rms", [["third", (one) => one.difference ?? NaN]], number),
+  new Plot("Latency, ms", [["dream", (one) => one.spent_ms.dream], ["truth", (one) => one.spent_ms.truth], ["third", (one) => one.spent_ms.policy]], number),
 ];
 
 // ---- settings
@@ -355,12 +354,12 @@ const REPEATS = ["KeyB", "KeyN"];
 function listKeys() {
   const names = { BracketLeft: "[", BracketRight: "]", Minus: "-", Equal: "=", Comma: ",", Period: ".", Slash: "?" };
   const rows = Object.entries(ACTIONS).map(([code, [what]]) => [what, [names[code] ?? keyName(code)]]);
-  rows.push(["Strength of keys", ["1", "…", "0"]]);
+  rows.push(["Strength of keys, 10 % to 100 %", ["1", "…", "0"]]);
   for (let i = 0; i < welcome.motors && i < COLUMNS.length; i++)
-    rows.push([welcome.motors > 1 ? `Motor ${i + 1}, less and more` : "Motor, less and more", motorKeys(i).flat().map(keyName)]);
+    rows.push([welcome.motors > 1 ? `Motor ${i + 1}, less and more` : "Motor, less and more", motorKeys(i).flatMap(([less, more], n) => [...(n ? [""] : []), keyName(less), keyName(more)])]);
   byId("keys").querySelector("dl").replaceChildren(...rows.map(([what, keys]) => {
     const row = document.createElement("div");
-    row.innerHTML = `<dt>${what}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd>`;
+    row.innerHTML = `<dt>${what}</dt><dd>${keys.map((key) => (key ? `<kbd>${key}</kbd>` : "or")).join(" ")}</dd>`;
     return row;
   }));
 }

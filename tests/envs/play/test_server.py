@@ -6,15 +6,15 @@ import resource
 import shutil
 import socket
 import struct
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from procosm.benchmarks.browser import wait_for
+from procosm.envs import backend
 from procosm.envs.play.command import PlayConfig, play
 from procosm.envs.play.game import Stage
 from procosm.envs.play.protocol import PlayError, parse
@@ -221,13 +221,17 @@ def test_one_crashed_dream_ends_with_a_message_and_the_others_go_on(tmp_path):
             Page(fourth).view()
 
 
-def test_without_opengl_the_dream_is_played_alone():
+def test_where_mujoco_cannot_draw_the_same_frames_the_dream_is_played_alone(stage, monkeypatch):
     """In a process that can only cast rays, MuJoCo's frames would be other pixels than the model's."""
-    code = (
-        "from procosm.envs.play.pair import Pair\nfrom procosm.envs.weights import open_model\nimport numpy as np\n"
-        "pair = Pair(open_model(None, 'InvertedPendulum', 'cpu'), 1, 10)\n"
-        "scene = pair.step(pair.begin(0), np.zeros(1, np.float32))\n"
-        "assert scene.truth is None and scene.step == 1 and 'MUJOCO_GL' in pair.without_truth, pair.without_truth\n"
-    )
-    rays = {"MUJOCO_GL": "disable", "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=rays)
+    monkeypatch.setattr(backend, "RENDERER", "raycast")
+    with serving(PlayServer(stage)) as address, socket_to(address) as opened:
+        page = Page(opened)
+        assert "MUJOCO_GL=egl" in page.welcome["without_truth"]
+        page.say("step")
+        header, frames = page.until(lambda header: header["paused"] and header["step"] > 0)
+        assert header["truth"] is header["difference"] is None and frames.shape == (1, 64, 64, 3)
+        page.say("record", True)
+        page.say("record", False)
+        header, _ = page.until(lambda header: header["saved"])
+        with np.load(stage.out / header["saved"] / "episode.npz") as episode:
+            assert not [name for name in episode if name.startswith("truth")]
