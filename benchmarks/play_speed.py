@@ -32,6 +32,7 @@ from procosm.envs.play.protocol import FASTEST, unpack
 from procosm.envs.play.server import PlayServer
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.files import write_bytes
 
 WARM_UP = 20
 BROWSER = "headless Chromium, 390 x 844, software rendering"
@@ -63,23 +64,26 @@ class PlaySpeedConfig:
 
 
 @contextmanager
-def serving(stage: Stage) -> Iterator[str]:
-    """A server in a thread of its own; gives host and port."""
+def serving(server: PlayServer) -> Iterator[str]:
+    """Serve in a thread of its own; gives host and port."""
     ready = threading.Event()
     where: dict[str, Any] = {}
 
     async def run() -> None:
-        async with PlayServer(stage).listen("127.0.0.1", 0) as port:
+        async with server.listen("127.0.0.1", 0) as port:
             where.update(port=port, loop=asyncio.get_running_loop(), stop=asyncio.Event())
             ready.set()
             await where["stop"].wait()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    ready.wait()
-    yield f"127.0.0.1:{where['port']}"
-    where["loop"].call_soon_threadsafe(where["stop"].set)
-    thread.join()
+    if not ready.wait(20):
+        raise RuntimeError("the server did not start within 20 s")
+    try:
+        yield f"127.0.0.1:{where['port']}"
+    finally:
+        where["loop"].call_soon_threadsafe(where["stop"].set)
+        thread.join()
 
 
 def socket_rate(address: str, seconds: float, speed: float) -> float:
@@ -87,15 +91,15 @@ def socket_rate(address: str, seconds: float, speed: float) -> float:
     with connect(f"ws://{address}/play", origin=Origin(f"http://{address}"), compression=None, max_size=2**24) as page:
         page.recv()
         page.send(json.dumps({"do": "speed", "value": speed}))
-        views, began = 0, None
-        while began is None or time.perf_counter() - began < seconds:
+        views, began = -WARM_UP, time.perf_counter()
+        while views <= 0 or time.perf_counter() - began < seconds:
             header, _ = unpack(page.recv(decode=False))
             page.send(json.dumps({"do": "seen", "value": header["view"]}))
             if header["dream"]["ended"] or header["cut"]:
                 page.send(json.dumps({"do": "new", "value": None}))
             views += 1
-            if views == WARM_UP:
-                views, began = 0, time.perf_counter()
+            if views == 0:
+                began = time.perf_counter()
         return views / (time.perf_counter() - began)
 
 
@@ -107,6 +111,16 @@ def browser_rate(address: str, path: str, seconds: float, speed: float) -> float
         browser.value(f"say('speed', {speed})")
         time.sleep(1)
         return browser.value(COUNT.replace("SECONDS", str(seconds)))
+
+
+def photograph(address: str, path: str, picture: Path) -> None:
+    """A picture of the page while a dream is played."""
+    with Browser(path, 1280, 900) as browser:
+        browser.open(f"http://{address}/")
+        browser.wait("typeof view !== 'undefined' && view?.step > 14")
+        browser.press(" ")
+        browser.wait("view.paused && !fresh")
+        write_bytes(picture, browser.picture())
 
 
 def parts(model: WorldModel) -> dict[str, Callable[[], object]]:
@@ -150,7 +164,7 @@ def play_speed(config: PlaySpeedConfig) -> Path:
     torch.set_num_threads(1)  # as the command does
     real_s = 1 / model.task.dt_s
     chromium = find_chromium()
-    with serving(Stage(folder, None, "", Path("runs/play"), set())) as address:
+    with serving(PlayServer(Stage(folder, None, "", Path("runs/play"), set()))) as address:
         for speed in (1.0, FASTEST):
             pace: dict[str, Any] = {**common, "unit": "pictures/s", "threads": 1, "asked_for": speed * real_s}
             rate = socket_rate(address, config.seconds, speed)
@@ -158,6 +172,8 @@ def play_speed(config: PlaySpeedConfig) -> Path:
             if chromium:
                 rate = browser_rate(address, chromium, config.seconds, speed)
                 rows.append({"metric": "pictures per second in a browser", "value": rate, "browser": BROWSER, **pace})
+        if chromium:
+            photograph(address, chromium, config.out / "figures" / "play.png")
     interval = "value of a time is the median of n steps; low and high are the 10th and 90th percentile"
     details = {"interval": interval} | ({} if chromium else {"browser": "not measured: no Chromium here"})
     path = record("play", rows, config.out, details)

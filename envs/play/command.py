@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,17 @@ def find_stage(config: PlayConfig) -> Stage:
 
 async def _serve(stage: Stage, host: str, port: int, token: str) -> None:
     async with PlayServer(stage, token).listen(host, port) as bound:
-        name = f"[{host}]" if ":" in host else host
-        query = f"?token={token}" if token else ""
+        name, query = _reachable(host), f"?token={token}" if token else ""
         print(f"Play at http://{name}:{bound}/{query}   (Ctrl-C ends it)", flush=True)
         if stage.without_policy:
             print(stage.without_policy, file=sys.stderr)
         await asyncio.get_running_loop().create_future()
+
+
+def _reachable(host: str) -> str:
+    """How to write ``host`` in an address that other machines can open; "all addresses" is none that they can."""
+    if host == "0.0.0.0":
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            asked.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the way out, and so an address of ours
+            return asked.getsockname()[0]
+    return f"[{host}]" if ":" in host else host

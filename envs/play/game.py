@@ -82,7 +82,8 @@ class Game:
         self._begin()
 
     def close(self) -> None:
-        """Free MuJoCo's renderer."""
+        """Record what is still to be recorded, and free MuJoCo's renderer."""
+        self._keep()
         self._pair.close()
 
     @property

@@ -106,10 +106,9 @@ class Session:
         if game.changed or not self._keeps_up():
             wait_s = 0.01  # a view is waiting to be sent
         with contextlib.suppress(queue.Empty):
-            wish = self._wishes.get(timeout=min(max(wait_s, 0.0), LISTEN_S))
-            for _ in range(WISHES):
+            for patience_s in (min(max(wait_s, 0.0), LISTEN_S), *[0.0] * WISHES):
+                wish = self._wishes.get(timeout=patience_s)
                 if wish.name == "seen":
                     self._seen = min(max(self._seen, wish.value), self._views)
                 else:
                     game.obey(wish)
-                wish = self._wishes.get_nowait()

@@ -354,7 +354,7 @@ const REPEATS = ["KeyB", "KeyN"];
 function listKeys() {
   const names = { BracketLeft: "[", BracketRight: "]", Minus: "-", Equal: "=", Comma: ",", Period: ".", Slash: "?" };
   const rows = Object.entries(ACTIONS).map(([code, [what]]) => [what, [names[code] ?? keyName(code)]]);
-  rows.push(["Strength of keys, 10 % to 100 %", ["1", "…", "0"]]);
+  rows.push(["Strength of keys", ["1", "…", "0"]]);
   for (let i = 0; i < welcome.motors && i < COLUMNS.length; i++)
     rows.push([welcome.motors > 1 ? `Motor ${i + 1}, less and more` : "Motor, less and more", motorKeys(i).flatMap(([less, more], n) => [...(n ? [""] : []), keyName(less), keyName(more)])]);
   byId("keys").querySelector("dl").replaceChildren(...rows.map(([what, keys]) => {

@@ -1,9 +1,6 @@
 """A real server on a free port, and a page's side of the protocol."""
 
-import asyncio
-import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from procosm.benchmarks.play_speed import serving
 from procosm.envs.play.game import Stage
 from procosm.envs.play.protocol import unpack
 from procosm.envs.play.server import PlayServer
@@ -21,30 +19,6 @@ from procosm.envs.weights import SHIPPED
 def stage(tmp_path: Path) -> Stage:
     """The pendulum that ships, nobody but the human to steer it."""
     return Stage(SHIPPED / "InvertedPendulum", None, "no policy here", tmp_path / "out", set())
-
-
-@contextlib.contextmanager
-def serving(server: PlayServer) -> Iterator[str]:
-    """Serve in another thread; gives host and port."""
-    ready, port, loop, stop = threading.Event(), [], [], []
-
-    async def run() -> None:
-        async with server.listen("127.0.0.1", 0) as bound:
-            loop.append(asyncio.get_running_loop())
-            stop.append(asyncio.Event())
-            port.append(bound)
-            ready.set()
-            await stop[0].wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield f"127.0.0.1:{port[0]}"
-    finally:
-        loop[0].call_soon_threadsafe(stop[0].set)
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from procosm.benchmarks.browser import wait_for
 from procosm.envs.dreams import Dreams
 from procosm.envs.play.history import History
 from procosm.envs.play.pair import Pair
 from procosm.envs.weights import open_model
 from procosm.world_model.interface import State
+from tests.envs.play.conftest import Page, socket_to
 
 ACTIONS = (0.5, -1.0, 0.25, 0.0)
 
@@ -151,6 +153,16 @@ def test_a_recording_is_what_was_seen(page, stage):
     page.say("step")
     page.say("new")
     assert page.until(lambda header: header["seed"] == 1)[0]["note"].startswith("Saved")
+
+
+def test_what_is_being_recorded_when_the_page_goes_is_kept(address, stage):
+    with socket_to(address) as opened:
+        page = Page(opened)
+        page.paused_at_start()
+        page.say("record", True)
+        page.say("step")
+        page.until(lambda header: header["recording"] and header["step"] == 1)
+    wait_for(lambda: list(stage.out.glob("*/episode.npz")), 5)
 
 
 def test_a_recording_that_finds_no_room_is_said_and_the_game_goes_on(page, stage):

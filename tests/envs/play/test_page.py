@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from procosm.benchmarks.browser import Browser, find_chromium
+from procosm.benchmarks.play_speed import serving
 from procosm.envs.play.game import Stage
 from procosm.envs.play.server import PlayServer
 from procosm.envs.weights import SHIPPED
 from procosm.world_model.files import read_tensors, write_tensors
-from tests.envs.play.conftest import serving
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine: apt-get install chromium")
 
@@ -93,6 +93,12 @@ def test_it_fits_a_phone_and_names_its_controls(browser, address):
     assert reached >= {"help", "pilot", "back", "pause", "step", "new", "record", "horizon", "denoising", "speed"}
     strangers = "performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).length"
     assert browser.value(strangers) == 0
+    trust = "[...document.querySelectorAll('#plots figure')].find((one) => one.textContent.startsWith('Trust')).hidden"
+    assert browser.value(trust)
+    browser.value("say('pause', true)")
+    browser.wait("view.paused && !fresh")
+    browser.value("series.forEach((one) => (one.trust = 0.25)), (fresh = true), null")
+    browser.wait(f"!{trust}")
     picture = np.asarray(Image.open(io.BytesIO(browser.picture())).convert("RGB"))
     assert picture.shape == (1688, 780, 3) and picture.std() > 20
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
+from procosm.benchmarks.play_speed import serving
 from procosm.envs.play.command import PlayConfig, find_stage
 from procosm.envs.play.game import Stage
 from procosm.envs.play.pair import Pair
@@ -15,7 +16,7 @@ from procosm.envs.play.policy import SavedPilot
 from procosm.envs.play.server import PlayServer
 from procosm.envs.weights import SHIPPED, open_model
 from procosm.world_model.interface import TaskError
-from tests.envs.play.conftest import Page, serving, socket_to
+from tests.envs.play.conftest import Page, socket_to
 
 
 def save_policy(path: Path, space: gym.Space, actions: int = 1) -> Path:

@@ -2,10 +2,15 @@
 
 import contextlib
 import json
+import os
+import re
 import resource
 import shutil
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -14,6 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from procosm.benchmarks.browser import wait_for
+from procosm.benchmarks.play_speed import serving
 from procosm.envs import backend
 from procosm.envs.play.command import PlayConfig, play
 from procosm.envs.play.game import Stage
@@ -22,7 +28,7 @@ from procosm.envs.play.server import SEATS, PlayServer
 from procosm.envs.weights import SHIPPED
 from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.interface import CheckpointError
-from tests.envs.play.conftest import Page, serving, socket_to
+from tests.envs.play.conftest import Page, socket_to
 
 
 def get(address: str, path: str = "/", **headers: str) -> tuple[int, dict, bytes]:
@@ -79,6 +85,23 @@ def test_a_network_address_needs_its_token(stage):
 def test_listening_to_a_network_must_be_asked_for(host):
     with pytest.raises(PlayError, match="--open-to-network"):
         play(PlayConfig(host=host))
+
+
+def test_the_command_opens_to_a_network_with_a_token_and_ends_with_ctrl_c():
+    arguments = ["play", "--host", "0.0.0.0", "--open-to-network", "--port", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "procosm.agents.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        port, token = re.search(r":(\d+)/\?token=(\S{22})", process.stdout.readline()).groups()
+        assert get(f"127.0.0.1:{port}")[0] == 403
+        assert get(f"127.0.0.1:{port}", f"/?token={token}")[0] == 200
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and errors.endswith("The page is closed.\n") and "Traceback" not in errors
 
 
 def test_a_port_in_use_is_one_clear_error(address):
