@@ -127,6 +127,10 @@ class Browser:
         self.down(key)
         self.up(key)
 
+    def mouse(self, event: str, x: float, y: float) -> None:
+        """A mouse event at a place: ``mousePressed``, ``mouseMoved`` or ``mouseReleased``, with the left button."""
+        self.do("Input.dispatchMouseEvent", type=event, x=x, y=y, button="left", buttons=1, clickCount=1)
+
     def picture(self) -> bytes:
         """The page as PNG."""
         return base64.b64decode(self.do("Page.captureScreenshot", format="png")["data"])

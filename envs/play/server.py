@@ -12,10 +12,11 @@ import hmac
 import http
 import ipaddress
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -36,6 +37,8 @@ FULL_S = 0.005
 PATIENCE_S = 10.0
 """A page that does not answer a ping for so long has vanished."""
 PAGE = Path(__file__).with_name("page")
+GAME = "/play"
+PUBLIC = ("/play.css", "/play.js", "/icon.svg")
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -107,13 +110,13 @@ class PlayServer:
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse strangers; answer with a file, or let a WebSocket open."""
-        address = urlsplit(request.path)
-        why = self._refusal(request, address.query, address.path == "/play")
+        asked, _, query = request.path.partition("?")
+        why = self._refusal(request, asked, query)
         if why:
             return connection.respond(http.HTTPStatus.FORBIDDEN, f"{why}\n")
-        if address.path == "/play":
+        if asked == GAME:
             return None
-        path = self._file(address.path)
+        path = self._file(asked)
         if path is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "There is no such page; the game is at /\n")
         body = path.read_bytes()
@@ -128,17 +131,17 @@ class PlayServer:
             return self._stage.out / parts[2] / parts[3]
         return self._files.get(path)
 
-    def _refusal(self, request: Request, query: str, opens_game: bool) -> str:
+    def _refusal(self, request: Request, asked: str, query: str) -> str:
         """Why a request is refused; empty where it is not."""
-        host = request.headers.get("Host", "")
-        if not self._token and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        host = _only(request, "Host")
+        name = re.fullmatch(r"(\[[^\]]+\]|[^:]+)(:\d+)?", host)
+        if not name or not (self._token or is_loopback(name[1])):
             return f"this server answers to names of this machine only, not to {host!r}"
-        if opens_game and request.headers.get("Origin") != f"http://{host}":
+        if asked == GAME and _only(request, "Origin") != f"http://{host}":
             return "a game is opened by the page served here, not by another site"
         given = parse_qs(query).get("token", [""])[0]
         # Style and script of the page are no secret, and a browser asks for them without the token.
-        public = urlsplit(request.path).path in ("/play.css", "/play.js", "/icon.svg")
-        if self._token and not public and not hmac.compare_digest(given.encode(), self._token.encode()):
+        if self._token and asked not in PUBLIC and not hmac.compare_digest(given.encode(), self._token.encode()):
             return "the address lacks its token: open the address that `procosm play` printed"
         return ""
 
@@ -146,7 +149,7 @@ class PlayServer:
         """One page's game, from the open socket to the free seat."""
         if self.seated >= SEATS:
             text = f"All {SEATS} seats are taken: close another page of this server and begin again."
-            await connection.send(json.dumps({"kind": "error", "message": text}))
+            await _send(connection, json.dumps({"kind": "error", "message": text}))
             return
         self.seated += 1
         loop = asyncio.get_running_loop()
@@ -163,6 +166,12 @@ class PlayServer:
         finally:
             await asyncio.to_thread(session.close)
             self.seated -= 1
+
+
+def _only(request: Request, header: str) -> str:
+    """The value of a header that stands there once; otherwise empty."""
+    values = request.headers.get_all(header)
+    return values[0] if len(values) == 1 else ""
 
 
 async def _listen(connection: ServerConnection, session: Session) -> None:

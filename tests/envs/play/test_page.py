@@ -78,6 +78,26 @@ def test_keys_alone_play_the_dream(browser, address):
     assert browser.value("fetch(document.querySelector('#note a').href).then((answer) => answer.status)") == 200
 
 
+def test_pointers_and_gamepads_steer_by_degrees(browser, address):
+    browser.open(f"http://{address}/")
+    browser.wait("typeof view !== 'undefined' && view?.step > 0")
+    browser.press(" ")
+    browser.wait("view.paused && drag.length === 1")
+    box = "document.querySelector('#dream canvas').getBoundingClientRect()"
+    left, top, width = (browser.value(f"{box}.{side}") for side in ("left", "top", "width"))
+    browser.mouse("mousePressed", left + 0.5 * width, top + 50)
+    browser.mouse("mouseMoved", left + 0.8 * width, top + 60)
+    browser.wait("Math.abs(JSON.parse(sentStick)[0] - 0.6) < 0.01")
+    browser.press("n")
+    browser.wait("Math.abs(view.stick[0] - 0.6) < 0.01")
+    browser.mouse("mouseReleased", left + 0.8 * width, top + 60)
+    browser.wait("sentStick === '[0]'")
+    browser.value("navigator.getGamepads = () => [null, { axes: [-0.4, 0.9] }], null")  # there is no pad to plug in
+    browser.wait("sentStick === '[-0.4]'")
+    browser.value("navigator.getGamepads = () => [{ axes: [0.05, 0] }], null")
+    browser.wait("sentStick === '[0]'")
+
+
 def test_it_fits_a_phone_and_names_its_controls(browser, address):
     browser.open(f"http://{address}/")
     browser.wait("typeof view !== 'undefined' && view?.step > 0")

@@ -67,7 +67,20 @@ def test_a_game_opens_from_its_own_page_only(address, origin):
 
 
 def test_names_that_strangers_point_here_are_refused(address):
-    assert get(address, Host="evil.example")[0] == 403
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "[::1",
+        "",
+        "[evil]:80",
+        "8.8.8.8",
+    ):
+        assert get(address, Host=host)[0] == 403
+    with socket.create_connection(tuple(address.split(":"))) as bare:
+        bare.sendall(f"GET / HTTP/1.1\r\nHost: {address}\r\nHost: evil.example\r\n\r\n".encode())
+        assert bare.recv(100).startswith(b"HTTP/1.1 403")
+    assert get(address, Host="[::1]:80")[0] == 200
     assert get(address, Host=f"localhost:{address.split(':')[1]}")[0] == 200
 
 
