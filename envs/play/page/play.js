@@ -366,14 +366,14 @@ function listKeys() {
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !view) return;
-  const focus = event.target;
+  const focus = event.target, code = event.key === "?" ? "Slash" : event.code;
   // What has the focus keeps the keys it understands itself.
-  if (focus.matches("input") && /^(Arrow|Home|End|Page|Space)/.test(event.code)) return;
-  if (focus.matches("button, a") && /^(Space|Enter)$/.test(event.code)) return;
-  const digit = /^Digit(\d)$/.exec(event.code);
+  if (focus.matches("input") && /^(Arrow|Home|End|Page|Space)/.test(code)) return;
+  if (focus.matches("button, a") && /^(Space|Enter)$/.test(code)) return;
+  const digit = /^Digit(\d)$/.exec(code);
   if (digit) DIALS.strength.choose((Number(digit[1]) + 9) % 10);
-  else if (ACTIONS[event.code]) { if (!event.repeat || REPEATS.includes(event.code)) ACTIONS[event.code][1](); }
-  else if (motorKeys.codes.has(event.code)) held.add(event.code);
+  else if (ACTIONS[code]) { if (!event.repeat || REPEATS.includes(code)) ACTIONS[code][1](); }
+  else if (motorKeys.codes.has(code)) held.add(code);
   else return;
   event.preventDefault();
 });
