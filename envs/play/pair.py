@@ -99,7 +99,9 @@ class Pair:
         self._truth: MujocoEnv | None = None
         self.without_truth = ""
         try:
-            self._truth = MujocoEnv.from_task(model.task, max_episode_steps=ENDLESS)
+            truth = MujocoEnv.from_task(model.task, max_episode_steps=ENDLESS)
+            truth.reset(seed=0)  # only drawing shows whether this machine can draw
+            self._truth = truth
         except TaskError as error:
             self.without_truth = str(error)
 

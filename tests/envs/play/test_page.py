@@ -29,10 +29,6 @@ def shown(browser: Browser, world: str) -> np.ndarray:
     return np.uint8(browser.value(script)).reshape(64, 64, 4)[..., :3]
 
 
-def step(browser: Browser) -> int:
-    return browser.value("view.step")
-
-
 def test_keys_alone_play_the_dream(browser, address):
     browser.open(f"http://{address}/")
     browser.wait("typeof view !== 'undefined' && view?.step > 1")
