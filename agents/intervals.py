@@ -1,4 +1,4 @@
-"""Bootstrap intervals (Efron & Tibshirani 1993): percentile (§13.3) and bias-corrected accelerated, BCa (§14.3)."""
+"""Bootstrap intervals: percentile, BCa (Efron & Tibshirani 1993, §13.3, §14.3), basic (Davison & Hinkley 1997)."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -63,7 +63,10 @@ def estimate(values: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def interval(
-    statistic: Statistic, *samples: np.ndarray, seed: int = 0, method: Literal["percentile", "bca"] = "percentile"
+    statistic: Statistic,
+    *samples: np.ndarray,
+    seed: int = 0,
+    method: Literal["percentile", "bca", "basic"] = "percentile",
 ) -> Interval:
     """A statistic of independent items, with its 95 % bootstrap interval.
 
@@ -72,6 +75,7 @@ def interval(
         samples: (n,) each; entry i of all of them is one item, and items are drawn together.
         seed: of the resampling.
         method: ``bca`` follows skewed statistics such as correlations more closely; it needs one that varies smoothly.
+            ``basic`` is for those that every resampling pushes up, such as a distance between two clouds of points.
 
     Resamples on which the statistic has no value (a correlation where nothing varies) are left out.
 
@@ -90,6 +94,8 @@ def interval(
     if method == "bca" and n > 1:
         tails = _corrected(tails, value, again, _evaluate(statistic, rows, _without_one(n)))
     low, high = np.percentile(again, 100 * tails)
+    if method == "basic":
+        low, high = 2 * value - high, 2 * value - low
     return Interval(value, float(low), float(high), n)
 
 

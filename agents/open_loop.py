@@ -13,7 +13,7 @@ from torch import Tensor
 from procosm.agents.intervals import estimate
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError, State
+from procosm.world_model.interface import DatasetError, Prediction, State
 
 METHODS = ("dream", "shuffled actions", "copy last frame", "tokenizer")
 """What is scored; ``tokenizer`` encodes and decodes the true frame: the best the decoder allows."""
@@ -26,13 +26,17 @@ class Windows:
     Attributes:
         frames: (n, context + horizon, h, w, 3) uint8. actions: (n, horizon, a) float32.
         states: (n, 1 + horizon, s) float32, from the last context frame on.
-        steps: (n,) int64, how many of the horizon's steps are real.
+        rewards: (n, horizon) float32.
+        steps: (n,) int64, how many of the horizon's steps are real. ended: (n,) bool, whether the last of them ended
+            the episode for good.
     """
 
     frames: np.ndarray
     actions: np.ndarray
     states: np.ndarray
+    rewards: np.ndarray
     steps: np.ndarray
+    ended: np.ndarray
 
     @classmethod
     def stack(cls, windows: "Sequence[Windows]") -> "Windows":
@@ -50,7 +54,9 @@ def window(episode: Episode, first: int, context: int, horizon: int) -> Windows:
         _padded(episode.frames[first : now + real + 1], pad),
         _padded(episode.actions[now : now + real], pad),
         _padded(episode.states[now : now + real + 1], pad),
+        _padded(episode.rewards[now : now + real], pad),
         np.array(real),
+        np.array(episode.terminated and now + real == len(episode.actions)),
     )
 
 
@@ -87,12 +93,18 @@ def encode(model: WorldModel, frames: np.ndarray, chunk: int = 16) -> Tensor:
 
 
 @torch.inference_mode()
-def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """Dream under given actions: yields the latent (n, c, h, w) and true-state estimate (n, s) of each step."""
+def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
+    """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
     latents = context
     for action in torch.from_numpy(actions).to(context.device).unbind(1):
         prediction = model.dynamics.predict(State(latents), action)
         latents = torch.cat((latents[:, 1:], prediction.latent[:, None]), dim=1)
+        yield prediction
+
+
+def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """The latent (n, c, h, w) and true-state estimate (n, s) alone of each of the ``predictions``."""
+    for prediction in predictions(model, context, actions):
         yield prediction.latent, prediction.state
 
 
@@ -129,7 +141,7 @@ def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed
             "tokenizer": (decode(model, truth[1]), truth[1], None),
         }
         for method in METHODS:
-            for metric, values in _errors(seen[method], truth, state_scale).items():
+            for metric, values in errors(seen[method], truth, state_scale).items():
                 scored = estimate(values[there], seed)
                 rows.append(
                     {"horizon": t + 1, "method": method, "metric": metric, "value": scored.mean}
@@ -144,7 +156,7 @@ def decode(model: WorldModel, latents: Tensor) -> np.ndarray:
     return model.tokenizer.decode(latents[:, None])[:, -1].cpu().numpy()
 
 
-def _errors(
+def errors(
     seen: tuple[np.ndarray, Tensor, np.ndarray | None],
     truth: tuple[np.ndarray, Tensor, np.ndarray],
     state_scale: np.ndarray,
@@ -152,7 +164,7 @@ def _errors(
     """(n,) errors of frames, latents and (where there is one) the state estimate, by metric."""
     difference = (seen[0].astype(np.float32) - truth[0].astype(np.float32)) / 255.0
     pixel = np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
-    errors = {
+    found = {
         "pixel_mse": pixel,
         # One grey level in one sample of the frame is the least error that 8-bit frames can show.
         "psnr_db": -10.0 * np.log10(np.maximum(pixel, (1 / 255) ** 2 / difference[0].size)),
@@ -160,5 +172,5 @@ def _errors(
     }
     if seen[2] is not None:
         scaled = (seen[2].astype(np.float64) - truth[2]) / state_scale
-        errors["state_nrmse"] = np.sqrt(np.square(scaled).mean(axis=1))
-    return errors
+        found["state_nrmse"] = np.sqrt(np.square(scaled).mean(axis=1))
+    return found
