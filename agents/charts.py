@@ -15,7 +15,7 @@ class Line:
     """One curve.
 
     Attributes:
-        name: in the legend. points: (x, y), or (x, y, low, high) with an interval. tone: 1 to 4, a colour of the page.
+        name: in the legend. points: (x, y), or (x, y, low, high) with an interval. tone: 1 to 5, a colour of the page.
         dots: marks instead of a line.
     """
 
@@ -23,6 +23,21 @@ class Line:
     points: Sequence[tuple[float, ...]]
     tone: int
     dots: bool = False
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One group of a scatter chart.
+
+    Attributes:
+        name: in the legend. points: (x, y), or (x, y, y low, y high). labels: what a point says when it is pointed at.
+        tone: 1 to 5, a colour of the page.
+    """
+
+    name: str
+    points: Sequence[tuple[float, ...]]
+    labels: Sequence[str]
+    tone: int
 
 
 @dataclass(frozen=True)
@@ -37,17 +52,26 @@ class Bar:
     tone: int = 1
 
 
-def line_chart(lines: Sequence[Line], x_label: str, title: str, reference: float | None = None) -> str:
-    """Curves over a common axis; ``reference`` draws a dashed level that means "right"."""
+def line_chart(
+    lines: Sequence[Line], x_label: str, title: str, reference: float | None = None, doubling: bool = False
+) -> str:
+    """Curves over a common axis.
+
+    Args:
+        reference: draws a dashed level that means "right". doubling: x is positive and each doubling is as wide as the
+            last; its ticks are the points' own.
+    """
     xs = [point[0] for line in lines for point in line.points]
     ys = [value for line in lines for point in line.points for value in point[1:]]
     ys += [0.0] if reference is None else [0.0, reference]
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
+    x_ticks, y_ticks = sorted(set(xs)) if doubling else ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
     low, high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
-    span = max(xs) - min(xs) or 1.0
+    scaled = math.log2 if doubling else float
+    first = scaled(min(xs))
+    span = scaled(max(xs)) - first or 1.0
 
     def x(value: float) -> float:
-        return LEFT + (value - min(xs)) / span * (WIDTH - LEFT - RIGHT)
+        return LEFT + (scaled(value) - first) / span * (WIDTH - LEFT - RIGHT)
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
@@ -63,9 +87,34 @@ def line_chart(lines: Sequence[Line], x_label: str, title: str, reference: float
         )
     for line in reversed(lines):  # the first is drawn last, over the others
         parts += _curve(line, x, y)
-    legend = "".join(f'<li><i class="b{line.tone}"></i>{escape(line.name)}</li>' for line in lines)
-    picture = _svg(parts, HEIGHT, title)
-    return f'{picture}<ul class="legend">{legend}</ul>' if len(lines) > 1 else picture
+    return _svg(parts, HEIGHT, title) + _legend(lines)
+
+
+def scatter_chart(clouds: Sequence[Cloud], x_label: str, y_label: str, title: str) -> str:
+    """Points on equal axes, a square with its diagonal: on it, x and y agree."""
+    values = [value for cloud in clouds for point in cloud.points for value in point]
+    marks = ticks(min(values), max(values))
+    low, high, side = marks[0], marks[-1], WIDTH - LEFT - RIGHT
+
+    def x(value: float) -> float:
+        return LEFT + (value - low) / (high - low) * side
+
+    def y(value: float) -> float:
+        return TOP + side - (value - low) / (high - low) * side
+
+    parts = [_text(LEFT, TOP + 10, y_label, "start")]
+    parts += [_grid(y(mark), _short(mark)) for mark in marks]
+    parts += [_text(x(mark), TOP + side + 16, _short(mark), "middle") for mark in marks]
+    parts.append(_text(LEFT + side / 2, TOP + side + 34, x_label, "middle"))
+    parts.append(f'<line x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}" y2="{y(high):.1f}" class="ref"/>')
+    for cloud in clouds:
+        for point, label in zip(cloud.points, cloud.labels, strict=True):
+            across, place = f"{x(point[0]):.1f}", f'cx="{x(point[0]):.1f}" cy="{y(point[1]):.1f}"'
+            if len(point) == 4:
+                ends = f'y1="{y(point[2]):.1f}" y2="{y(point[3]):.1f}"'
+                parts.append(f'<line x1="{across}" x2="{across}" {ends} class="s{cloud.tone} thin"/>')
+            parts.append(f'<circle {place} r="4" class="f{cloud.tone} see"><title>{escape(label)}</title></circle>')
+    return _svg(parts, TOP + side + BOTTOM, title) + _legend(clouds)
 
 
 def bar_chart(bars: Sequence[Bar], title: str) -> str:
@@ -117,6 +166,12 @@ def _curve(line: Line, x: object, y: object) -> list[str]:
         ]
     path = " ".join(f"{x(p[0]):.1f},{y(p[1]):.1f}" for p in line.points)
     return [*parts, f'<polyline points="{path}" class="s{line.tone}"/>']
+
+
+def _legend(groups: Sequence[Line] | Sequence[Cloud]) -> str:
+    """Names of curves or points; one alone needs none."""
+    names = "".join(f'<li><i class="b{group.tone}"></i>{escape(group.name)}</li>' for group in groups)
+    return f'<ul class="legend">{names}</ul>' if len(groups) > 1 else ""
 
 
 def _grid(height: float, label: str) -> str:

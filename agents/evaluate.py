@@ -17,6 +17,7 @@ from procosm.agents.scenes import scenes
 from procosm.agents.speed import speeds
 from procosm.agents.stages import stage_seconds, write_csv
 from procosm.agents.summary import real_steps, summarise, verdicts
+from procosm.agents.sweep import sweep
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, write_json
@@ -124,6 +125,7 @@ def _parts(
         "growth": grow,
         "speed": lambda: speeds(model, config.dreams, config.processes, config.speed_seconds),
         "films": lambda: scenes(config.run / "evaluation", model, player, held_out, config.horizon, JUDGING_SEED),
+        "sweep": lambda: sweep(config.run / "evaluation" / "sweep.png", model, JUDGING_SEED),
     }
 
 

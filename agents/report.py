@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 
+from procosm.agents.measured import measured_sections
 from procosm.agents.sections import (
     dream,
     headline,
@@ -35,7 +36,7 @@ class ReportConfig:
 
 
 def write_report(run: Path) -> Path:
-    """Write ``RUN/report.html`` from ``RUN/metrics.json``, the policy's training log and the films.
+    """Write ``RUN/report.html`` from ``RUN/metrics.json``, the training log, the films and ``RUN/benchmarks/*.json``.
 
     Raises:
         CheckpointError: the run has not been evaluated, or a file of it is damaged.
@@ -51,7 +52,9 @@ def write_report(run: Path) -> Path:
             ),
             returns_section(metrics),
             _pair(films),
+            _sweep(run, metrics),
             dream(metrics),
+            *measured_sections(run),
             training(log, metrics),
             resources(metrics),
             honest_limits(metrics),
@@ -79,6 +82,18 @@ def film(path: Path) -> str:
         f'<video controls loop muted playsinline preload="metadata" width="{pictures[0].width}" '
         f'height="{pictures[0].height}" poster="data:image/jpeg;base64,{_base64(poster.getvalue())}">'
         f'<source type="video/mp4" src="data:video/mp4;base64,{_base64(path.read_bytes())}"></video>'
+    )
+
+
+def _sweep(run: Path, metrics: dict[str, Any]) -> str:
+    """The action sweep; nothing for a run judged by a version that did not draw it."""
+    if "sweep" not in metrics:
+        return ""
+    content = _base64((run / "evaluation" / metrics["sweep"]["file"]).read_bytes())
+    return (
+        "<h2>Does it do what it is told?</h2><p>From one real frame, the same action over and over: MuJoCo above, the "
+        "dream below, each until it holds the episode for ended.</p>"
+        f'<figure><img alt="frames by step for each constant action" src="data:image/png;base64,{content}"></figure>'
     )
 
 

@@ -78,7 +78,7 @@ def returns_section(metrics: Metrics) -> str:
         f"<p>In its dream the policy earns {number(abs(gap['mean']))} {more} than in MuJoCo from the same first frames "
         f"(dream − MuJoCo, 95 %: {number(gap['low'])} to {number(gap['high'])}). {meaning}</p>"
         + bar_chart(bars, "mean return with 95 % intervals")
-        + _table("all numbers", ["", "mean", "std", "low", "high", "steps", "episodes"], rows)
+        + table("all numbers", ["", "mean", "std", "low", "high", "steps", "episodes"], rows)
     )
 
 
@@ -93,7 +93,7 @@ def dream(metrics: Metrics) -> str:
     if metrics["growth"]:
         slopes = Line("slope", [(r["horizon"], r["slope"], r["low"], r["high"]) for r in metrics["growth"]], 1)
         chart = line_chart([slopes], "steps", "growth slope by horizon", reference=1.0)
-        charts.append(_figure("Growth under a constant action", chart, "dreamed over true change of state; 1 is right"))
+        charts.append(figure("Growth under a constant action", chart, "dreamed over true change of state; 1 is right"))
     said = "; ".join(
         f"{_metric_name(metric)}: better than {control} at {each['better']} of {each['horizons']} horizons"
         for metric, by_control in verdicts.items()
@@ -118,12 +118,12 @@ def training(log: Mapping[str, Any], metrics: Metrics) -> str:
     charts = []
     if rounds:
         chart = line_chart([Line("dream", rounds, 1)], "imagined steps", "return of short dreams")
-        charts.append(_figure("In the dream", chart, "mean return of the short dreams it practises in"))
+        charts.append(figure("In the dream", chart, "mean return of the short dreams it practises in"))
     if log["truth"]:
         points = [(t["imagined_steps"], sum(t["returns"]) / len(t["returns"])) for t in log["truth"]]
         chart = line_chart([Line("MuJoCo", points, 2, dots=True)], "imagined steps", "true return while training")
         caption = f"mean of {len(log['truth'][0]['returns'])} whole episodes at each look; nothing is chosen by them"
-        charts.append(_figure("In MuJoCo", chart, caption))
+        charts.append(figure("In MuJoCo", chart, caption))
     policy = metrics["policy"]
     return (
         f"<h2>Practice</h2><p>{escape(policy['algorithm'].upper())} on {escape(policy['observation'])} observations. "
@@ -151,12 +151,12 @@ def resources(metrics: Metrics) -> str:
         ["looks while the policy trained", number(steps["looks_while_training"])],
         ["judging, controls included", number(steps["judging"])],
     ]
-    charts = [_figure("Steps a second", bar_chart(bars, "steps a second"), "environment steps, random actions")]
+    charts = [figure("Steps a second", bar_chart(bars, "steps a second"), "environment steps, random actions")]
     if times:
-        charts.insert(0, _figure("Time by stage", bar_chart(times, "time by stage"), "as recorded by each stage"))
+        charts.insert(0, figure("Time by stage", bar_chart(times, "time by stage"), "as recorded by each stage"))
     return (
         f'<h2>What it cost</h2><div class="two">{"".join(charts)}</div>'
-        + f"<h3>Steps in MuJoCo</h3>{_plain_table(['purpose', 'steps'], rows)}"
+        + f"<h3>Steps in MuJoCo</h3>{plain_table(['purpose', 'steps'], rows)}"
         + f'<p class="soft">A step here is {steps["action_repeat"]} control step(s) of the simulator. Only collected '
         "steps teach the world model or the policy.</p>"
     )
@@ -213,18 +213,20 @@ def _curves(rows: Sequence[Mapping[str, Any]], metric: str, title: str, caption:
         for method in TONES
         if any(row["method"] == method for row in chosen) and not (metric == "latent_mse" and method == "tokenizer")
     ]
-    return _figure(title, line_chart(lines, "steps into the dream", f"{title} by horizon"), caption)
+    return figure(title, line_chart(lines, "steps into the dream", f"{title} by horizon"), caption)
 
 
-def _figure(title: str, chart: str, caption: str) -> str:
+def figure(title: str, chart: str, caption: str) -> str:
+    """A chart under its title, with a line that says how to read it."""
     return f"<figure><h3>{escape(title)}</h3>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{escape(each)}</th>" for each in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(each)}</td>" for each in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
 
 
-def _table(summary: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{_plain_table(head, rows)}</details>"
+def table(summary: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table behind its summary, closed at first."""
+    return f"<details><summary>{escape(summary)}</summary>{plain_table(head, rows)}</details>"

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from procosm.agents.charts import HEIGHT, WIDTH, Bar, Line, bar_chart, line_chart, ticks
+from procosm.agents.charts import HEIGHT, WIDTH, Bar, Cloud, Line, bar_chart, line_chart, scatter_chart, ticks
 
 
 def shapes(chart: str, tag: str) -> list[ElementTree.Element]:
@@ -45,3 +45,20 @@ def test_bars_are_as_long_as_their_values_on_both_sides_of_zero():
 def test_names_are_text_not_markup():
     chart = line_chart([Line("<b>&", [(0, 1), (1, 2)], 1), Line("c", [(0, 1)], 2)], "a < b", 'a "title"')
     assert "&lt;b&gt;&amp;" in chart and shapes(chart, "svg")[0].get("aria-label") == 'a "title"'
+
+
+def test_doublings_are_equally_wide():
+    points = [(step, 1.0) for step in (1, 2, 4, 8)]
+    path = shapes(line_chart([Line("a", points, 1)], "x", "title", doubling=True), "polyline")[0].get("points")
+    xs = [float(point.split(",")[0]) for point in path.split()]
+    gaps = [b - a for a, b in itertools.pairwise(xs)]
+    assert gaps == pytest.approx([gaps[0]] * 3, abs=0.2)
+
+
+def test_a_scatter_has_equal_axes_and_its_diagonal_goes_through_equal_values():
+    chart = scatter_chart([Cloud("a", [(0.0, 0.0), (10.0, 10.0), (10.0, 0.0)], ["p", "q", "<r>"], 1)], "x", "y", "t")
+    (x0, y0), (x1, y1), (x2, y2) = ((float(c.get("cx")), float(c.get("cy"))) for c in shapes(chart, "circle"))
+    assert x1 - x0 == pytest.approx(y0 - y1, abs=0.2) and (x2, y2) == (x1, y0)
+    line = next(each for each in shapes(chart, "line") if each.get("class") == "ref")
+    assert (float(line.get("x1")), float(line.get("y1"))) == (x0, y0)
+    assert [title.text for title in shapes(chart, "title")] == ["p", "q", "<r>"]

@@ -1,0 +1,159 @@
+"""Sections of a run's page for what benchmarks have measured of it: one for each RUN/benchmarks/NAME.json.
+
+A file has the form of every result, ``{…, rows: [{metric, task, value, unit, low, high, n, …}]}``. Fidelity and ranking
+have charts of their own; any other is shown as its sentence (``details.reading``), its figure (NAME.png) and its rows.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from procosm.agents.charts import Cloud, Line, line_chart, scatter_chart
+from procosm.agents.sections import figure, number, table
+from procosm.world_model.files import read_json
+
+Rows = Sequence[Mapping[str, Any]]
+
+ORDER = ("fidelity", "geometry", "physics", "ranking", "trust", "transfer")
+TITLES = {
+    "geometry": "Does the picture obey the camera?",
+    "physics": "Does it obey physics?",
+    "trust": "Does it know when it is lost?",
+    "transfer": "What is the dream worth?",
+}
+TONES = {"dream": 1, "copy last frame": 2, "shuffled actions": 3, "tokenizer": 4, "linear": 5}
+CURVES = {
+    "psnr_db": ("Picture", "PSNR in dB; higher is better"),
+    "ssim": ("Structure of the picture", "SSIM; higher is better"),
+    "state_nrmse": ("True state, read by the probe", "error in standard deviations; lower is better"),
+    "frechet_video": ("Eight frames as a film", "Fréchet distance of clips; lower is better"),
+    "reward_error": ("Reward", "mean absolute error; lower is better"),
+    "false_end": ("Ends that are not there", "share of windows already held for ended; lower is better"),
+}
+
+
+def measured_sections(run: Path) -> list[str]:
+    """A section for each result in ``RUN/benchmarks``, those known first.
+
+    Raises:
+        CheckpointError: a result is damaged.
+    """
+    found = {path.stem: path for path in sorted((run / "benchmarks").glob("*.json"))}
+    names = [name for name in ORDER if name in found] + [name for name in found if name not in ORDER]
+    own: dict[str, Callable[[Mapping[str, Any]], str]] = {"fidelity": fidelity_section, "ranking": ranking_section}
+    sections = []
+    for name in names:
+        result = read_json(found[name])
+        sections.append(own[name](result) if name in own else plain_section(name, result, found[name]))
+    return sections
+
+
+def fidelity_section(result: Mapping[str, Any]) -> str:
+    """Curves over the horizon for each behaviour, and where the dream stops being worth following."""
+    rows = [row for row in result["rows"] if "method" in row]
+    parts = [
+        "<h2>How far can it be followed?</h2>",
+        "<p>Real episodes played to judge by, never trained on, continued ",
+    ]
+    parts.append("in the dream under the recorded actions. Curves that the dream must beat stand beside it.</p>")
+    for behaviour in dict.fromkeys(row["behaviour"] for row in rows):
+        chosen = [row for row in rows if row["behaviour"] == behaviour]
+        charts = [_curves(chosen, metric, *words) for metric, words in CURVES.items()]
+        most, fewest = max(row["n"] for row in chosen), min(row["n"] for row in chosen if row["metric"] == "psnr_db")
+        parts += [
+            f"<h3>Actions: {escape(behaviour)}</h3><p>{escape(_followed(chosen))}</p>",
+            f'<div class="two">{"".join(charts)}</div>',
+            f'<p class="soft">{most} windows from as many episodes, {fewest} at the longest horizon shown; bands are '
+            "95 % bootstrap intervals.</p>",
+        ]
+    steps = sum(row["value"] for row in result["rows"] if row["metric"] == "judging steps")
+    network = next((row["network"] for row in rows if "network" in row), "")
+    parts.append(
+        f'<p class="soft">Judging took {number(steps)} steps in MuJoCo. Features of clips: {escape(network)}.</p>'
+    )
+    return "".join(parts)
+
+
+def _followed(rows: Rows) -> str:
+    """For how long the dream beats copying, by the state and by the picture, in words."""
+    said = []
+    for metric, sign, name in (("state_nrmse", 1, "the true state"), ("psnr_db", -1, "the picture")):
+        value = {(row["method"], row["horizon"]): sign * row["value"] for row in rows if row["metric"] == metric}
+        horizons = sorted(horizon for method, horizon in value if method == "dream")
+        lost = next((h for h in horizons if value["dream", h] >= value["copy last frame", h]), None)
+        until = f"up to step {horizons[-1]}, the last compared" if lost is None else f"until step {lost}"
+        said.append(f"by {name} the dream is nearer the truth than its own first frame {until}")
+    text = "; ".join(said) + "."
+    return text[:1].upper() + text[1:]
+
+
+def _curves(rows: Rows, metric: str, title: str, caption: str) -> str:
+    chosen = [row for row in rows if row["metric"] == metric]
+    lines = [
+        Line(name, [(r["horizon"], r["value"], r["low"], r["high"]) for r in chosen if r["method"] == name], tone)
+        for name, tone in TONES.items()
+    ]
+    there = [line for line in lines if line.points]
+    if not there:
+        return ""
+    return figure(title, line_chart(there, "steps into the dream", f"{title} by horizon", doubling=True), caption)
+
+
+def ranking_section(result: Mapping[str, Any]) -> str:
+    """Return in the dream against return in MuJoCo, a point for each policy, with how far the two agree.
+
+    ``details.policies`` holds ``{name, group, real, dreamed}`` for each.
+    """
+    value = {row["metric"]: row for row in result["rows"]}
+    policies = result["details"]["policies"]
+    clouds = []
+    for tone, group in enumerate(dict.fromkeys(policy["group"] for policy in policies), start=1):
+        chosen = [policy for policy in policies if policy["group"] == group]
+        points = [(policy["real"], policy["dreamed"]) for policy in chosen]
+        labels = [f"{p['name']}: {p['real']:.2f} in MuJoCo, {p['dreamed']:.2f} in the dream" for p in chosen]
+        clouds.append(Cloud(group, points, labels, (tone - 1) % 5 + 1))
+    known = {"pearson": "r", "spearman": "Spearman's ρ", "kendall": "Kendall's τ", "mmrv": "MMRV", "regret@1": "regret"}
+    said = ", ".join(f"{name} {_range(value[metric])}" for metric, name in known.items() if metric in value)
+    chart = scatter_chart(clouds, "mean return in MuJoCo", "mean return in the dream", "dream against MuJoCo")
+    return (
+        f"<h2>Would it choose the right policy?</h2><p>{len(policies)} policies, each judged in MuJoCo and in the "
+        f"dream from the same first frames: {escape(said)}.</p>"
+        + figure("A point for each policy", chart, "on the dashed line both worlds agree; 95 % intervals above")
+        + table("all numbers", *_rows(result["rows"]))
+    )
+
+
+def plain_section(name: str, result: Mapping[str, Any], path: Path) -> str:
+    """Any result: its sentence, its figure, its rows."""
+    reading = result.get("details", {}).get("reading", "")
+    picture = path.with_suffix(".png")
+    title = TITLES.get(name, name.replace("_", " ").capitalize())
+    shown = ""
+    if picture.exists():
+        content = base64.b64encode(picture.read_bytes()).decode()
+        shown = f'<figure><img alt="{escape(title, quote=True)}" src="data:image/png;base64,{content}"></figure>'
+    said = f"<p>{escape(reading)}</p>" if reading else ""
+    return f"<h2>{escape(title)}</h2>{said}{shown}{table('all numbers', *_rows(result['rows']))}"
+
+
+def _rows(rows: Rows) -> tuple[list[str], list[list[str]]]:
+    """Head and body of a table of results, with the words that tell rows of one metric apart."""
+    dull = {"metric", "task", "value", "unit", "low", "high", "n", "seed", "network"}
+    words = list(dict.fromkeys(key for row in rows for key in row if key not in dull))
+    head = ["metric", *words, "value", "95 %", "n", "unit"]
+    body = []
+    for row in rows:
+        around = f"{_number(row['low'])} to {_number(row['high'])}" if "low" in row else ""
+        told = [row["metric"], *(str(row.get(word, "")) for word in words)]
+        body.append([*told, _number(row["value"]), around, str(row.get("n", "")), row["unit"]])
+    return head, body
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    return f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
+
+
+def _number(value: float) -> str:
+    return number(value, 3) if abs(value) < 10 else number(value)
