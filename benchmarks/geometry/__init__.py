@@ -1,0 +1,1 @@
+"""Does a dreamed picture obey the camera? Sampson errors with MuJoCo's exact fundamental matrices."""
