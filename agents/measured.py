@@ -1,16 +1,21 @@
-"""Sections of a run's page for what benchmarks have measured of it: one for each RUN/benchmarks/NAME.json.
+"""Sections of a run's page for what benchmarks have measured of it: one for each result file, none for what is missing.
 
 A file has the form of every result, ``{…, rows: [{metric, task, value, unit, low, high, n, …}]}``. Fidelity and ranking
-have charts of their own; any other is shown as its sentence (``details.reading``), its figure (NAME.png) and its rows.
+have charts of their own; any other is shown as its sentence (``details.reading``), its figure (NAME.png beside it or in
+figures/) and its rows.
 """
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from procosm.agents.charts import Cloud, Line, line_chart, scatter_chart
+from procosm.agents.intervals import estimate
 from procosm.agents.sections import figure, number, table
 from procosm.world_model.files import read_json
 
@@ -34,23 +39,29 @@ CURVES = {
 }
 
 
-def measured_sections(run: Path) -> list[str]:
-    """A section for each result in ``RUN/benchmarks``, those known first.
+def measured_sections(run: Path, task: str, results: Path | None = None) -> list[str]:
+    """A section for each result, in the order of ``ORDER``, then of names.
+
+    Args:
+        run: whose ``RUN/benchmarks/*.json`` are shown. task: the run's.
+        results: folder of results of several tasks (``fidelity_reacher.json``); those of ``task`` whose first word is
+            in ``ORDER``, and which ``run`` has not of its own, are shown too.
 
     Raises:
         CheckpointError: a result is damaged.
     """
     found = {path.stem: path for path in sorted((run / "benchmarks").glob("*.json"))}
+    for path in sorted(results.glob("*.json")) if results else ():
+        question = path.stem.split("_")[0]
+        if question in ORDER and question not in found and read_json(path)["rows"][0]["task"] == task:
+            found[question] = path
     names = [name for name in ORDER if name in found] + [name for name in found if name not in ORDER]
-    own: dict[str, Callable[[Mapping[str, Any]], str]] = {"fidelity": fidelity_section, "ranking": ranking_section}
-    sections = []
-    for name in names:
-        result = read_json(found[name])
-        sections.append(own[name](result) if name in own else plain_section(name, result, found[name]))
-    return sections
+    own: dict[str, Callable[[Mapping[str, Any], Path], str]]
+    own = {"fidelity": fidelity_section, "ranking": ranking_section}
+    return [own.get(name, plain_section)(read_json(found[name]), found[name]) for name in names]
 
 
-def fidelity_section(result: Mapping[str, Any]) -> str:
+def fidelity_section(result: Mapping[str, Any], path: Path) -> str:
     """Curves over the horizon for each behaviour, and where the dream stops being worth following."""
     rows = [row for row in result["rows"] if "method" in row]
     parts = [
@@ -101,39 +112,52 @@ def _curves(rows: Rows, metric: str, title: str, caption: str) -> str:
     return figure(title, line_chart(there, "steps into the dream", f"{title} by horizon", doubling=True), caption)
 
 
-def ranking_section(result: Mapping[str, Any]) -> str:
+def ranking_section(result: Mapping[str, Any], path: Path) -> str:
     """Return in the dream against return in MuJoCo, a point for each policy, with how far the two agree.
 
-    ``details.policies`` holds ``{name, group, real, dreamed}`` for each.
+    The points are means of the episodes in the CSV beside ``path``: columns policy, truth_return and dream_return;
+    ``details.panel`` gives each policy's family.
     """
-    value = {row["metric"]: row for row in result["rows"]}
-    policies = result["details"]["policies"]
+    rows = [row for row in result["rows"] if (row.get("panel"), row.get("horizon")) == ("all", "whole episode")]
+    value = {row["metric"]: row for row in rows}
+    families = {member["policy"]: member["family"] for member in result["details"]["panel"]}
+    points = dict(_means(path.with_suffix(".csv")))
     clouds = []
-    for tone, group in enumerate(dict.fromkeys(policy["group"] for policy in policies), start=1):
-        chosen = [policy for policy in policies if policy["group"] == group]
-        points = [(policy["real"], policy["dreamed"]) for policy in chosen]
-        labels = [f"{p['name']}: {p['real']:.2f} in MuJoCo, {p['dreamed']:.2f} in the dream" for p in chosen]
-        clouds.append(Cloud(group, points, labels, (tone - 1) % 5 + 1))
-    known = {"pearson": "r", "spearman": "Spearman's ρ", "kendall": "Kendall's τ", "mmrv": "MMRV", "regret@1": "regret"}
+    for i, family in enumerate(dict.fromkeys(families.values())):
+        own = [policy for policy in points if families[policy] == family]
+        labels = [f"{name}: {points[name][0]:.2f} in MuJoCo, {points[name][1]:.2f} in the dream" for name in own]
+        clouds.append(Cloud(family, [points[name] for name in own], labels, i % 5 + 1))
+    known = {"Pearson r": "r", "Spearman rho": "ρ", "Kendall tau": "τ", "MMRV": "MMRV", "regret@1": "regret@1"}
     said = ", ".join(f"{name} {_range(value[metric])}" for metric, name in known.items() if metric in value)
     chart = scatter_chart(clouds, "mean return in MuJoCo", "mean return in the dream", "dream against MuJoCo")
     return (
-        f"<h2>Would it choose the right policy?</h2><p>{len(policies)} policies, each judged in MuJoCo and in the "
-        f"dream from the same first frames: {escape(said)}.</p>"
-        + figure("A point for each policy", chart, "on the dashed line both worlds agree; 95 % intervals above")
+        f"<h2>Would it choose the right policy?</h2><p>{len(points)} policies, each judged in MuJoCo and in the dream "
+        f"from the same first frames; over whole episodes {escape(said)}.</p>"
+        + figure("A point for each policy", chart, "means with 95 % intervals; on the dashed line both worlds agree")
         + table("all numbers", *_rows(result["rows"]))
     )
 
 
-def plain_section(name: str, result: Mapping[str, Any], path: Path) -> str:
+def _means(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Each policy's mean return in MuJoCo and in the dream, the latter with its 95 % interval."""
+    with path.open() as file:
+        episodes = list(csv.DictReader(file))
+    for policy in dict.fromkeys(row["policy"] for row in episodes):
+        own = [row for row in episodes if row["policy"] == policy]
+        real, dreamed = (estimate(np.array([float(row[f"{w}_return"]) for row in own])) for w in ("truth", "dream"))
+        yield policy, (real.mean, dreamed.mean, dreamed.low, dreamed.high)
+
+
+def plain_section(result: Mapping[str, Any], path: Path) -> str:
     """Any result: its sentence, its figure, its rows."""
     reading = result.get("details", {}).get("reading", "")
-    picture = path.with_suffix(".png")
-    title = TITLES.get(name, name.replace("_", " ").capitalize())
+    name = path.stem.split("_")[0]
+    title = TITLES.get(name, path.stem.replace("_", " ").capitalize())
+    pictures = [path.with_suffix(".png"), path.parent / "figures" / f"{path.stem}.png"]
     shown = ""
-    if picture.exists():
+    for picture in (each for each in pictures if each.exists()):
         content = base64.b64encode(picture.read_bytes()).decode()
-        shown = f'<figure><img alt="{escape(title, quote=True)}" src="data:image/png;base64,{content}"></figure>'
+        shown += f'<figure><img alt="{escape(title, quote=True)}" src="data:image/png;base64,{content}"></figure>'
     said = f"<p>{escape(reading)}</p>" if reading else ""
     return f"<h2>{escape(title)}</h2>{said}{shown}{table('all numbers', *_rows(result['rows']))}"
 

@@ -33,10 +33,12 @@ class ReportConfig:
 
     run: Path
     """Run folder that has been evaluated."""
+    results: Path | None = None
+    """Folder of benchmark results; those about this run's task are shown beside RUN/benchmarks."""
 
 
-def write_report(run: Path) -> Path:
-    """Write ``RUN/report.html`` from ``RUN/metrics.json``, the training log, the films and ``RUN/benchmarks/*.json``.
+def write_report(run: Path, results: Path | None = None) -> Path:
+    """Write ``RUN/report.html`` from ``RUN/metrics.json``, the training log, the films and what benchmarks measured.
 
     Raises:
         CheckpointError: the run has not been evaluated, or a file of it is damaged.
@@ -54,7 +56,7 @@ def write_report(run: Path) -> Path:
             _pair(films),
             _sweep(run, metrics),
             dream(metrics),
-            *measured_sections(run),
+            *measured_sections(run, metrics["task"], results),
             training(log, metrics),
             resources(metrics),
             honest_limits(metrics),

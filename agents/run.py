@@ -148,7 +148,7 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
 
 def report_stage(config: ReportConfig) -> Path:
     """Make the page; it takes a second, so always anew."""
-    return write_report(config.run)
+    return write_report(config.run, config.results)
 
 
 def _weights(folder: Path) -> str:

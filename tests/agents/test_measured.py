@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -24,34 +25,44 @@ def fidelity_rows(lost_at):
     return [*rows, {"metric": "judging steps", "task": "T", "value": 1234, "unit": "step", "n": 9}]
 
 
-def ranking():
-    policies = [{"name": f"p{i}", "group": "half"[: 1 + i % 2], "real": i, "dreamed": 2.0 * i} for i in range(6)]
-    row = {"task": "T", "unit": "1", "n": 6, "low": 0.9, "high": 1.0}
-    rows = [row | {"metric": "pearson", "value": 0.987}, row | {"metric": "mmrv", "value": 0.01, "low": 0.0}]
-    return {"rows": rows, "details": {"policies": policies}}
+def write_ranking(path):
+    """Six policies of two families, four episodes each: the dream promises twice what MuJoCo gives."""
+    panel = [{"policy": f"p{i}", "family": ("ppo", "control")[i % 2]} for i in range(6)]
+    lines = [f"p{i},{seed},{i + e},{2 * (i + e)}" for i in range(6) for seed, e in enumerate((-0.1, 0, 0, 0.1))]
+    path.with_suffix(".csv").write_text("\n".join(["policy,seed,truth_return,dream_return", *lines]))
+    row = {"task": "InvertedPendulum-v5", "unit": "1", "n": 6, "low": 0.9, "high": 1.0, "panel": "all"}
+    row |= {"horizon": "whole episode"}
+    rows = [row | {"metric": "Pearson r", "value": 0.987}, row | {"metric": "MMRV", "value": 0.01, "low": 0.0}]
+    rows.append(row | {"metric": "MMRV", "value": 0.5, "horizon": "first 32 steps"})
+    path.write_text(json.dumps({"rows": rows, "details": {"panel": panel}}))
+    return path
 
 
 @pytest.mark.parametrize(("lost_at", "said"), [(4, "until step 4"), (99, "up to step 8, the last compared")])
 def test_the_horizon_at_which_the_dream_is_lost_is_said(lost_at, said):
-    section = fidelity_section({"rows": fidelity_rows(lost_at)})
+    section = fidelity_section({"rows": fidelity_rows(lost_at)}, Path("fidelity.json"))
     assert f"By the true state the dream is nearer the truth than its own first frame {said}" in section
     assert section.count("<svg") == 2 and "1,234 steps" in section
     assert not Page(section).open
 
 
-def test_each_policy_is_a_point_and_the_agreement_is_said():
-    section = ranking_section(ranking())
+def test_each_policy_is_a_point_and_the_agreement_is_said(tmp_path):
+    path = write_ranking(tmp_path / "ranking.json")
+    section = ranking_section(json.loads(path.read_text()), path)
     assert section.count("<circle") == 6 and "p5: 5.00 in MuJoCo, 10.00 in the dream" in section
-    assert "r 0.987 (0.900 to 1)" in section and "MMRV 0.010 (0 to 1)" in section
+    assert "r 0.987 (0.900 to 1), MMRV 0.010 (0 to 1)." in section
     assert not Page(section).open
 
 
 def test_the_page_has_a_section_for_each_result_in_order_and_none_for_what_is_missing(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    assert measured_sections(run) == []
-    folder = run / "benchmarks"
+    assert measured_sections(run, "InvertedPendulum-v5") == []
+    folder, results = run / "benchmarks", tmp_path / "results"
     folder.mkdir()
-    (folder / "ranking.json").write_text(json.dumps(ranking()))
+    results.mkdir()
+    write_ranking(results / "ranking_invertedpendulum.json")
+    (results / "ranking_other.json").write_text(json.dumps({"rows": [{"task": "Other-v5"}]}))
+    (results / "fidelity_invertedpendulum.json").write_text("never read where the run has its own")
     (folder / "fidelity.json").write_text(json.dumps({"rows": fidelity_rows(4)}))
     row = {
         "metric": "AUROC <b>",
@@ -65,7 +76,7 @@ def test_the_page_has_a_section_for_each_result_in_order_and_none_for_what_is_mi
     reading = {"reading": "It knows & says so."}
     (folder / "trust.json").write_text(json.dumps({"rows": [row], "details": reading}))
     matplotlib.image.imsave(folder / "trust.png", np.zeros((4, 4, 3)))
-    text = write_report(run).read_text()
+    text = write_report(run, results).read_text()
     titles = re.findall("<h2>(.*?)</h2>", text)
     wanted = ["How far can it be followed?", "Would it choose the right policy?", "Does it know when it is lost?"]
     assert [title for title in titles if title in wanted] == wanted
