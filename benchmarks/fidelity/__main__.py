@@ -22,6 +22,7 @@ from procosm.agents.evaluate import trained_player
 from procosm.agents.growth import state_deviation
 from procosm.agents.rollouts import Player
 from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.sweep import sweep
 from procosm.benchmarks.fidelity.clipnet import ClipNet, train_clipnet
 from procosm.benchmarks.fidelity.controls import rollouts
 from procosm.benchmarks.fidelity.figure import horizon_figure
@@ -58,7 +59,7 @@ class FidelityConfig:
     quick: bool = False
     """32 episodes, 32 steps and a briefly trained feature network, in under two minutes."""
     publish: bool = False
-    """Copy the result and its figure to benchmarks/results too."""
+    """Put the result, its figure and an action sweep into benchmarks/results too."""
 
 
 def fidelity(config: FidelityConfig) -> Path:
@@ -76,11 +77,16 @@ def fidelity(config: FidelityConfig) -> Path:
     run_stage(place / "fidelity", asked, lambda asked: _Judgement(asked, run, place).measure(), inputs)
     result = place / "fidelity.json"
     if config.publish:
-        task = read_json(result)["rows"][0]["task"]
-        name = "fidelity_" + task.rsplit("-v", 1)[0].lower().replace("/", "_")
-        shutil.copyfile(result, RESULTS / f"{name}.json")
-        shutil.copyfile(result.with_suffix(".png"), RESULTS / "figures" / f"{name}.png")
+        _publish(run, result)
     return result
+
+
+def _publish(run: Path, result: Path) -> None:
+    """Copy a result and its figure, and draw the action sweep of the same world model, where the README finds them."""
+    name = read_json(result)["rows"][0]["task"].rsplit("-v", 1)[0].lower().replace("/", "_")
+    shutil.copyfile(result, RESULTS / f"fidelity_{name}.json")
+    shutil.copyfile(result.with_suffix(".png"), RESULTS / "figures" / f"fidelity_{name}.png")
+    sweep(RESULTS / "figures" / f"sweep_{name}.png", load(run / "world_model"), SEEDS["smooth noise"])
 
 
 def run_folder(run: str) -> Path:
