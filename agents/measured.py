@@ -1,8 +1,8 @@
 """Sections of a run's page for what benchmarks have measured of it: one for each result file, none for what is missing.
 
 A file has the form of every result, ``{…, rows: [{metric, task, value, unit, low, high, n, …}]}``. Fidelity and ranking
-have charts of their own; any other is shown as its sentence (``details.reading``), its figure (NAME.png beside it or in
-figures/) and its rows.
+have charts of their own; any other is shown as its sentence (``details.reading``), curves where its rows have a method
+and a horizon, its figure (NAME.png beside it or in figures/) and its rows.
 """
 
 import base64
@@ -28,7 +28,14 @@ TITLES = {
     "trust": "Does it know when it is lost?",
     "transfer": "What is the dream worth?",
 }
-TONES = {"dream": 1, "copy last frame": 2, "shuffled actions": 3, "tokenizer": 4, "linear": 5}
+TONES = {
+    "dream": 1,
+    "copy last frame": 2,
+    "real frames": 2,
+    "shuffled actions": 3,
+    "tokenizer": 4,
+    "linear": 5,
+}
 CURVES = {
     "psnr_db": ("Picture", "PSNR in dB; higher is better"),
     "ssim": ("Structure of the picture", "SSIM; higher is better"),
@@ -36,7 +43,12 @@ CURVES = {
     "frechet_video": ("Eight frames as a film", "Fréchet distance of clips; lower is better"),
     "reward_error": ("Reward", "mean absolute error; lower is better"),
     "false_end": ("Ends that are not there", "share of windows already held for ended; lower is better"),
+    "landmark_error": ("Landmarks off their place", "pixels; lower is better"),
+    "sampson_time": ("Landmarks off their epipolar lines", "Sampson error over time, pixels; lower is better"),
+    "sampson_views": ("Views that disagree", "Sampson error between two cameras, pixels; lower is better"),
+    "lost": ("Landmarks lost", "share that cannot be found; lower is better"),
 }
+"""What the curves of a metric are called, and how they are read."""
 
 
 def measured_sections(run: Path, task: str, results: Path | None = None) -> list[str]:
@@ -71,7 +83,7 @@ def fidelity_section(result: Mapping[str, Any], path: Path) -> str:
     parts.append("in the dream under the recorded actions. Curves that the dream must beat stand beside it.</p>")
     for behaviour in dict.fromkeys(row["behaviour"] for row in rows):
         chosen = [row for row in rows if row["behaviour"] == behaviour]
-        charts = [_curves(chosen, metric, *words) for metric, words in CURVES.items()]
+        charts = [_curves(chosen, metric) for metric in CURVES]
         most, fewest = max(row["n"] for row in chosen), min(row["n"] for row in chosen if row["metric"] == "psnr_db")
         parts += [
             f"<h3>Actions: {escape(behaviour)}</h3><p>{escape(_followed(chosen))}</p>",
@@ -80,10 +92,8 @@ def fidelity_section(result: Mapping[str, Any], path: Path) -> str:
             "95 % bootstrap intervals.</p>",
         ]
     steps = sum(row["value"] for row in result["rows"] if row["metric"] == "judging steps")
-    network = next((row["network"] for row in rows if "network" in row), "")
-    parts.append(
-        f'<p class="soft">Judging took {number(steps)} steps in MuJoCo. Features of clips: {escape(network)}.</p>'
-    )
+    network = next((f" Features of clips: {row['network']}." for row in rows if "network" in row), "")
+    parts.append(f'<p class="soft">Judging took {number(steps)} steps in MuJoCo.{escape(network)}</p>')
     return "".join(parts)
 
 
@@ -100,7 +110,8 @@ def _followed(rows: Rows) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _curves(rows: Rows, metric: str, title: str, caption: str) -> str:
+def _curves(rows: Rows, metric: str) -> str:
+    """A chart of one metric; nothing where it was not measured."""
     chosen = [row for row in rows if row["metric"] == metric]
     lines = [
         Line(name, [(r["horizon"], r["value"], r["low"], r["high"]) for r in chosen if r["method"] == name], tone)
@@ -109,6 +120,7 @@ def _curves(rows: Rows, metric: str, title: str, caption: str) -> str:
     there = [line for line in lines if line.points]
     if not there:
         return ""
+    title, caption = CURVES.get(metric, (metric.replace("_", " "), chosen[0]["unit"]))
     return figure(title, line_chart(there, "steps into the dream", f"{title} by horizon", doubling=True), caption)
 
 
@@ -149,12 +161,14 @@ def _means(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
 
 
 def plain_section(result: Mapping[str, Any], path: Path) -> str:
-    """Any result: its sentence, its figure, its rows."""
+    """Any result: its sentence, its curves and figure, its rows."""
     reading = result.get("details", {}).get("reading", "")
     name = path.stem.split("_")[0]
     title = TITLES.get(name, path.stem.replace("_", " ").capitalize())
     pictures = [path.with_suffix(".png"), path.parent / "figures" / f"{path.stem}.png"]
-    shown = ""
+    curved = [row for row in result["rows"] if row.get("method") in TONES and isinstance(row.get("horizon"), int)]
+    charts = [_curves(curved, metric) for metric in dict.fromkeys(row["metric"] for row in curved)]
+    shown = f'<div class="two">{"".join(charts)}</div>' if charts else ""
     for picture in (each for each in pictures if each.exists()):
         content = base64.b64encode(picture.read_bytes()).decode()
         shown += f'<figure><img alt="{escape(title, quote=True)}" src="data:image/png;base64,{content}"></figure>'
