@@ -1,11 +1,12 @@
 """The one shape of a result: what was asked, where and when it was measured, and rows of numbers."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from procosm.world_model.files import write_json
+from procosm.world_model.files import read_json, write_json
 from procosm.world_model.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -52,3 +53,12 @@ def record(
     )
     print(f"wrote {path}", file=sys.stderr)
     return path
+
+
+def publish(result: Path) -> str:
+    """Copy a run's result, and the figure beside it, to ``RESULTS`` as NAME_<task>; returns <task>."""
+    task = read_json(result)["rows"][0]["task"].rsplit("-v", 1)[0].lower().replace("/", "_")
+    shutil.copyfile(result, RESULTS / f"{result.stem}_{task}.json")
+    if result.with_suffix(".png").exists():
+        shutil.copyfile(result.with_suffix(".png"), RESULTS / "figures" / f"{result.stem}_{task}.png")
+    return task

@@ -10,7 +10,6 @@ goes on.
 """
 
 import dataclasses
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from procosm.benchmarks.fidelity.figure import horizon_figure
 from procosm.benchmarks.fidelity.judging import SEEDS, judging_episodes, one_window_each
 from procosm.benchmarks.fidelity.linear import LinearWorld, fit_linear
 from procosm.benchmarks.fidelity.scores import Judge, scores
-from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.record import RESULTS, publish, record
 from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.weights import SHIPPED
 from procosm.world_model.checkpoint import load, save
@@ -77,16 +76,9 @@ def fidelity(config: FidelityConfig) -> Path:
     run_stage(place / "fidelity", asked, lambda asked: _Judgement(asked, run, place).measure(), inputs)
     result = place / "fidelity.json"
     if config.publish:
-        _publish(run, result)
+        task = publish(result)
+        sweep(RESULTS / "figures" / f"sweep_{task}.png", load(run / "world_model"), SEEDS["smooth noise"])
     return result
-
-
-def _publish(run: Path, result: Path) -> None:
-    """Copy a result and its figure, and draw the action sweep of the same world model, where the README finds them."""
-    name = read_json(result)["rows"][0]["task"].rsplit("-v", 1)[0].lower().replace("/", "_")
-    shutil.copyfile(result, RESULTS / f"fidelity_{name}.json")
-    shutil.copyfile(result.with_suffix(".png"), RESULTS / "figures" / f"fidelity_{name}.png")
-    sweep(RESULTS / "figures" / f"sweep_{name}.png", load(run / "world_model"), SEEDS["smooth noise"])
 
 
 def run_folder(run: str) -> Path:

@@ -11,6 +11,7 @@ a world model is trained on pictures that hold two cameras' views of the same st
 both views of a landmark obey the matrix of the two cameras.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from procosm.benchmarks.fidelity.judging import judging_episodes
 from procosm.benchmarks.geometry.epipolar import Eye, fundamental, sampson
 from procosm.benchmarks.geometry.landmarks import FEWEST, Landmarks, follow, landmarks, trackable
 from procosm.benchmarks.geometry.views import View, one_view, seen_again, two_view_task, two_views
-from procosm.benchmarks.record import record
+from procosm.benchmarks.record import publish, record
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import MAIN_FILE, Episode, load_episodes, write_dataset
 from procosm.world_model.provenance import provenance
@@ -56,6 +57,8 @@ class GeometryConfig:
     """Size of that world model."""
     quick: bool = False
     """16 episodes; a two-view model of the debug size."""
+    publish: bool = False
+    """Copy the result to benchmarks/results too."""
 
 
 def geometry(config: GeometryConfig) -> Path:
@@ -68,7 +71,10 @@ def geometry(config: GeometryConfig) -> Path:
     place = run / "benchmarks" / ("quick" if config.quick else "")
     name = "geometry_two_views" if config.two_views else "geometry"
     inputs = {"world model": fingerprint(run / "world_model", (".safetensors", "config.json"))}
-    run_stage(place / name, config, lambda config: _measure(config, run, place / name), inputs)
+    asked = dataclasses.replace(config, publish=False)
+    run_stage(place / name, asked, lambda asked: _measure(asked, run, place / name), inputs)
+    if config.publish:
+        publish(place / f"{name}.json")
     return place / f"{name}.json"
 
 

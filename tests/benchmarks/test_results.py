@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from procosm.benchmarks import readme
-from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.record import RESULTS, publish, record
 
 FILES = sorted(RESULTS.glob("*.json"))
 
@@ -53,3 +53,15 @@ def test_the_committed_readme_is_what_make_results_writes():
     text = Path(readme.README).read_text()
     inside = text.split(readme.START)[1].split(readme.END)[0].strip()
     assert inside == readme.table().strip()
+
+
+def test_a_published_result_is_named_by_its_task_and_takes_its_figure_along(tmp_path, monkeypatch):
+    monkeypatch.setattr("procosm.benchmarks.record.RESULTS", tmp_path / "results")
+    (tmp_path / "results" / "figures").mkdir(parents=True)
+    row = {"metric": "m", "task": "dm_control/reacher-easy", "value": 1, "unit": "1"}
+    result = record("fidelity", [row], tmp_path)
+    result.with_suffix(".png").write_bytes(b"picture")
+    assert publish(result) == "dm_control_reacher-easy"
+    copied = tmp_path / "results" / "fidelity_dm_control_reacher-easy.json"
+    assert json.loads(copied.read_text())["rows"] == [row]
+    assert (tmp_path / "results" / "figures" / copied.with_suffix(".png").name).read_bytes() == b"picture"
