@@ -15,7 +15,7 @@ class Line:
     """One curve.
 
     Attributes:
-        name: in the legend. points: (x, y), or (x, y, low, high) with an interval. tone: 1 to 5, a colour of the page.
+        name: in the legend. points: (x, y), or (x, y, low, high) with an interval. tone: 1 to 6, a colour of the page.
         dots: marks instead of a line.
     """
 
@@ -31,7 +31,7 @@ class Cloud:
 
     Attributes:
         name: in the legend. points: (x, y), or (x, y, y low, y high). labels: what a point says when it is pointed at.
-        tone: 1 to 5, a colour of the page.
+        tone: 1 to 6, a colour of the page.
     """
 
     name: str

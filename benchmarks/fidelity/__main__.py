@@ -5,8 +5,8 @@
 
 Real episodes are played for the purpose (``fidelity.judging``); from a window of real frames in each, the dream goes on
 under the recorded actions. Beside it stand what must be worse (another window's actions, copying the last frame, a
-linear model) and what cannot be bettered (true frames through the tokenizer). Killed at any moment, the same command
-goes on.
+linear model) and what cannot be bettered (true frames through the tokenizer; MuJoCo itself, its start 1 % off). Killed
+at any moment, the same command goes on.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from procosm.agents.stages import fingerprint, run_stage
 from procosm.agents.sweep import sweep
 from procosm.benchmarks.fidelity.clipnet import ClipNet, train_clipnet
 from procosm.benchmarks.fidelity.controls import rollouts
+from procosm.benchmarks.fidelity.disturbed import disturbed_rows
 from procosm.benchmarks.fidelity.figure import horizon_figure
 from procosm.benchmarks.fidelity.judging import SEEDS, judging_episodes, one_window_each
 from procosm.benchmarks.fidelity.linear import LinearWorld, fit_linear
@@ -112,10 +113,8 @@ class _Judgement:
         linear, player = self._linear(train), self._player()
         rows: list[dict[str, Any]] = []
         for behaviour in SEEDS if player else ("smooth noise",):
-            path = self.work / f"{behaviour.replace(' ', '_')}.json"
-            if not path.exists():
-                write_json(path, self._rows(behaviour, player, linear, judge))
-            rows += [{"task": task.id, "behaviour": behaviour, "seed": config.seed, **row} for row in read_json(path)]
+            found = self._rows(behaviour, player, linear, judge)
+            rows += [{"task": task.id, "behaviour": behaviour, "seed": config.seed, **row} for row in found]
         record("fidelity", rows, self.place)
         horizon_figure(rows, self.place / "fidelity.png")
         return self.work
@@ -125,9 +124,13 @@ class _Judgement:
         noise = behaviour == "smooth noise"
         folder, steps = self.work / behaviour.replace(" ", "_"), config.horizon + (0 if noise else SPREAD)
         real = judging_episodes(folder, model, behaviour, None if noise else player, config.episodes, steps)
-        windows = one_window_each(real, model.dynamics.context, config.horizon, config.seed)
-        rows = scores(model, windows, rollouts(model, linear, windows, config.seed), judge)
-        return [*rows, {"metric": "judging steps", "value": _steps(real), "unit": "step", "n": len(real)}]
+        windows, starts = one_window_each(real, model.dynamics.context, config.horizon, config.seed)
+        if not folder.with_suffix(".json").exists():
+            rows = scores(model, windows, rollouts(model, linear, windows, config.seed), judge)
+            steps = {"metric": "judging steps", "value": _steps(real), "unit": "step", "n": len(real)}
+            write_json(folder.with_suffix(".json"), [*rows, steps])
+        judged = judge.state_scale, judge.horizons, judge.seed
+        return read_json(folder.with_suffix(".json")) + disturbed_rows(model.task, folder, starts, windows, *judged)
 
     def _player(self) -> Player | None:
         """The run's policy; None, said aloud, where there is none."""

@@ -15,6 +15,7 @@ COLOURS = {
     "linear": "#8a4fbf",
     "copy last frame": "#b5541c",
     "tokenizer": "#2b7d4f",
+    "MuJoCo, start 1 % off": "#1c1d20",
 }
 PANELS = {
     "psnr_db": "PSNR, dB",

@@ -65,13 +65,18 @@ def judging_episodes(
     return load_episodes(folder)
 
 
-def one_window_each(episodes: Sequence[Episode], context: int, horizon: int, seed: int) -> Windows:
-    """One window from each episode, for independence: anywhere in a long episode, from the start of a short one."""
-    generator, chosen = np.random.default_rng(seed), []
+def one_window_each(episodes: Sequence[Episode], context: int, horizon: int, seed: int) -> tuple[Windows, list[int]]:
+    """One window from each episode, for independence: anywhere in a long episode, from the start of a short one.
+
+    Returns:
+        the windows, and the step of each one's episode at which its context ends.
+    """
+    generator, starts = np.random.default_rng(seed), []
     for episode in episodes:
         spare = max(0, len(episode.actions) - (context - 1) - horizon)
-        chosen.append(window(episode, int(generator.integers(spare + 1)), context, horizon))
-    return Windows.stack(chosen)
+        starts.append(int(generator.integers(spare + 1)) + context - 1)
+    chosen = zip(episodes, starts, strict=True)
+    return Windows.stack([window(e, start - context + 1, context, horizon) for e, start in chosen]), starts
 
 
 def _wave(

@@ -100,7 +100,10 @@ def _ends(windows: Windows, ends: np.ndarray, horizon: int, seed: int) -> Iterat
 
 
 def _distance(seen: np.ndarray, real: np.ndarray, seed: int) -> Interval:
-    """Fréchet distance of two clouds (n, d), whose points belong together in pairs and are drawn together."""
+    """Fréchet distance of two clouds (n, d), whose points belong together in pairs and are drawn together.
+
+    The basic interval's low end may lie below zero: then the clouds cannot be told apart.
+    """
 
     def of(index: np.ndarray) -> np.ndarray:
         drawn = index.astype(int)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import tyro
 
@@ -25,13 +24,14 @@ from procosm.agents.intervals import interval
 from procosm.agents.open_loop import Windows, decode, encode, predictions, window
 from procosm.agents.stages import fingerprint, run_stage
 from procosm.benchmarks.fidelity.__main__ import run_folder
+from procosm.benchmarks.fidelity.disturbed import physics_of
 from procosm.benchmarks.fidelity.judging import judging_episodes
 from procosm.benchmarks.geometry.epipolar import Eye, fundamental, sampson
 from procosm.benchmarks.geometry.landmarks import FEWEST, Landmarks, follow, landmarks, trackable
 from procosm.benchmarks.geometry.views import View, one_view, seen_again, two_view_task, two_views
 from procosm.benchmarks.record import publish, record
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.episodes import MAIN_FILE, Episode, load_episodes, write_dataset
+from procosm.world_model.episodes import Episode, load_episodes, write_dataset
 from procosm.world_model.provenance import provenance
 from procosm.world_model.train import TrainConfig, train
 
@@ -217,10 +217,7 @@ def _poses(view: View) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _with_physics(folder: Path) -> Iterator[tuple[Episode, np.ndarray]]:
     """The episodes of a dataset, each with its physics states (T + 1, n)."""
-    episodes = load_episodes(folder)
-    with h5py.File(folder / MAIN_FILE) as file:
-        for i, episode in enumerate(episodes):
-            yield episode, file[f"episode_{i}/infos/physics"][:]
+    yield from zip(load_episodes(folder), physics_of(folder), strict=True)
 
 
 def _two_view_model(config: GeometryConfig, run: Path, work: Path, views: list[View]) -> WorldModel:

@@ -17,6 +17,7 @@ from procosm.agents.stages import StageError
 from procosm.benchmarks.fidelity.__main__ import FidelityConfig, fidelity
 from procosm.benchmarks.fidelity.clipnet import FRAMES, features, frechet, train_clipnet
 from procosm.benchmarks.fidelity.controls import Rollout, rollouts
+from procosm.benchmarks.fidelity.disturbed import disturbed, physics_of
 from procosm.benchmarks.fidelity.judging import SEEDS, judging_episodes, one_window_each
 from procosm.benchmarks.fidelity.linear import fit_linear
 from procosm.benchmarks.fidelity.scores import Judge, scores
@@ -131,13 +132,11 @@ def test_ends_are_counted_as_they_were_announced(linear_world, train_episodes):
 
 def test_each_episode_gives_one_window_long_ones_anywhere(train_episodes):
     episodes = [linear_episode(seed, 30) for seed in range(20)] + [linear_episode(99, 5)]
-    windows = one_window_each(episodes, context=3, horizon=8, seed=0)
-    firsts = [
-        next(i for i in range(21) if (e.states[i + 2] == s).all())
-        for e, s in zip(episodes[:20], windows.states[:20, 0], strict=True)
-    ]
-    assert windows.steps[:20].tolist() == [8] * 20 and len(set(firsts)) > 8
-    assert windows.steps[20] == 3 and (windows.states[20, 0] == episodes[20].states[2]).all()
+    windows, starts = one_window_each(episodes, context=3, horizon=8, seed=0)
+    assert windows.steps[:20].tolist() == [8] * 20 and len(set(starts)) > 8 and max(starts) <= 22
+    for episode, state, start in zip(episodes, windows.states[:, 0], starts, strict=True):
+        assert (state == episode.states[start]).all()
+    assert windows.steps[20] == 3 and starts[20] == 2
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +170,25 @@ def test_judging_episodes_are_mujocos_own_and_kept(small_run, truth_env, tmp_pat
         judging_episodes(tmp_path / "short", model, "smooth noise", None, count=4, steps=2)
 
 
+def test_mujoco_follows_itself_unless_it_starts_elsewhere(small_run, tmp_path):
+    model = load(small_run / "world_model")
+    episodes = judging_episodes(tmp_path / "noise", model, "smooth noise", None, count=3, steps=8)
+    windows, starts = one_window_each(episodes, model.dynamics.context, 4, seed=0)
+    physics = physics_of(tmp_path / "noise")
+    there = np.arange(4) < windows.steps[:, None]
+    same = disturbed(model.task, physics, starts, windows.actions, off=0.0, seed=0)
+    assert same[there] == pytest.approx(windows.states[:, 1:][there], abs=1e-6)
+    near, far = (disturbed(model.task, physics, starts, windows.actions, off, seed=0) for off in (0.01, 0.1))
+    apart = [np.abs(each - windows.states[:, 1:])[there].mean() for each in (near, far)]
+    assert 0 < apart[0] < 0.3 * apart[1]
+
+
 def test_the_command_writes_rows_goes_on_and_refuses_other_settings(small_run):
     config = FidelityConfig(str(small_run), episodes=4, horizon=4, clipnet_steps=2)
     result = json.loads(fidelity(config).read_text())
     assert {row["behaviour"] for row in result["rows"]} == set(SEEDS)
     methods = {row["method"] for row in result["rows"] if row["metric"] == "state_nrmse"}
-    assert methods == {"dream", "shuffled actions", "linear", "copy last frame", "tokenizer"}
+    assert methods == {"dream", "shuffled actions", "linear", "copy last frame", "tokenizer", "MuJoCo, start 1 % off"}
     assert {row["horizon"] for row in result["rows"] if "horizon" in row} == {1, 2, 4}
     assert all({"task", "seed", "n", "unit", "value"} <= row.keys() for row in result["rows"])
     place = small_run / "benchmarks"
