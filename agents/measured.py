@@ -35,7 +35,7 @@ TONES = {
     "shuffled actions": 3,
     "tokenizer": 4,
     "linear": 5,
-    "MuJoCo, start 1 % off": 6,
+    "MuJoCo, start 10 % off": 6,
 }
 CURVES = {
     "psnr_db": ("Picture", "PSNR in dB; higher is better"),

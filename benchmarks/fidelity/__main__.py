@@ -5,7 +5,7 @@
 
 Real episodes are played for the purpose (``fidelity.judging``); from a window of real frames in each, the dream goes on
 under the recorded actions. Beside it stand what must be worse (another window's actions, copying the last frame, a
-linear model) and what cannot be bettered (true frames through the tokenizer; MuJoCo itself, its start 1 % off). Killed
+linear model) and what cannot be bettered (true frames through the tokenizer; MuJoCo itself, its start 10 % off). Killed
 at any moment, the same command goes on.
 """
 
@@ -37,6 +37,8 @@ from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128)
+FEWEST = 5
+"""Windows that must still go on at a horizon for it to be reported."""
 SPREAD = 64
 """Steps by which a policy's episodes are longer than the horizon, so that windows begin at all their moments."""
 QUICK: dict[str, Any] = {"episodes": 32, "horizon": 32, "clipnet_steps": 150}
@@ -125,6 +127,8 @@ class _Judgement:
         folder, steps = self.work / behaviour.replace(" ", "_"), config.horizon + (0 if noise else SPREAD)
         real = judging_episodes(folder, model, behaviour, None if noise else player, config.episodes, steps)
         windows, starts = one_window_each(real, model.dynamics.context, config.horizon, config.seed)
+        there = tuple(h for h in judge.horizons if (windows.steps >= h).sum() >= FEWEST)
+        judge = dataclasses.replace(judge, horizons=there)
         if not folder.with_suffix(".json").exists():
             rows = scores(model, windows, rollouts(model, linear, windows, config.seed), judge)
             steps = {"metric": "judging steps", "value": _steps(real), "unit": "step", "n": len(real)}
