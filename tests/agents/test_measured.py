@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from procosm.agents.measured import fidelity_section, measured_sections, ranking_section
+from procosm.agents.measured import MUJOCO, fidelity_section, measured_sections, ranking_section
 from procosm.agents.report import write_report
 from tests.agents.test_report import Page
 
@@ -44,6 +44,16 @@ def test_the_horizon_at_which_the_dream_is_lost_is_said(lost_at, said):
     assert f"By the true state the dream is nearer the truth than its own first frame {said}" in section
     assert section.count("<svg") == 2 and "1,234 steps" in section
     assert not Page(section).open
+
+
+def test_where_mujoco_itself_cannot_be_followed_is_said_and_not_drawn():
+    rows = fidelity_rows(99)
+    mine = {"method": MUJOCO, "metric": "state_nrmse", "behaviour": "smooth noise", "task": "T", "n": 9, "unit": "1"}
+    rows += [mine | {"horizon": h, "value": v, "low": v, "high": v} for h, v in ((1, 0.5), (4, 11.5), (8, 90.0))]
+    section = fidelity_section({"rows": rows}, Path("fidelity.json"))
+    assert "MuJoCo itself, begun 10 % of a deviation off, is farther from the truth than that at step 4." in section
+    path = re.search('points="([^"]*)" class="s6"', section).group(1)
+    assert len(path.split()) == 2
 
 
 def test_each_policy_is_a_point_and_the_agreement_is_said(tmp_path):
