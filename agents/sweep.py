@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from procosm.agents.eyes import before_first
-from procosm.agents.films import INK, PAPER
+from procosm.envs.films import INK, PAPER
 from procosm.agents.open_loop import decode, predictions
 from procosm.agents.worlds import truth
 from procosm.world_model.checkpoint import WorldModel

@@ -131,8 +131,8 @@ class _Judgement:
         judge = dataclasses.replace(judge, horizons=there)
         if not folder.with_suffix(".json").exists():
             rows = scores(model, windows, rollouts(model, linear, windows, config.seed), judge)
-            steps = {"metric": "judging steps", "value": _steps(real), "unit": "step", "n": len(real)}
-            write_json(folder.with_suffix(".json"), [*rows, steps])
+            count = {"metric": "judging steps", "value": _steps(real), "unit": "step", "n": len(real)}
+            write_json(folder.with_suffix(".json"), [*rows, count])
         judged = judge.state_scale, judge.horizons, judge.seed
         return read_json(folder.with_suffix(".json")) + disturbed_rows(model.task, folder, starts, windows, *judged)
 
