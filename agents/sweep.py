@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from procosm.agents.eyes import before_first
-from procosm.envs.films import INK, PAPER
 from procosm.agents.open_loop import decode, predictions
 from procosm.agents.worlds import truth
+from procosm.envs.films import INK, PAPER
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import write_bytes
