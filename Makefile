@@ -56,7 +56,11 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
 	$(BIN)/python -m procosm.benchmarks.sparse_cpu
 	$(BIN)/python -m procosm.benchmarks.dropback_digits
+	$(BIN)/python -m procosm.benchmarks.dropback_vgg
 	$(BIN)/python -m procosm.benchmarks.accelerator
+	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed0 --publish
+	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed0 --publish
+	$(BIN)/python -m procosm.benchmarks.play_speed
 
 results: $(CORE)
 	$(BIN)/python -m procosm.benchmarks.readme
