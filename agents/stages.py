@@ -4,6 +4,7 @@
 whose settings or inputs changed is an error that names the difference, because nothing here deletes what took hours.
 """
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -54,13 +55,27 @@ def run_stage(
     record |= {"finished": False, "sessions": record["sessions"] + 1}
     write_json(path, record)
     began = time.monotonic()
+    refused = False
     try:
         made = function(config)
         record["finished"] = True
+    except ProcosmError:
+        refused = not any(folder.parent.glob(f"{folder.name}*"))
+        raise
     finally:
         record["seconds"] = round(record["seconds"] + time.monotonic() - began, 1)
         write_json(path, record)
+        if refused:
+            _forget(path)  # nothing was made yet: the mended command must not count as "other settings"
     return made
+
+
+def _forget(path: Path) -> None:
+    """Remove a record, and the folders made for it that hold nothing else."""
+    path.unlink()
+    with contextlib.suppress(OSError):
+        for folder in (path.parent, path.parent.parent):
+            folder.rmdir()
 
 
 def record_path(folder: Path) -> Path:

@@ -48,6 +48,18 @@ def test_an_interrupted_stage_goes_on_and_its_time_adds_up(tmp_path):
     assert stage_seconds(tmp_path) == {"data": record["seconds"]}
 
 
+def test_a_stage_that_refused_before_it_made_anything_leaves_nothing(tmp_path):
+    def refuse(config: Settings) -> Path:
+        raise StageError("no such dataset")
+
+    config = Settings(tmp_path / "run" / "data")
+    with pytest.raises(StageError, match="no such dataset"):
+        run_stage(config.out, config, refuse, {"dataset": "none"})
+    assert not list(tmp_path.iterdir())
+    config.out.parent.mkdir()
+    assert run_stage(config.out, config, Work(), {"dataset": "1"}) == config.out  # with the dataset that was meant
+
+
 def test_a_deleted_result_is_made_again(tmp_path):
     work, config = Work(), Settings(tmp_path / "data")
     run_stage(config.out, config, work)
