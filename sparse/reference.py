@@ -45,6 +45,13 @@ def weight_gradient(grad: Array, x: Array, rows: Index, cols: Index, row_ptr: In
     return dv
 
 
+def sum_splits(partial: Array, row_ptr: Index) -> Array:
+    """dV (c, b, b): the parts (splits, c, b, b) of a weight gradient added up, zero in the padding."""
+    dv = np.zeros(partial.shape[1:], partial.dtype)
+    dv[: row_ptr[-1]] = partial[:, : row_ptr[-1]].sum(0)
+    return dv
+
+
 def block_norms(grad: Array, x: Array, rows: Index, cols: Index, block: int) -> Array:
     """(m,) Frobenius norms of (gradᵀ x) at the blocks (rows[k], cols[k]), in any order; grad (T, o), x (T, i)."""
     b = block

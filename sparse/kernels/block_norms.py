@@ -1,10 +1,11 @@
-"""Norms of probed block gradients on the device, the blocks never stored: block_norms.cu."""
+"""Norms of probed block gradients, the blocks never stored: hopper_block_norms.cu where it applies, else block_norms.cu."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.sparse.kernels import launch
+from procosm.sparse.kernels import hopper, launch
+from procosm.sparse.kernels.hopper_block_norms import hopper_block_norms
 from procosm.sparse.kernels.operands import check, kind
 
 
@@ -19,6 +20,8 @@ def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int)
     check("x", x, (tokens, width // block * block), x.dtype, x)
     for name, index in (("rows", rows), ("cols", cols)):
         check(name, index, (rows.numel(),), torch.int32, x)
+    if hopper.suits(x, block, rows.numel()):
+        return hopper_block_norms(grad, x, rows, cols, block)
     norms = torch.empty(rows.numel(), device=x.device)
     sizes = (np.int64(tokens), np.int32(out // block), np.int32(width // block))
     arguments = (grad, x, rows, cols, norms, *sizes)

@@ -3,34 +3,12 @@
 // neighbouring elements of a fragment row: row lane / 2, columns (lane % 2) * 8 to + 7.
 // float16 and bfloat16 run on tensor cores through WMMA; float32 in plain FMA, since TF32 would lose 13 bits.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <mma.h>
 
-#ifndef DTYPE
-#define DTYPE 2  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef BLOCK
-#define BLOCK 64
-#endif
-
-#if DTYPE == 0
-typedef float T;
-__device__ inline T narrow(float v) { return v; }
-__device__ inline float widen(T v) { return v; }
-#elif DTYPE == 1
-typedef __half T;
-__device__ inline T narrow(float v) { return __float2half(v); }
-__device__ inline float widen(T v) { return __half2float(v); }
-#else
-typedef __nv_bfloat16 T;
-__device__ inline T narrow(float v) { return __float2bfloat16(v); }
-__device__ inline float widen(T v) { return __bfloat162float(v); }
-#endif
+#include "dtype.cuh"
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS;
 constexpr int VEC = 16 / sizeof(T);  // elements in a 16-byte access
-constexpr int AREA = BLOCK * BLOCK;
 
 // Copy a ROWS x COLS tile, row stride `stride` elements, to shared memory with row stride LD; rows >= valid become 0.
 // Every address is a multiple of 16 bytes: widths are multiples of 16 elements and the binding checks the base.

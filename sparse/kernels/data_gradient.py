@@ -1,9 +1,10 @@
-"""dx = grad W on the device: data_gradient.cu."""
+"""dx = grad W on the device: hopper_data_gradient.cu where it applies, else data_gradient.cu."""
 
 import numpy as np
 from torch import Tensor
 
-from procosm.sparse.kernels import launch
+from procosm.sparse.kernels import hopper, launch
+from procosm.sparse.kernels.hopper_data_gradient import hopper_data_gradient
 from procosm.sparse.kernels.operands import check, kind
 from procosm.sparse.kernels.pairing import pair_rows
 
@@ -22,6 +23,8 @@ def data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tensor, col_
     for name, index in (("rows", rows), ("perm", perm)):
         check(name, index, (values.shape[0],), rows.dtype, grad)
     check("col_ptr", col_ptr, (gn + 1,), rows.dtype, grad)
+    if hopper.suits(grad, b, len(values), gn):
+        return hopper_data_gradient(grad, values, rows, perm, col_ptr)
     dx = grad.new_empty(tokens, gn * b)
     pairs = pair_rows(col_ptr)
     sizes = (np.int64(tokens), np.int32(out // b), np.int32(gn))

@@ -1,9 +1,10 @@
-"""y = x Wᵀ + bias on the device: forward.cu."""
+"""y = x Wᵀ + bias on the device: hopper_forward.cu where it applies, else forward.cu."""
 
 import numpy as np
 from torch import Tensor
 
-from procosm.sparse.kernels import launch
+from procosm.sparse.kernels import hopper, launch
+from procosm.sparse.kernels.hopper_forward import hopper_forward
 from procosm.sparse.kernels.operands import check, kind
 from procosm.sparse.kernels.pairing import pair_rows
 
@@ -23,6 +24,8 @@ def forward(x: Tensor, values: Tensor, cols: Tensor, row_ptr: Tensor, bias: Tens
     check("row_ptr", row_ptr, (gm + 1,), cols.dtype, x)
     if bias is not None:
         check("bias", bias, (gm * b,), x.dtype, x)
+    if hopper.suits(x, b, len(values), gm):
+        return hopper_forward(x, values, cols, row_ptr, bias)
     y = x.new_empty(tokens, gm * b)
     pairs = pair_rows(row_ptr)
     sizes = (np.int64(tokens), np.int32(gm), np.int32(width // b))

@@ -1,9 +1,10 @@
-"""dV = gradᵀ x at the live blocks, on the device: weight_gradient.cu."""
+"""dV = gradᵀ x at the live blocks on the device: hopper_weight_gradient.cu if it applies, else weight_gradient.cu."""
 
 import numpy as np
 from torch import Tensor
 
-from procosm.sparse.kernels import launch
+from procosm.sparse.kernels import hopper, launch
+from procosm.sparse.kernels.hopper_weight_gradient import hopper_weight_gradient
 from procosm.sparse.kernels.operands import check, kind
 
 
@@ -20,6 +21,8 @@ def weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr
     for name, index in (("rows", rows), ("cols", cols)):
         check(name, index, (rows.numel(),), rows.dtype, x)
     check("row_ptr", row_ptr, (gm + 1,), rows.dtype, x)
+    if hopper.suits(x, b, rows.numel()):
+        return hopper_weight_gradient(grad, x, rows, cols, row_ptr)
     dv = x.new_empty(rows.numel(), b, b)
     sizes = (np.int64(tokens), np.int32(gm), np.int32(width // b))
     arguments = (grad, x, rows, cols, row_ptr, dv, *sizes)

@@ -24,6 +24,8 @@ def host(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
         pytest.skip("needs g++ to run the kernels' source on the CPU")
     device = HostDevice(compiled)
     monkeypatch.setattr(launch, "run", device.run)
+    monkeypatch.setattr(launch, "capability", lambda tensor: device.capability)
+    monkeypatch.setattr(launch, "processors", lambda tensor: device.processors)
     return device
 
 

@@ -11,11 +11,15 @@
 #define __global__
 #define __device__
 #define __shared__ static
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __restrict__
+#define __forceinline__ inline
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 
 struct uint4 { unsigned x, y, z, w; };
+struct float2 { float x, y; };
+struct float4 { float x, y, z, w; };
 struct dim3 { int x, y, z; };
 
 namespace host {
@@ -36,15 +40,35 @@ inline dim3 block_index, block_size, grid_size;
 inline void (*enter)(const void *);
 inline const void *kernel;
 inline float exchanged[MOST];
+inline Barrier named[16];
+inline unsigned order;         // of the current run: whose turn is next, and when asynchronous work happens
+inline const char *failure;    // what a kernel did that a device would punish with a hang or wrong numbers
+inline long idle;              // turns since anything happened
+
+constexpr int PATIENCE = 4000, SHARED = 232448, GUARD = 4096;
+constexpr unsigned FIRST = 512;  // address of dynamic shared memory: the kernels must align it themselves
+inline unsigned char room[SHARED + GUARD + 1024];
+inline unsigned char *dynamic = room + (1024 - uintptr_t(room) % 1024) % 1024 + FIRST;
+inline int dynamic_bytes;
 
 inline void yield() { swapcontext(&fibers[running].context, &scheduler); }
+inline void fail(const char *what) {
+  if (failure == nullptr) failure = what;
+  for (;;) yield();
+}
+inline void rest() {
+  if (++idle > long(block_size.x) * PATIENCE) fail("deadlock: every thread waits");
+  yield();
+}
+inline void (*begin_cta)();  // set by sm90.cuh
+inline void (*end_cta)();
 inline void wait(Barrier &barrier, int members) {
   const int generation = barrier.generation;
   if (++barrier.waiting == members) {
-    barrier.waiting = 0;
+    barrier.waiting = idle = 0;
     ++barrier.generation;
   } else {
-    while (barrier.generation == generation) yield();
+    while (barrier.generation == generation) rest();
   }
 }
 inline void body() {
@@ -52,8 +76,12 @@ inline void body() {
   fibers[running].done = true;
   yield();
 }
-// Run every CTA of the grid; `order` shuffles which fiber goes next.
-template <class Call> void run(dim3 grid, int threads, unsigned order, const Call &call) {
+// Run every CTA of the grid; `order` shuffles which fiber goes next. Returns what went wrong, or null.
+template <class Call> const char *run(dim3 grid, int threads, unsigned chosen, int shared, const Call &call) {
+  order = chosen;
+  failure = nullptr;
+  dynamic_bytes = shared;
+  if (shared > SHARED) return "more shared memory than Hopper has";
   kernel = &call;
   enter = [](const void *k) { (*static_cast<const Call *>(k))(); };
   grid_size = grid;
@@ -63,6 +91,10 @@ template <class Call> void run(dim3 grid, int threads, unsigned order, const Cal
       block_index = {x, y, 0};
       for (Barrier &warp : warps) warp = Barrier();
       block = Barrier();
+      for (Barrier &barrier : named) barrier = Barrier();
+      memset(dynamic, 0xff, shared + GUARD);  // NaN
+      idle = 0;
+      if (begin_cta != nullptr) begin_cta();
       for (int t = 0; t < threads; ++t) {
         Fiber &f = fibers[t];
         if (f.stack == nullptr) f.stack = malloc(STACK);
@@ -81,8 +113,14 @@ template <class Call> void run(dim3 grid, int threads, unsigned order, const Cal
         running = turn;
         swapcontext(&scheduler, &fibers[turn].context);
         left -= fibers[turn].done;
+        if (fibers[turn].done) idle = 0;
+        if (failure != nullptr) return failure;
       }
+      if (end_cta != nullptr) end_cta();
+      for (int i = 0; i < GUARD / 2; ++i)
+        if (dynamic[shared + i] != 0xff) return "written past the end of shared memory";
     }
+  return failure;
 }
 }  // namespace host
 
