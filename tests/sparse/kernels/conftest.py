@@ -1,6 +1,7 @@
 """Where a kernel runs in a test: on a CUDA device, or its own source on the CPU (host_device.py)."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,24 @@ def host(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
     return device
 
 
+@pytest.fixture
+def hopper(host: HostDevice) -> HostDevice:
+    """As ``host``, standing for an sm_90a device with three multiprocessors."""
+    host.capability = (9, 0)
+    return host
+
+
+@pytest.fixture(params=["hopper", pytest.param("cuda", marks=pytest.mark.gpu)])
+def on_hopper(request: pytest.FixtureRequest) -> Callable[[Tensor], Tensor]:
+    """As ``place``, where the kernels for sm_90a run."""
+    if request.param == "hopper":
+        request.getfixturevalue("hopper")
+        return partial(poisoned, device="cpu")
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("no CUDA device of compute capability 9.0")
+    return partial(poisoned, device="cuda")
+
+
 @pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
 def place(request: pytest.FixtureRequest) -> Iterator[Callable[[Tensor], Tensor]]:
     """place(tensor): contiguous, inside a NaN-filled allocation, where the kernel of this test runs."""
@@ -38,10 +57,11 @@ def place(request: pytest.FixtureRequest) -> Iterator[Callable[[Tensor], Tensor]
     elif not torch.cuda.is_available():
         pytest.skip("no CUDA device")
 
-    def put(tensor: Tensor) -> Tensor:
-        fill = float("nan") if tensor.is_floating_point() else 2**30
-        room = torch.full((tensor.numel() + 256,), fill, dtype=tensor.dtype)
-        inside = room.to("cpu" if device == "host" else "cuda")[64 : 64 + tensor.numel()].view(tensor.shape)
-        return inside.copy_(tensor)
+    yield partial(poisoned, device="cpu" if device == "host" else "cuda")
 
-    yield put
+
+def poisoned(tensor: Tensor, device: str) -> Tensor:
+    """The tensor, contiguous, in the middle of a larger allocation filled with NaN."""
+    fill = float("nan") if tensor.is_floating_point() else 2**30
+    room = torch.full((tensor.numel() + 256,), fill, dtype=tensor.dtype).to(device)
+    return room[64 : 64 + tensor.numel()].view(tensor.shape).copy_(tensor)

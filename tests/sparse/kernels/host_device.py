@@ -19,6 +19,7 @@ KERNELS = Path(__file__).resolve().parents[3] / "sparse" / "kernels"
 HOST = Path(__file__).resolve().parent / "host"
 COMPILER = shutil.which("g++")
 
+
 class TensorMap(ctypes.Structure):
     """What host/sm90.cuh reads in place of the driver's descriptor: address, rows, columns, height of a box."""
 
@@ -34,12 +35,14 @@ class HostDevice:
     Attributes:
         order: in which order threads take turns; odd ones copy late and multiply early, even ones the reverse.
         capability: the compute capability it stands for.
+        source: folder of the kernels.
         processors: how many multiprocessors it claims, which decides how persistent kernels share work.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.order, self.launches, self.names = folder, 0, 0, []
         self.capability, self.processors = (8, 0), 3
+        self.source = KERNELS
 
     def run(
         self,
@@ -67,23 +70,25 @@ class HostDevice:
         library = self.folder / f"{stem}.so"
         if not library.exists():
             source = self.folder / f"{stem}.cpp"
-            text = (KERNELS / f"{name}.cu").read_text()
+            text = (self.source / f"{name}.cu").read_text()
             parameters = re.search(rf"procosm_{name}\((.*?)\) {{", text, re.S).group(1)
             names = [re.search(r"(\w+)$", p.strip()).group(1) for p in parameters.split(",")]
             source.write_text(
-                f'#include "machine.h"\n#include "{KERNELS}/{name}.cu"\n'
+                f'#include "machine.h"\n#include "{self.source}/{name}.cu"\n'
                 f'extern "C" const char *launch(int gx, int gy, int threads, unsigned order, int shared, '
                 f"{parameters}) {{\n  return host::run({{gx, gy, 1}}, threads, order, shared, "
                 f"[=] {{ procosm_{name}({', '.join(names)}); }});\n}}\n"
             )
             # Without -fno-gnu-unique, shared memory of equal name would be one for all kernels loaded so far.
-            flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-fno-gnu-unique", "-w", f"-I{HOST}", f"-I{KERNELS}"]
+            flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-fno-gnu-unique", "-w", f"-I{HOST}", f"-I{self.source}"]
             flags += [f"-D{k}={v}" for k, v in defines.items()]
             subprocess.run([COMPILER, *flags, source, "-o", library], check=True)
         return ctypes.CDLL(str(library))
 
     @staticmethod
-    def _packed(argument: torch.Tensor | Boxes | np.generic | None) -> ctypes.c_void_p | TensorMap | ctypes._SimpleCData:
+    def _packed(
+        argument: torch.Tensor | Boxes | np.generic | None,
+    ) -> ctypes.c_void_p | TensorMap | ctypes._SimpleCData:
         if isinstance(argument, Boxes):
             return TensorMap((ctypes.c_uint64 * 16)(argument.tensor.data_ptr(), *argument.size, argument.height))
         if argument is None or isinstance(argument, torch.Tensor):

@@ -1,19 +1,24 @@
 """Every kernel compiles for every architecture, without a GPU or a driver, and keeps its sums in registers."""
 
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from procosm.sparse.errors import SparseError
-from procosm.sparse.kernels import compiler
+from procosm.sparse.kernels import compiler, hopper
 
 PRODUCTS = ("forward", "data_gradient", "weight_gradient", "block_norms")
-STEPS = ("adam", "sgd", "log_histogram")
+STEPS = ("adam", "sgd", "log_histogram", "sum_splits")
+HOPPER = tuple(f"hopper_{name}" for name in PRODUCTS)
 ELF = b"\x7fELF"
 
 
 def test_these_are_all_kernels() -> None:
-    assert {path.stem for path in compiler.HERE.glob("*.cu")} == {*PRODUCTS, *STEPS}
+    assert {path.stem for path in compiler.HERE.glob("*.cu")} == {*PRODUCTS, *STEPS, *HOPPER}
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_100a", "sm_120"])
@@ -27,6 +32,43 @@ def test_compiles_for_every_architecture(name: str, arch: str) -> None:
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_compiles_for_every_dtype_and_block(name: str, dtype: int, block: int) -> None:
     assert compiler.compile_kernel(name, "sm_90a", DTYPE=dtype, BLOCK=block).startswith(ELF)
+
+
+@pytest.mark.parametrize("name", HOPPER)
+def test_kernels_for_hopper_compile_for_float16_and_nothing_older(name: str) -> None:
+    defines = {"DTYPE": 1, "BLOCK": 64, "STAGES": hopper.STAGES[64]}
+    assert compiler.compile_kernel(name, "sm_90a", **defines).startswith(ELF)
+    with pytest.raises(SparseError, match="does not compile for sm_80"):
+        compiler.compile_kernel(name, "sm_80", **defines)
+
+
+def disassembler() -> str | None:
+    """nvdisasm, from the PATH or from the package nvidia-cuda-nvdisasm."""
+    installed = [str(found) for place in sys.path for found in Path(place).glob("nvidia/*/bin/nvdisasm")]
+    return shutil.which("nvdisasm") or next(iter(installed), None)
+
+
+@pytest.mark.parametrize("block", [64, 128])
+@pytest.mark.parametrize("name", HOPPER)
+def test_machine_code_of_the_kernels_for_hopper(name: str, block: int, tmp_path: Path) -> None:
+    tool = disassembler()
+    if tool is None:
+        pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+    (tmp_path / "kernel.cubin").write_bytes(
+        compiler.compile_kernel(name, "sm_90a", DTYPE=2, BLOCK=block, STAGES=hopper.STAGES[block])
+    )
+    listing = subprocess.run([tool, tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True).stdout
+    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)[^;]*;", listing)
+    products = re.findall(r"HGMMA\.64x(\d+)x16\.F32\.BF16 \w+, gdesc\[\w+\]([.\w]*),", listing)
+    transposed = {"forward": "", "data_gradient": ".tnspA"}.get(name.removeprefix("hopper_"), ".tnspA.tnspB")
+    assert ("256", transposed) in products and {how for _, how in products} == {transposed}
+    assert any(c.startswith("UTMALDG.2D") for c in code) and any(c.startswith("SYNCS.PHASECHK") for c in code)
+    if name in ("hopper_forward", "hopper_data_gradient"):
+        assert any(c.startswith("UTMASTG.2D") for c in code) and any(c.startswith("STSM.16.MT88.4") for c in code)
+    assert not [c for c in code if c.startswith(("STL", "LDL"))], "registers are spilled"
+    # Products run on while the next are issued: the compiler adds no wait after each, 4 of them share one.
+    assert sum(c.startswith("WARPGROUP.DEPBAR") for c in code) <= len(products) / 2
+    assert any(c.startswith("USETMAXREG") for c in code)
 
 
 def test_the_cache_compiles_once_and_leaves_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

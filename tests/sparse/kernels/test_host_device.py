@@ -1,0 +1,46 @@
+"""The model of Hopper's instructions notices the mistakes it is there for."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from procosm.sparse import kernels
+from tests.sparse.kernels.host_device import KERNELS, HostDevice
+
+MISTAKES = {
+    "a stage is given back while products read it": ("hopper.cuh", "products_wait<1>();", "products_wait<2>();"),
+    "a stage is not awaited": ("hopper.cuh", "barrier_wait(&ring.full[at.stage], at.phase);", ""),
+    "a stage is filled before it is empty": ("hopper_product.cuh", "barrier_wait(&ring.empty[at.stage], at.phase ^ 1);", ""),
+    "a stage is never given back": ("hopper.cuh", "if (c > 0) release(&ring.empty[before]);", ""),
+    "the writer waits for the wrong phase": ("hopper_product.cuh", "at.phase ^ 1", "at.phase"),
+    "fewer bytes arrive than announced": ("hopper_product.cuh", "barrier_expect(&ring.full[at.stage], STAGE)",
+                                          "barrier_expect(&ring.full[at.stage], STAGE + 16)"),
+    "shared memory is stored before it is published": ("hopper_product.cuh", "    publish();\n    group_sync", "    group_sync"),
+    "a piece is overwritten before it was stored": ("hopper_product.cuh", "if (thread == 0) stores_read();\n    group_sync", "group_sync"),
+    "a step of the operands is too long": ("hopper.cuh", "16 * 128 : 16 * 2", "16 * 128 : 16 * 4"),
+    "the swizzle of the results is missing": ("hopper_product.cuh", "^ (line % 8)", ""),
+    "a tile starts off the swizzle's period": ("hopper.cuh", "(1024 - shared_address(memory) % 1024) % 1024", "0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_kernel_shows(problem: Callable, hopper: HostDevice, tmp_path: Path, mistake: str) -> None:
+    file, right, wrong = MISTAKES[mistake]
+    p = problem(block=64, tokens=600, grid=(2, 4), density=1.0, dtype=torch.bfloat16)
+    operands = (p.x.contiguous(), p.weight.values, p.weight.cols, p.weight.row_ptr)
+    good = kernels.forward(*operands)
+
+    hopper.source = hopper.folder = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
+    text = (hopper.source / file).read_text()
+    assert right in text
+    (hopper.source / file).write_text(text.replace(right, wrong))
+    noticed = 0
+    for hopper.order in (0, 1):
+        try:
+            noticed += not torch.equal(kernels.forward(*operands), good)
+        except AssertionError:
+            noticed += 1
+    assert noticed
