@@ -23,5 +23,5 @@ def adam(
     area = values.shape[1] * values.shape[2]
     scalars = (lr, beta1, beta2, eps, weight_decay, 1 - beta1**step, 1 - beta2**step)
     sizes = (np.int32(row_ptr.numel() - 1), np.int32(area))
-    grid = (min(-(-values.numel() // 256), 2112),)
+    grid = (min(-(-values.numel() // 1024), 2112),)
     launch.run("adam", grid, 256, (values, grad, m, v, row_ptr, *sizes, *map(np.float32, scalars)))

@@ -40,3 +40,14 @@ def test_bad_operands_say_what_to_do(host: HostDevice) -> None:
         kernels.adam(values, grad.bfloat16(), m, v, row_ptr, *SCALARS, 1)
     with pytest.raises(SparseError, match="needed"):
         kernels.adam(values, grad, m[:4], v, row_ptr, *SCALARS, 1)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 1030])
+def test_a_parameter_of_any_length_is_stepped_whole(place: Callable, length: int) -> None:
+    truth = [t.flatten()[:length].double().view(1, 1, -1).numpy() for t in operands(1)]
+    mine = [place(t.flatten()[:length].view(1, 1, -1)) for t in operands(1)]
+    row_ptr = torch.tensor([0, 1], dtype=torch.int32)
+    reference.adam(*truth, row_ptr.numpy(), *SCALARS, 1)
+    kernels.adam(*mine, place(row_ptr), *SCALARS, 1)
+    for got, true in zip(mine, truth, strict=True):
+        np.testing.assert_allclose(got.cpu().double().numpy(), true, rtol=1e-5, atol=1e-6)

@@ -10,20 +10,20 @@ import torch
 from procosm.sparse import kernels
 from tests.sparse.kernels.host_device import KERNELS, HostDevice
 
+RING, PRODUCT = "hopper.cuh", "hopper_product.cuh"
 MISTAKES = {
-    "a stage is given back while products read it": ("hopper.cuh", "products_wait<1>();", "products_wait<2>();"),
-    "a stage is not awaited": ("hopper.cuh", "barrier_wait(&ring.full[at.stage], at.phase);", ""),
-    "a stage is filled before it is empty": ("hopper_product.cuh", "barrier_wait(&ring.empty[at.stage], at.phase ^ 1);", ""),
-    "a stage is never given back": ("hopper.cuh", "if (c > 0) release(&ring.empty[before]);", ""),
-    "the writer waits for the wrong phase": ("hopper_product.cuh", "at.phase ^ 1", "at.phase"),
-    "fewer bytes arrive than announced": ("hopper_product.cuh", "barrier_expect(&ring.full[at.stage], STAGE)",
-                                          "barrier_expect(&ring.full[at.stage], STAGE + 16)"),
-    "shared memory is stored before it is published": ("hopper_product.cuh", "    publish();\n    group_sync", "    group_sync"),
-    "a piece is overwritten before it was stored": ("hopper_product.cuh", "if (thread == 0) stores_read();\n    group_sync", "group_sync"),
-    "a step of the operands is too long": ("hopper.cuh", "16 * 128 : 16 * 2", "16 * 128 : 16 * 4"),
-    "the swizzle of the results is missing": ("hopper_product.cuh", "^ (line % 8)", ""),
-    "a tile starts off the swizzle's period": ("hopper.cuh", "(1024 - shared_address(memory) % 1024) % 1024", "0"),
-}  # fmt: skip
+    "a stage is given back while products read it": (RING, "products_wait<1>();", "products_wait<2>();"),
+    "a stage is not awaited": (RING, "barrier_wait(&ring.full[at.stage], at.phase);", ""),
+    "a stage is filled before it is empty": (PRODUCT, "barrier_wait(&ring.empty[at.stage], at.phase ^ 1);", ""),
+    "a stage is never given back": (RING, "if (c > 0) release(&ring.empty[before]);", ""),
+    "the writer waits for the wrong phase": (PRODUCT, "at.phase ^ 1", "at.phase"),
+    "fewer bytes arrive than announced": (PRODUCT, "full[at.stage], STAGE)", "full[at.stage], STAGE + 16)"),
+    "results are stored before they are published": (PRODUCT, "    publish();\n    group_sync", "    group_sync"),
+    "a piece is overwritten before it was stored": (PRODUCT, "if (thread == 0) stores_read();\n    group", "    group"),
+    "a step of the operands is too long": (RING, "16 * 128 : 16 * 2", "16 * 128 : 16 * 4"),
+    "the swizzle of the results is missing": (PRODUCT, "^ (line % 8)", ""),
+    "a tile starts off the swizzle's period": (RING, "(1024 - shared_address(memory) % 1024) % 1024", "0"),
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
