@@ -89,6 +89,7 @@ def test_a_share_of_the_roof_is_the_larger_of_two_times(monkeypatch: pytest.Monk
 ON_A_CPU = "torch BSR float32, cuSPARSE"  # torch has a CPU kernel of the same name
 
 
+@pytest.mark.filterwarnings("ignore:Sparse BSR")  # "in beta", once a process
 def test_a_rival_that_runs_gives_the_same_product() -> None:
     (row,) = kernels.rival_rows(kernels.cell_of(128, 64, 64, 0.5, "cpu"), [ON_A_CPU], "cpu", 1)
     assert row["value"] > 0 and row["error_against_float64"] < 1e-5

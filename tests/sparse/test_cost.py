@@ -51,3 +51,15 @@ def test_the_choice_follows_the_pattern() -> None:
 def test_few_tokens_of_a_small_layer_are_not_worth_the_start() -> None:
     choice = cost.choose((128, 128), 64, 2, "cpu", 4)
     assert not choice.sparse(32) and choice.sparse(4096) and "sparse is used from" in choice.reason
+
+
+def test_a_hopper_gpu_is_judged_by_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = {}
+    for capability in ((8, 0), (9, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_, c=capability: c)
+        densities = {b: cost.crossover_density((4096, 4096), b, 8192, "cuda", 2) for b in (32, 64, 128)}
+        found[capability] = densities
+        assert cost.seconds("forward", 8192, (4096, 4096), None, 0, "cuda", 2) > 0
+    assert found[9, 0][32] == pytest.approx(found[8, 0][32], abs=0.01), "blocks of 32 have no kernel of their own"
+    assert found[9, 0][64] > 2 * found[8, 0][64] and found[9, 0][128] > found[9, 0][64]
