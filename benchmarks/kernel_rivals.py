@@ -103,10 +103,10 @@ RIVALS: dict[str, Callable[[Cell], Products]] = {
 
 def _bsr(w: BlockSparse, dtype: torch.dtype | None = None) -> Tensor:
     values = w.values[: w.n].to(dtype or w.values.dtype)
-    return torch.sparse_bsr_tensor(w.row_ptr, w.cols[: w.n], values, w.shape)
+    return torch.sparse_bsr_tensor(w.row_ptr, w.cols[: w.n], values, w.shape, check_invariants=True)
 
 
 def _bsr_t(w: BlockSparse) -> Tensor:
     order = w.perm[: w.n].long()
     values = w.values[order].transpose(1, 2).contiguous()
-    return torch.sparse_bsr_tensor(w.col_ptr, w.rows[order], values, w.shape[::-1])
+    return torch.sparse_bsr_tensor(w.col_ptr, w.rows[order], values, w.shape[::-1], check_invariants=True)

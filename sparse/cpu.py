@@ -60,10 +60,10 @@ def log_histogram(scores: Tensor) -> Tensor:
 
 def adam(
     values: Tensor, grad: Tensor, m: Tensor, v: Tensor, row_ptr: Tensor,
-    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int | Tensor,
 ) -> None:  # fmt: skip
     """AdamW in place on the live blocks; step counts from 1."""
-    n = int(row_ptr[-1])
+    n, step = int(row_ptr[-1]), int(step)
     values, grad, m, v = values[:n], grad[:n], m[:n], v[:n]
     m.lerp_(grad, 1 - beta1)
     v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)

@@ -47,7 +47,8 @@ class _LiveOptimizer(Optimizer):
             )
         state = self.state[parameter]
         if not state:
-            state["step"] = 0
+            # Of one element on the device, if a recorded graph is to go on counting.
+            state["step"] = torch.zeros((), device=parameter.device) if group.get("capturable") else 0
             state |= {name: torch.zeros_like(parameter) for name in self.moments}
         state["step"] += 1
         tensors = [parameter, parameter.grad.contiguous(), *(state[name] for name in self.moments)]
@@ -60,13 +61,15 @@ class _LiveOptimizer(Optimizer):
         self._apply(tensors, self._one_block[parameter.device], group, state["step"])
 
     @abstractmethod
-    def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int) -> None:
+    def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
         """Call the operation on (parameter, gradient, *moments), each (c, b, b)."""
 
 
 class AdamW(_LiveOptimizer):
     """torch.optim.AdamW over the live blocks of a model (arXiv 1711.05101).
 
+    ``capturable`` counts the steps on the device, so that a CUDA graph that recorded a step goes on counting; the
+    learning rate it recorded stays.
     Its state has torch's names and shapes, so what moves moments between slots (``matrix.carry``) works on both.
     """
 
@@ -74,11 +77,12 @@ class AdamW(_LiveOptimizer):
 
     def __init__(
         self, model: nn.Module, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 1e-2, capturable: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(model, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "capturable": capturable}
+        super().__init__(model, defaults)
 
-    def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int) -> None:
+    def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
         scalars = (group["lr"], *group["betas"], group["eps"], group["weight_decay"], step)
         backend(row_ptr).adam(*tensors, row_ptr, *scalars)
 
@@ -91,5 +95,5 @@ class SGD(_LiveOptimizer):
     def __init__(self, model: nn.Module, lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(model, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
-    def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int) -> None:
+    def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
         backend(row_ptr).sgd(*tensors, row_ptr, group["lr"], group["momentum"], group["weight_decay"])

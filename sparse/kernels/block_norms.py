@@ -1,4 +1,4 @@
-"""Norms of probed block gradients, never stored themselves: hopper_block_norms.cu if it applies, else block_norms.cu."""
+"""Norms of probed block gradients, never stored: hopper_block_norms.cu if it applies, else block_norms.cu."""
 
 import numpy as np
 import torch

@@ -51,3 +51,17 @@ def test_a_parameter_of_any_length_is_stepped_whole(place: Callable, length: int
     kernels.adam(*mine, place(row_ptr), *SCALARS, 1)
     for got, true in zip(mine, truth, strict=True):
         np.testing.assert_allclose(got.cpu().double().numpy(), true, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta2", [0.0, 0.95, 0.999])
+def test_steps_counted_on_the_device_are_the_hosts(place: Callable, beta2: float) -> None:
+    scalars = (0.01, 0.8, beta2, 1e-6, 0.1)
+    row_ptr = place(torch.tensor([0, 5], dtype=torch.int32))
+    on_host, on_device = ([place(t) for t in operands(2)] for _ in range(2))
+    count = torch.zeros((), device=row_ptr.device)
+    for step in (1, 2, 3):
+        count += 1
+        kernels.adam(*on_host, row_ptr, *scalars, step)
+        kernels.adam(*on_device, row_ptr, *scalars, count)
+    for got, wanted in zip(on_device, on_host, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)

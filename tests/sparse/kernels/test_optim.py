@@ -12,6 +12,10 @@ from tests.sparse.kernels.host_device import HostDevice
 
 PAIRS = [
     (lambda m: sparse.optim.AdamW(m, 0.01, weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
+    (
+        lambda m: sparse.optim.AdamW(m, 0.01, weight_decay=0.1, capturable=True),
+        lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
+    ),
     (lambda m: sparse.optim.SGD(m, 0.1, 0.9, 0.01), lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=0.01)),
 ]
 
