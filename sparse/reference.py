@@ -4,6 +4,8 @@ Letters: T tokens · o, i width out and in · b block side · c slots · n live 
 those of matrix.Layout. Results have the precision of the operands: pass float64 to get the truth.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,11 +47,37 @@ def weight_gradient(grad: Array, x: Array, rows: Index, cols: Index, row_ptr: In
     return dv
 
 
-def sum_splits(partial: Array, row_ptr: Index) -> Array:
-    """dV (c, b, b): the parts (splits, c, b, b) of a weight gradient added up, zero in the padding."""
-    dv = np.zeros(partial.shape[1:], partial.dtype)
-    dv[: row_ptr[-1]] = partial[:, : row_ptr[-1]].sum(0)
-    return dv
+def shares(row_ptr: Index, together: int, stages: int, ctas: int) -> list[list[tuple[int, int, list[int]]]]:
+    """Who computes a weight gradient on Hopper: by block row its groups (first slot, length, the CTA of each stage).
+
+    A row is cut into the fewest groups of at most ``together`` slots, as equal as can be. A stage of k slots costs
+    1 + k, groups and stages follow one another, and each CTA takes the stages that begin in its part of the whole.
+    """
+    cut = []
+    for start, end in pairwise(row_ptr.tolist()):
+        count = -(-(end - start) // together)
+        edges = [start + (end - start) * j // count for j in range(count)] + [end]
+        cut.append([(a, b - a) for a, b in pairwise(edges)] if count else [])
+    total = sum(1 + length for row in cut for _, length in row) * stages
+    done, found = 0, []
+    for row in cut:
+        found.append([])
+        for first, length in row:
+            found[-1].append((first, length, [(done + s * (1 + length)) * ctas // total for s in range(stages)]))
+            done += stages * (1 + length)
+    return found
+
+
+def sum_shares(partial: Array, dv: Array, row_ptr: Index, tokens: int) -> None:
+    """Complete dv (c, b, b) in place: a group of slots that several CTAs share is the sum of what each left in partial
+    (2 CTAs, together, b, b), in its second place for a group it began with stage 0, else in its first. Zero padding.
+    """
+    dv[row_ptr[-1] :] = 0
+    for row in shares(row_ptr, partial.shape[1], -(-tokens // 64), len(partial) // 2):
+        for first, length, owners in row:
+            if len(set(owners)) > 1:
+                left = [partial[2 * c + (c == owners[0]), :length] for c in sorted(set(owners))]
+                dv[first : first + length] = sum(left)
 
 
 def block_norms(grad: Array, x: Array, rows: Index, cols: Index, block: int) -> Array:

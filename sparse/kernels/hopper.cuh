@@ -56,14 +56,14 @@ __device__ inline void open(Ring &ring) {
   }
   __syncthreads();
 }
-// The third warpgroup hands registers to the other two: 128 * 40 + 256 * 232 <= 65536. The compiler follows only if the
+// The third warpgroup hands registers to the other two: 128 * 56 + 256 * 224 <= 65536. The compiler follows only if the
 // two roles share no code after it, hence two functions. copy() is run by one thread, compute() by GROUPS * GROUP.
 template <class Copy, class Compute> __device__ __forceinline__ void split_roles(const Copy &copy, const Compute &compute) {
   if (threadIdx.x >= GROUPS * GROUP) {
-    fewer_registers<40>();
+    fewer_registers<56>();
     if (threadIdx.x == GROUPS * GROUP) copy();
   } else {
-    more_registers<232>();
+    more_registers<224>();
     compute();
   }
 }

@@ -1,7 +1,5 @@
 """When the kernels for sm_90a apply, and how their work is cut up: hopper.cuh and what includes it."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
@@ -10,16 +8,13 @@ from procosm.sparse.kernels import launch
 THREADS = 384
 MOST_LINES = 960
 BOX = 64 * 128
-LIMIT = 232448
-"""Bytes of shared memory a CTA may have on Hopper."""
-
 STAGES = {64: 3, 128: 4}
 """Stages of the ring, by block: as many as fit."""
 TOKENS = {64: 512, 128: 256}
 """Tokens of an item of a product."""
 PIECE = {64: 32, 128: 64}
 """Tokens a warpgroup stores at a time."""
-MOST = {64: 8, 128: 2}
+TOGETHER = {64: 8, 128: 2}
 """Blocks of one row whose gradients are computed together."""
 
 
@@ -37,7 +32,7 @@ def product_bytes(block: int) -> int:
 
 def gradient_bytes(block: int) -> int:
     """Dynamic shared memory of hopper_gradient.cuh: ring, room to start at a multiple of 1024."""
-    return STAGES[block] * block // 64 * BOX * (1 + MOST[block]) + 1024
+    return STAGES[block] * block // 64 * BOX * (1 + TOGETHER[block]) + 1024
 
 
 def places(tokens: int, lines: int, block: int, processors: int) -> int:
@@ -47,21 +42,6 @@ def places(tokens: int, lines: int, block: int, processors: int) -> int:
     return paired if tiles * paired >= 2 * processors else lines
 
 
-@lru_cache(maxsize=1024)
-def cut(tokens: int, entries: int, rows: int, block: int, processors: int, most_splits: int) -> tuple[int, int]:
-    """(entries of an item, ranges of tokens) with the least bytes for the busiest processor.
-
-    An item of k entries loads k slices of x and one of grad a run, about 1 + (k - 1) / (entries a row) runs; more than
-    one range costs a float32 copy of the blocks each, written and read. Tensor cores wait for these bytes.
-    """
-    stages = -(-tokens // 64)
-    best, least = (1, 1), float("inf")
-    for splits in range(1, min(most_splits, stages) + 1):
-        for together in (1, 2, 4, 8)[: MOST[block].bit_length()]:
-            rounds = -(-(-(-entries // together) * splits) // processors)
-            slices = together + 1 + (together - 1) * min(1.0, rows / max(entries, 1))
-            loaded = rounds * -(-stages // splits) * 64 * block * 2 * slices
-            summed = 8 * block**2 * entries * splits / processors if splits > 1 else 0.0
-            if loaded + summed < least:
-                best, least = (together, splits), loaded + summed
-    return best
+def together(probed: int, block: int, processors: int) -> int:
+    """Blocks of an item of hopper_block_norms: as many as are computed at once, unless processors would be idle."""
+    return max(1, min(TOGETHER[block], probed // (2 * processors)))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.hopper import STAGES, THREADS, cut, gradient_bytes
+from procosm.sparse.kernels.hopper import STAGES, THREADS, gradient_bytes, together
 from procosm.sparse.kernels.operands import kind
 from procosm.sparse.kernels.tensor_map import Boxes
 
@@ -13,10 +13,10 @@ from procosm.sparse.kernels.tensor_map import Boxes
 def hopper_block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int) -> Tensor:
     """float32 (m,); operands as ``block_norms``, which checks them and comes here where ``hopper.suits``."""
     tokens, probed, processors = len(grad), rows.numel(), launch.processors(x)
-    together, _ = cut(tokens, probed, grad.shape[1] // block, block, processors, 1)
-    items = -(-probed // together)
+    side_by_side = together(probed, block, processors)
+    items = -(-probed // side_by_side)
     norms = torch.empty(probed, device=x.device)
-    sizes = (np.int64(tokens), *map(np.int32, (probed, together, items)))
+    sizes = (np.int64(tokens), *map(np.int32, (probed, side_by_side, items)))
     arguments = (Boxes(grad, 64), Boxes(x, 64), rows, cols, norms, *sizes)
     defines = {"DTYPE": kind(x), "BLOCK": block, "STAGES": STAGES[block]}
     launch.run("hopper_block_norms", (min(items, processors),), THREADS, arguments, gradient_bytes(block), **defines)

@@ -21,7 +21,7 @@ def weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr
     for name, index in (("rows", rows), ("cols", cols)):
         check(name, index, (rows.numel(),), rows.dtype, x)
     check("row_ptr", row_ptr, (gm + 1,), rows.dtype, x)
-    if hopper.suits(x, b, rows.numel()):
+    if hopper.suits(x, b, rows.numel(), gm):
         return hopper_weight_gradient(grad, x, rows, cols, row_ptr)
     dv = x.new_empty(rows.numel(), b, b)
     sizes = (np.int64(tokens), np.int32(gm), np.int32(width // b))

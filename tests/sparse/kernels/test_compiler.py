@@ -12,7 +12,7 @@ from procosm.sparse.errors import SparseError
 from procosm.sparse.kernels import compiler, hopper
 
 PRODUCTS = ("forward", "data_gradient", "weight_gradient", "block_norms")
-STEPS = ("adam", "sgd", "log_histogram", "sum_splits")
+STEPS = ("adam", "sgd", "log_histogram", "sum_shares")
 HOPPER = tuple(f"hopper_{name}" for name in PRODUCTS)
 ELF = b"\x7fELF"
 
