@@ -34,17 +34,15 @@ def torch_bsr(cell: Cell) -> Products:
     from torch.sparse._triton_ops import bsr_dense_addmm
     from torch.sparse._triton_ops_meta import tune_bsr_dense_addmm
 
-    products: Products = {}
-    for name, matrix, operand in (
-        ("forward", _bsr(cell.weight), cell.x),
-        ("data_gradient", _bsr_t(cell.weight), cell.grad),
-    ):
+    def tuned(matrix: Tensor, operand: Tensor) -> Callable[[], Tensor]:
         out = operand.new_zeros(matrix.shape[0], len(operand))
         tune_bsr_dense_addmm(out, matrix, operand.t(), beta=0, alpha=1, store=True)
-        products[name] = lambda m=matrix, o=operand, out=out: bsr_dense_addmm(
-            out, m, o.t(), beta=0, alpha=1, out=out
-        ).t()
-    return products
+        return lambda: bsr_dense_addmm(out, matrix, operand.t(), beta=0, alpha=1, out=out).t()
+
+    return {
+        "forward": tuned(_bsr(cell.weight), cell.x),
+        "data_gradient": tuned(_bsr_t(cell.weight), cell.grad),
+    }
 
 
 def torch_bsr_float32(cell: Cell) -> Products:

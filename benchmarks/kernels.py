@@ -233,8 +233,8 @@ def plan(config: KernelsConfig) -> list[tuple[int, int, int, float]]:
 
 def quick(config: KernelsConfig) -> KernelsConfig:
     """The same in seconds."""
-    small = {"widths": (512,), "tokens": (512,), "densities": (0.25, 0.5), "rival_cell": (512, 512), "rounds": 3}
-    return replace(config, rival_density=0.25, **small)
+    config = replace(config, widths=(512,), tokens=(512,), densities=(0.25, 0.5), rounds=3)
+    return replace(config, rival_cell=(512, 512), rival_density=0.25)
 
 
 def cell_rows(config: KernelsConfig, cell: Cell, device: str, done: set[tuple[str, str]]) -> list[dict[str, Any]]:

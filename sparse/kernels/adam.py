@@ -24,12 +24,13 @@ def adam(
         check(name, tensor, tuple(values.shape), torch.float32, values)
     check("row_ptr", row_ptr, tuple(row_ptr.shape), torch.int32, values)
     area = values.shape[1] * values.shape[2]
-    counted = isinstance(step, Tensor)
-    if counted:
+    if isinstance(step, Tensor):
         check("step", step, (), torch.float32, values)
-    corrections = (0.0, 0.0) if counted else (1 - beta1**step, 1 - beta2**step)
+        counter, corrections = step, (0.0, 0.0)
+    else:
+        counter, corrections = None, (1 - beta1**step, 1 - beta2**step)
     scalars = map(np.float32, (lr, beta1, beta2, eps, weight_decay, *corrections))
     logs = (np.float32(math.log(beta) if beta > 0 else -np.inf) for beta in (beta1, beta2))
     sizes = (np.int32(row_ptr.numel() - 1), np.int32(area))
     grid = (min(-(-values.numel() // 1024), 2112),)
-    launch.run("adam", grid, 256, (values, grad, m, v, row_ptr, *sizes, *scalars, step if counted else None, *logs))
+    launch.run("adam", grid, 256, (values, grad, m, v, row_ptr, *sizes, *scalars, counter, *logs))

@@ -77,8 +77,8 @@ __device__ inline void release(Barrier *empty) {
 // d (+)= the next `chunks` stages, A at `a` and B at `b` bytes into each; every multiplying thread takes part, and all
 // warps release every stage. A stage is released once the products of the following one are under way.
 template <int N, bool A_M, bool B_N, int COUNT>
-__device__ __forceinline__ void multiply(float (&d)[COUNT], Ring &ring, Place &at, unsigned stages, int stage_bytes, int a,
-                                int b, unsigned leading, int chunks) {
+__device__ __forceinline__ void multiply(float (&d)[COUNT], Ring &ring, Place &at, unsigned stages, int stage_bytes,
+                                         int a, int b, unsigned leading, int chunks) {
   int before = 0;
   for (int c = 0; c < chunks; ++c) {
     barrier_wait(&ring.full[at.stage], at.phase);

@@ -16,7 +16,7 @@ def hopper_block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, bloc
     side_by_side = together(probed, block, processors)
     items = -(-probed // side_by_side)
     norms = torch.empty(probed, device=x.device)
-    sizes = (np.int64(tokens), *map(np.int32, (probed, side_by_side, items)))
+    sizes = (np.int64(tokens), np.int32(probed), np.int32(side_by_side), np.int32(items))
     arguments = (Boxes(grad, 64), Boxes(x, 64), rows, cols, norms, *sizes)
     defines = {"DTYPE": kind(x), "BLOCK": block, "STAGES": STAGES[block]}
     launch.run("hopper_block_norms", (min(items, processors),), THREADS, arguments, gradient_bytes(block), **defines)

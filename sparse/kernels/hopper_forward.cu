@@ -4,8 +4,8 @@
 // places: ceil(gm / 2) pairs of rows, or gm rows alone. Grid: any; 384 threads; dynamic shared memory from the binding.
 // FLOPs 2 tokens n b². Bytes from memory: x, values and y once, 2 tokens (gm + gn) b + 2 n b². From L2, each item: 128 b
 // tokens in and b² weights a slot, 85 FLOPs a byte at b = 128 and 57 at 64.
-// Floor on an H200 (assumed: 989 TFLOP/s, 4.8 TB/s, 7 TB/s from L2): the L2 side, 595 TFLOP/s at b = 128 and 398 at 64;
-// d = 4096, density .1, 8192 tokens: 27.5 GFLOP in 46 and 69 us (memory 28 us). Measured fraction: not measured.
+// Floor on an H200 (assumed: 989 TFLOP/s, 4.8 TB/s, 7 TB/s from L2): the L2 side, 597 TFLOP/s at b = 128 and 398 at 64;
+// d = 4096, density .1, 8192 tokens: 27.5 GFLOP in 46 and 69 us (memory 29 us). Measured fraction: not measured.
 #include "hopper_product.cuh"
 
 extern "C" __global__ __launch_bounds__(THREADS, 1) void procosm_hopper_forward(

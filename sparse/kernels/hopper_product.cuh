@@ -65,7 +65,8 @@ __device__ inline void copy_line(const TensorMap &in, const TensorMap &values, R
 // Write d[r][t] (64 x 256, this warpgroup's) to out[t][r] through a swizzled piece of shared memory. A thread holds rows
 // r = 16 warp + lane / 4 and 8 more, tokens 8 j + lane % 4 * 2 and the next, in d[4 j] to d[4 j + 3].
 __device__ __forceinline__ void store(const TensorMap &out, unsigned char *piece, const float (&d)[NEAR / 2], bool none,
-                             float low_bias, float high_bias, int column, int first_token, long long tokens) {
+                                      float low_bias, float high_bias, int column, int first_token,
+                                      long long tokens) {
   const int thread = threadIdx.x % GROUP, group = threadIdx.x / GROUP, warp = thread / 32, lane = thread % 32;
   const int half = lane / 8 % 2, row = lane / 16 * 8 + lane % 8;  // of the matrix whose row address this lane gives
 #pragma unroll

@@ -45,7 +45,7 @@ inline unsigned order;         // of the current run: whose turn is next, and wh
 inline const char *failure;    // what a kernel did that a device would punish with a hang or wrong numbers
 inline long idle;              // turns since anything happened
 
-constexpr int PATIENCE = 4000, SHARED = 232448, GUARD = 4096;
+constexpr int PATIENCE = 500, SHARED = 232448, GUARD = 4096;
 constexpr unsigned FIRST = 512;  // address of dynamic shared memory: the kernels must align it themselves
 inline unsigned char room[SHARED + GUARD + 1024];
 inline unsigned char *dynamic = room + (1024 - uintptr_t(room) % 1024) % 1024 + FIRST;
