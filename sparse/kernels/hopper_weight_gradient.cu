@@ -6,7 +6,7 @@
 // FLOPs 2 tokens n b². Bytes from memory: grad and x once, 2 tokens (gm + gn) b, dv 2 n b². From L2: 2 tokens b (n +
 // groups), b k / (k + 1) FLOPs a byte for groups of k blocks (85 at b = 128, 57 at 64, when full), and partial.
 // Floor on an H200 (assumed as in hopper_forward.cu), d = 4096, density .1, 8192 tokens, with partial written and read:
-// 55 us at b = 128, 77 us at b = 64. Measured fraction: not measured.
+// 55 us at b = 128, 79 us at b = 64. Measured fraction: not measured.
 #include "hopper_gradient.cuh"
 
 // The runs of one CTA's share.
