@@ -8,7 +8,7 @@ PINS := pyproject.toml constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu check bench results
+.PHONY: help demo test test-slow test-gpu check sanitize bench bench-gpu results
 
 help:
 	@echo "make demo       learn InvertedPendulum in a dream, judge it in MuJoCo, write runs/demo/report.html"
@@ -16,7 +16,9 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-gpu   the tests that need a CUDA device"
 	@echo "make check      lint, format and types"
+	@echo "make sanitize   compute-sanitizer over the kernels' tests, on a CUDA device"
 	@echo "make bench      measure again what benchmarks/results holds"
+	@echo "make bench-gpu  the kernels and whole training steps on a CUDA device, under eight minutes each"
 	@echo "make results    the README's tables and figures from benchmarks/results"
 
 $(VENV)/bin/python:
@@ -61,6 +63,14 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed0 --publish
 	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed0 --publish
 	$(BIN)/python -m procosm.benchmarks.play_speed
+
+bench-gpu: $(DEV)
+	$(BIN)/python -m procosm.benchmarks.kernels
+	$(BIN)/python -m procosm.benchmarks.sparse_training
+
+sanitize: $(DEV)
+	compute-sanitizer --tool memcheck $(BIN)/python -m pytest -m gpu tests/sparse/kernels
+	compute-sanitizer --tool racecheck $(BIN)/python -m pytest -m gpu tests/sparse/kernels -k "not compiled and not recorded"
 
 results: $(CORE)
 	$(BIN)/python -m procosm.benchmarks.readme
