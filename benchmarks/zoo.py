@@ -1,0 +1,126 @@
+"""The panel of policies that a ranking is tested on: good, middling and bad, trained in MuJoCo or only in the dream.
+
+Model-free PPO, SAC and TD3 see the task's true state and are saved at four times of their training, so that the panel
+is spread from random to solved. None of them, nor anything derived from them, acted in the data of a world model:
+only the members with ``seen`` behave as collecting does.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+
+from procosm.agents.train import PolicyConfig, save_learner, train_policy
+from procosm.agents.worlds import truth
+from procosm.world_model.episodes import Task
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
+SHARES = (0.125, 0.25, 0.5, 1.0)
+"""Parts of a training after which its policy is saved."""
+EPSILONS = (0.1, 0.3, 0.5)
+"""Chances with which a degraded policy's action is replaced by a uniform one."""
+PPO_STEPS = 5
+"""On-policy steps are cheap and teach less: PPO gets this many times the steps of SAC and TD3."""
+DREAM_SHARES = (0.5, 1.0)
+"""Parts of a training in the dream after which its policy joins the panel."""
+
+
+@dataclass(frozen=True)
+class ZooConfig:
+    """How many policies there are and how long they learn."""
+
+    seeds: int = 3
+    """Trainings of each algorithm."""
+    steps: int = 8000
+    """MuJoCo steps of each SAC and TD3 training."""
+    dream_seeds: int = 2
+    """Trainings in the dream."""
+    dream_iterations: int = 24
+    """Iterations of each of them."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One policy of the panel.
+
+    Attributes:
+        name: unique in the panel. family: ``ppo``, ``sac``, ``td3``, ``degraded``, ``control`` or ``dream``.
+        algorithm, path: the saved policy; empty and None for a control.
+        epsilon: chance of a uniform action in place of the policy's.
+        steps: environment steps it learned from, real or (``dream``) imagined.
+        seen: whether the world model's data were collected with this behaviour.
+    """
+
+    name: str
+    family: str
+    algorithm: str = ""
+    path: Path | None = None
+    epsilon: float = 0.0
+    steps: int = 0
+    seen: bool = False
+
+
+CONTROLS = (
+    Member("random", "control", epsilon=1.0, seen=True),
+    Member("zero", "control", seen=True),
+    Member("smooth noise", "control", seen=True),
+)
+
+
+def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path) -> list[Member]:
+    """Train what is missing of the panel under ``folder``; a training that was killed begins again, others are kept."""
+    members = [
+        member
+        for algorithm in ALGORITHMS
+        for seed in range(config.seeds)
+        for member in model_free(algorithm, task, config.steps, seed, folder)
+    ]
+    best = [member for member in members if member.name.endswith("s0-4")]  # seed 0 of each algorithm, fully trained
+    degraded = [
+        dataclasses.replace(member, name=f"{member.name} eps {epsilon}", family="degraded", epsilon=epsilon)
+        for member in best
+        for epsilon in EPSILONS
+    ]
+    return [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder)]
+
+
+def model_free(algorithm: str, task: Task, steps: int, seed: int, folder: Path) -> Iterator[Member]:
+    """One training in MuJoCo, as a member for each time it is saved."""
+    total = steps * (PPO_STEPS if algorithm == "ppo" else 1)
+    paths = [folder / f"{algorithm}-s{seed}-{number}.zip" for number in range(1, len(SHARES) + 1)]
+    if not all(path.exists() for path in paths):
+        folder.mkdir(parents=True, exist_ok=True)
+        env = make_vec_env(lambda: truth(task, "state"), n_envs=8 if algorithm == "ppo" else 1, seed=seed)
+        learner = _learner(algorithm, env, seed, total)
+        for path, share in zip(paths, SHARES, strict=True):
+            learner.learn(int(share * total) - learner.num_timesteps, reset_num_timesteps=False)
+            save_learner(learner, path)
+        env.close()
+    for path, share in zip(paths, SHARES, strict=True):
+        yield Member(path.stem, algorithm, algorithm, path, steps=int(share * total))
+
+
+def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorithm:
+    common: dict[str, Any] = {"seed": seed, "device": "cpu", "learning_rate": 1e-3}
+    common |= {"policy_kwargs": {"net_arch": [64, 64]}}
+    if algorithm == "ppo":
+        return PPO("MlpPolicy", env, n_steps=128, batch_size=256, n_epochs=6, **common)
+    return ALGORITHMS[algorithm]("MlpPolicy", env, buffer_size=total, learning_starts=total // 16, **common)
+
+
+def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:
+    """PPO trained only in the dream, with the settings of `procosm train-policy`."""
+    for seed in range(config.dream_seeds):
+        for share in DREAM_SHARES:
+            iterations = max(1, int(share * config.dream_iterations))
+            name = f"dream-s{seed}-{iterations}"
+            settings = PolicyConfig(world_model, folder / name, seed=seed, iterations=iterations, truth_every=0)
+            yield Member(
+                name, "dream", "ppo", train_policy(settings) / "policy.zip", steps=settings.rounds * settings.round_steps
+            )
