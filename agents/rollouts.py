@@ -133,17 +133,19 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
 
 
 def dreams_from(
-    model: WorldModel, first_frames: np.ndarray, observation: str | tuple[str, ...]
+    model: WorldModel, first_frames: np.ndarray, observation: str | tuple[str, ...], **options: Any
 ) -> gym.vector.VectorEnv:
-    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i."""
+    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i.
+
+    Further keywords are the vector environment's, such as ``num_envs`` and ``autoreset_mode`` (``SAME_STEP``).
+    """
     begun = before_first(model, first_frames)
     n, context = begun.shape[:2]
     states = torch.zeros((n, model.task.state_size))  # never shown: a dream estimates its own
     frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
     there = dataclasses.replace(model, starts=begun, start_frames=frames, start_states=states)
-    return gym.make_vec(
-        "Procosm/World-v0", num_envs=n, checkpoint=there, observation=observation, autoreset_mode="SAME_STEP"
-    )
+    settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", **options}
+    return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)
 
 
 def actor(player: Player, task: Task, seed: int) -> Act:

@@ -9,6 +9,7 @@ from procosm.agents.evaluate import EvaluateConfig, evaluate
 from procosm.agents.report import ReportConfig, write_report
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.agents.train import PolicyConfig, train_policy
+from procosm.envs.calibrate import CalibrateConfig, calibrate
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.train import TrainConfig, train
@@ -123,8 +124,9 @@ def collect_stage(config: CollectConfig) -> Path:
 
 
 def train_stage(config: TrainConfig) -> Path:
-    """Train a world model on a dataset, once."""
-    return run_stage(config.out, config, train, {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))})
+    """Train a world model on a dataset and calibrate its trust, once."""
+    inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
+    return run_stage(config.out, config, _train_and_calibrate, inputs)
 
 
 def policy_stage(config: PolicyConfig) -> Path:
@@ -151,8 +153,15 @@ def report_stage(config: ReportConfig) -> Path:
     return write_report(config.run, config.results)
 
 
+def _train_and_calibrate(config: TrainConfig) -> Path:
+    folder = train(config)
+    calibrate(CalibrateConfig(folder, config.data, config.seed))
+    return folder
+
+
 def _weights(folder: Path) -> str:
-    return fingerprint(folder, (".safetensors",))
+    # Trust is left out: it may be calibrated again without the policy's being another.
+    return fingerprint(folder, ("tokenizer.safetensors", "dynamics.safetensors", "starts.safetensors"))
 
 
 def _announce(number: int, name: str, what: str) -> None:

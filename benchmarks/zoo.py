@@ -27,8 +27,6 @@ EPSILONS = (0.1, 0.3, 0.5)
 """Chances with which a degraded policy's action is replaced by a uniform one."""
 PPO_STEPS = 5
 """On-policy steps are cheap and teach less: PPO gets this many times the steps of SAC and TD3."""
-DREAM_SHARES = (0.5, 1.0)
-"""Parts of a training in the dream after which its policy joins the panel."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class ZooConfig:
 
     seeds: int = 3
     """Trainings of each algorithm."""
-    steps: int = 8000
+    steps: int = 6000
     """MuJoCo steps of each SAC and TD3 training."""
     dream_seeds: int = 2
     """Trainings in the dream."""
@@ -117,10 +115,9 @@ def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorith
 def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:
     """PPO trained only in the dream, with the settings of `procosm train-policy`."""
     for seed in range(config.dream_seeds):
-        for share in DREAM_SHARES:
-            iterations = max(1, int(share * config.dream_iterations))
-            name = f"dream-s{seed}-{iterations}"
-            settings = PolicyConfig(world_model, folder / name, seed=seed, iterations=iterations, truth_every=0)
-            yield Member(
-                name, "dream", "ppo", train_policy(settings) / "policy.zip", steps=settings.rounds * settings.round_steps
-            )
+        name = f"dream-s{seed}"
+        settings = PolicyConfig(
+            world_model, folder / name, seed=seed, iterations=config.dream_iterations, truth_every=0
+        )
+        steps = settings.rounds * settings.round_steps
+        yield Member(name, "dream", "ppo", train_policy(settings) / "policy.zip", steps=steps)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from procosm.envs.observe import Observed, View
+from procosm.envs.trust import Watch
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import ProcosmError, State, TaskError
 
@@ -24,7 +25,7 @@ class Outcome(NamedTuple):
     Attributes:
         reward: float64, clipped to the range seen in the data, so that no policy is paid for extrapolation.
         terminated: the model holds the end for more likely than not.
-        truncated: the dream is as long as it may be.
+        truncated: the dream is as long as it may be, or trusted less than it must be.
     """
 
     reward: np.ndarray
@@ -58,6 +59,7 @@ class Dreams:
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun.
         start: (n,) int64, the window of held-out frames each dream began with.
         elapsed: (n,) int64, steps since it began.
+        trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Dreams:
         denoising_steps: int = 1,
         max_episode_steps: int | None = None,
         starts: str | Sequence[int] = "holdout",
+        trust_below: float | None = None,
     ) -> None:
         """Room for ``count`` dreams; none has begun.
 
@@ -76,6 +79,7 @@ class Dreams:
             denoising_steps: 1 takes the sampler's mean; more draw the noise it starts from.
             max_episode_steps: steps after which a dream is truncated; None for the task's own.
             starts: ``holdout`` for every held-out window, or the indices of some.
+            trust_below: dreams trusted less than this are truncated; None lets them go on.
 
         Raises:
             TaskError: an argument out of range.
@@ -97,6 +101,14 @@ class Dreams:
         self.elapsed = np.zeros(count, np.int64)
         self._noise_seed = np.zeros(count, np.int64)
         self._slots = np.arange(count)
+        if trust_below is not None and model.trust is None:
+            raise TaskError(
+                f"trust_below={trust_below}, but this checkpoint of {model.task.id} cannot tell its trust: "
+                "`python -m procosm.envs.calibrate --world-model PATH --data PATH` teaches it"
+            )
+        self._trust_below = trust_below
+        self._watch = None if model.trust is None else Watch(model.trust, count)
+        self.trust = None if model.trust is None else np.ones(count, np.float32)
         if denoising_steps > 1:
             self._noise_stream = [np.random.default_rng(0)] * count
             self._noise = np.empty((count, NOISE_AHEAD, *shape[2:]), np.float32)
@@ -150,6 +162,8 @@ class Dreams:
         begun = self.model.starts[chosen]
         self.latents[torch.from_numpy(slots)] = begun
         self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
+        if self._watch is not None:
+            self.trust[slots] = self._watch.begin(slots, self.state[slots])
 
     def moment(self, slot: int) -> Moment:
         """What the dream in ``slot`` is now; a copy."""
@@ -202,12 +216,13 @@ class Dreams:
                 f"step {self.elapsed[slot]} of the dream from window {self.start[slot]}: its weights are damaged or "
                 "its training diverged. Train it again, or open another checkpoint"
             )
+        truncated = self.elapsed >= self.max_episode_steps
+        if self._watch is not None:
+            self.trust[:] = self._watch.advance(actions, self.state)
+            if self._trust_below is not None:
+                truncated |= self.trust < self._trust_below
         low, high = self.model.reward_range
-        return Outcome(
-            np.clip(reward, low, high),
-            self.termination > 0.5,
-            self.elapsed >= self.max_episode_steps,
-        )
+        return Outcome(np.clip(reward, low, high), self.termination > 0.5, truncated)
 
     def _drawn_noise(self) -> torch.Tensor | None:
         """(n, c, h, w), the noise the sampler starts from in this step; None where it starts from the mean."""

@@ -19,7 +19,8 @@ class WorldModelEnv(gym.Env):
     """One dream: the batch of one over the same code as ``WorldModelVectorEnv``.
 
     Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's estimate
-    of the task's true state, and ``start``, the held-out window of real frames the dream began with.
+    of the task's true state, ``start``, the held-out window of real frames the dream began with, and, if the checkpoint
+    can tell it, ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -34,6 +35,7 @@ class WorldModelEnv(gym.Env):
         device: str = "cpu",
         starts: str | Sequence[int] = "holdout",
         name: str | None = None,
+        trust_below: float | None = None,
     ) -> None:
         """Open a world model; the arguments are those of ``WorldModelVectorEnv``.
 
@@ -44,7 +46,7 @@ class WorldModelEnv(gym.Env):
         self.render_mode = checked_render_mode(render_mode)
         self.view = View.parse(observation)
         model = open_model(checkpoint, name, device)
-        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts)
+        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below)
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
         self.observation_space = self.view.space(model.task, tuple(model.starts.shape[1:]))
@@ -85,4 +87,5 @@ class WorldModelEnv(gym.Env):
         return None if self.render_mode is None else self.dreams.frames()[0]
 
     def _info(self) -> dict[str, Any]:
-        return {"state": self.dreams.state[0].copy(), "start": int(self.dreams.start[0])}
+        info = {"state": self.dreams.state[0].copy(), "start": int(self.dreams.start[0])}
+        return info if self.dreams.trust is None else info | {"trust": float(self.dreams.trust[0])}

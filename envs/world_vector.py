@@ -23,7 +23,8 @@ class WorldModelVectorEnv(VectorEnv):
 
     Slot i equals ``WorldModelEnv`` with the same seed, to rounding, and a dream that ends begins again alone:
     its neighbours keep every bit. Infos hold ``state`` (n, s), the model's estimate of the task's true state, and
-    ``start`` (n,), the held-out window each dream began with; where a dream ended, ``SAME_STEP`` adds ``final_obs``
+    ``start`` (n,), the held-out window each dream began with, and, if the checkpoint can tell it, ``trust`` (n,), how
+    probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended, ``SAME_STEP`` adds ``final_obs``
     and ``final_info``. Each has its mask under ``_<key>``, as Gymnasium's vector environments do.
     """
 
@@ -42,6 +43,7 @@ class WorldModelVectorEnv(VectorEnv):
         starts: str | Sequence[int] = "holdout",
         name: str | None = None,
         mixed: bool = False,
+        trust_below: float | None = None,
     ) -> None:
         """Open a world model.
 
@@ -59,6 +61,7 @@ class WorldModelVectorEnv(VectorEnv):
             mixed: take products in bfloat16, the dynamics' and the decoder's: up to twice as fast where the processor
                 has it, and equal to the single environment to fewer digits. A loaded model keeps its own setting unless
                 this is True.
+            trust_below: truncate dreams whose trust falls below this, 0 to 1; None lets them go on.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.
@@ -70,7 +73,7 @@ class WorldModelVectorEnv(VectorEnv):
         model = open_model(checkpoint, name, device)
         if mixed:
             model.dynamics.mixed = model.tokenizer.mixed = True
-        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts)
+        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below)
         self.task = model.task
         self.num_envs = num_envs
         self.metadata = {
@@ -141,13 +144,16 @@ class WorldModelVectorEnv(VectorEnv):
         self.dreams.restart(slots, [self._generators[slot] for slot in slots], [None] * len(slots))
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
-        """State and start of the slots in ``mask``, zero elsewhere."""
-        return {
+        """State, start and trust of the slots in ``mask``, zero elsewhere."""
+        infos = {
             "state": np.where(mask[:, None], self.dreams.state, np.float32(0)),
             "_state": mask,
             "start": np.where(mask, self.dreams.start, 0),
             "_start": mask.copy(),
         }
+        if self.dreams.trust is not None:
+            infos |= {"trust": np.where(mask, self.dreams.trust, np.float32(0)), "_trust": mask.copy()}
+        return infos
 
     def _finals(self, observed: Observed, slots: np.ndarray) -> dict[str, Any]:
         """The last observation and info of the dreams that ended."""

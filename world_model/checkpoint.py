@@ -38,6 +38,7 @@ class WorldModel:
         starts: (n, context, c, h, w), the same windows as standardised latents.
         reward_range: least and greatest reward in the data.
         metrics: held-out metrics measured at the end of training. provenance: where it came from.
+        trust: tensors of ``procosm.envs.trust``, which tells when a dream is out of its depth; older models have none.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class WorldModel:
     reward_range: tuple[float, float]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    trust: dict[str, Tensor] | None = None
 
 
 def build(cls: type, values: Any, where: str) -> Any:
@@ -83,6 +85,8 @@ def save(folder: Path, model: WorldModel) -> Path:
         write_tensors(temporary / "tokenizer.safetensors", model.tokenizer.state_dict())
         write_tensors(temporary / "dynamics.safetensors", model.dynamics.state_dict())
         write_tensors(temporary / "starts.safetensors", starts)
+        if model.trust is not None:
+            write_tensors(temporary / "trust.safetensors", model.trust)
         write_json(temporary / "metrics.json", model.metrics)
         write_json(temporary / "provenance.json", model.provenance)
     except ProcosmError:
@@ -124,6 +128,7 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
             raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
         module.requires_grad_(False).eval().to(device)
     starts = read_tensors(folder / "starts.safetensors")
+    trust = folder / "trust.safetensors"
     return WorldModel(
         task=task,
         tokenizer=tokenizer,
@@ -134,6 +139,7 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
         reward_range=tuple(config["reward_range"]),
         metrics=read_json(folder / "metrics.json"),
         provenance=read_json(folder / "provenance.json"),
+        trust={k: v.to(device) for k, v in read_tensors(trust).items()} if trust.exists() else None,
     )
 
 

@@ -1,0 +1,169 @@
+"""Plays a panel of policies in MuJoCo and in the dream from the same seeded starts, many episodes side by side."""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from procosm.agents.rollouts import dreams_from
+from procosm.agents.worlds import truth
+from procosm.benchmarks.zoo import Member
+from procosm.envs.policies import Smooth, algorithm_of
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.episodes import Task
+
+Rows = list[dict[str, Any]]
+
+
+class World(Protocol):
+    """Episodes in slots. ``observed`` is (slots, s) float32: true states in MuJoCo, the model's estimates in a dream."""
+
+    observed: np.ndarray
+
+    def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """New episodes in (m,) slots, from the starts of (m,) seeds."""
+
+    def step(self, slots: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(m, a) actions in (m,) slots: rewards, terminations and truncations, (m,) each."""
+
+
+class Truth:
+    """MuJoCo: physics alone, nothing is rendered."""
+
+    def __init__(self, task: Task, slots: int) -> None:
+        self._envs = [truth(task, "state") for _ in range(slots)]
+        self.observed = np.zeros((slots, task.state_size), np.float32)
+
+    def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Reset with these seeds."""
+        for slot, seed in zip(slots, seeds, strict=True):
+            self.observed[slot] = self._envs[slot].reset(seed=int(seed))[0]
+
+    def step(self, slots: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Step these slots, one after the other."""
+        outcomes = [self._envs[slot].step(action) for slot, action in zip(slots, actions, strict=True)]
+        self.observed[slots] = [outcome[0] for outcome in outcomes]
+        rewards, terminated, truncated = (np.array([outcome[i] for outcome in outcomes]) for i in (1, 2, 3))
+        return rewards, terminated, truncated
+
+
+class Dream:
+    """The world model, begun with the first frames of the MuJoCo episodes of some seeds."""
+
+    def __init__(self, model: WorldModel, seeds: Sequence[int], slots: int, mixed: bool) -> None:
+        self._env = dreams_from(
+            model, first_frames(model.task, seeds), "state", num_envs=slots, autoreset_mode="DISABLED", mixed=mixed
+        )
+        self._start = {seed: start for start, seed in enumerate(seeds)}
+        self._actions = np.zeros(self._env.action_space.shape, np.float32)
+        self.observed, _ = self._env.reset(seed=0)
+
+    def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
+        """Dream on from these episodes' first frames."""
+        mask, starts = np.zeros(len(self.observed), bool), np.zeros(len(self.observed), np.int64)
+        mask[slots], starts[slots] = True, [self._start[int(seed)] for seed in seeds]
+        self.observed, _ = self._env.reset(options={"reset_mask": mask, "start": starts})
+
+    def step(self, slots: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Step the whole batch; slots that are not asked for dream on unheeded."""
+        self._actions[slots] = actions
+        self.observed, rewards, terminated, truncated, _ = self._env.step(self._actions)
+        return rewards[slots], terminated[slots], truncated[slots]
+
+
+def first_frames(task: Task, seeds: Sequence[int]) -> np.ndarray:
+    """(n, H, W, 3) uint8, what MuJoCo shows at the reset with each seed."""
+    env = truth(task, "pixels")
+    frames = np.stack([env.reset(seed=int(seed))[0] for seed in seeds])
+    env.close()
+    return frames
+
+
+class Actor:
+    """Acts for one member. All chance of an episode comes from its seed, so both worlds draw the same."""
+
+    def __init__(self, member: Member, task: Task, slots: int) -> None:
+        self._member = member
+        self._low, self._high = np.float32(task.action_low), np.float32(task.action_high)
+        self._policy = algorithm_of(str(member.path)).load(member.path, device="cpu") if member.path else None
+        self._smooth = [Smooth(task) for _ in range(slots)] if member.name == "smooth noise" else None
+        self._rngs = [np.random.default_rng(0)] * slots
+
+    def begin(self, slot: int, seed: int) -> None:
+        """An episode begins in a slot."""
+        self._rngs[slot] = np.random.default_rng((seed, zlib.crc32(self._member.name.encode())))
+        if self._smooth:
+            self._smooth[slot].begin(self._rngs[slot])
+
+    def act(self, slots: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """(m, a) actions in (m,) slots that observe (m, s)."""
+        if self._smooth:
+            return np.stack([self._smooth[slot].act(seen, lambda: seen) for slot, seen in zip(slots, observed)])
+        actions = np.tile(np.clip(np.zeros_like(self._low), self._low, self._high), (len(slots), 1))
+        if self._policy is not None:
+            actions = self._policy.predict(observed, deterministic=True)[0]
+        if self._member.epsilon > 0:
+            for i, slot in enumerate(slots):
+                chance, drawn = self._rngs[slot].random(), self._rngs[slot].uniform(self._low, self._high)
+                if chance < self._member.epsilon:
+                    actions[i] = drawn
+        return actions
+
+
+def play(
+    world: World,
+    task: Task,
+    members: Sequence[Member],
+    seeds: Sequence[int],
+    horizons: Sequence[int],
+    finished: Callable[[Member, Rows], None],
+    label: str,
+) -> None:
+    """One episode of every member from every seed; a slot that ends an episode begins the next one that waits.
+
+    ``finished`` gets a member's rows as soon as its last episode has ended: seed, steps, terminated, return, and
+    return_H, what was earned in the first H steps, for each of ``horizons``.
+    """
+    slots = len(world.observed)
+    waiting = deque((m, seed) for m in range(len(members)) for seed in seeds)
+    actors = {}
+    playing, seed_of = np.full(slots, -1), np.zeros(slots, np.int64)
+    steps, earned = np.zeros(slots, np.int64), np.zeros((slots, 1 + len(horizons)))
+    limits = np.array([np.inf, *horizons])
+    rows: dict[int, Rows] = {m: [] for m in range(len(members))}
+    with tqdm(total=len(waiting), desc=label, unit="episode", mininterval=5.0) as bar:
+        while waiting or (playing >= 0).any():
+            free = np.flatnonzero(playing < 0)[: len(waiting)]
+            for slot in free:
+                playing[slot], seed_of[slot] = waiting.popleft()
+                if playing[slot] not in actors:
+                    actors[playing[slot]] = Actor(members[playing[slot]], task, slots)
+                actors[playing[slot]].begin(slot, int(seed_of[slot]))
+            if len(free):
+                world.begin(free, seed_of[free])
+                steps[free], earned[free] = 0, 0.0
+            active = np.flatnonzero(playing >= 0)
+            actions = np.zeros((slots, len(task.action_low)), np.float32)
+            for m in np.unique(playing[active]):
+                own = np.flatnonzero(playing == m)
+                actions[own] = actors[m].act(own, world.observed[own])
+            rewards, terminated, truncated = world.step(active, actions[active])
+            earned[active] += rewards[:, None] * (steps[active, None] < limits)
+            steps[active] += 1
+            for slot, end, cut in zip(active, terminated, truncated, strict=True):
+                if end or cut:
+                    m = int(playing[slot])
+                    totals = dict(
+                        zip(("return", *(f"return_{h}" for h in horizons)), earned[slot].tolist(), strict=True)
+                    )
+                    rows[m].append(
+                        {"seed": int(seed_of[slot]), "steps": int(steps[slot]), "terminated": int(end), **totals}
+                    )
+                    playing[slot] = -1
+                    bar.update()
+                    if len(rows[m]) == len(seeds):
+                        finished(members[m], sorted(rows[m], key=lambda row: row["seed"]))
+                        del actors[m]
