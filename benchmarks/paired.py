@@ -19,7 +19,11 @@ Rows = list[dict[str, Any]]
 
 
 class World(Protocol):
-    """Episodes in slots. ``observed`` is (slots, s) float32: true states in MuJoCo, the model's estimates in a dream."""
+    """Episodes in slots.
+
+    Attributes:
+        observed: (slots, s) float32, the true states in MuJoCo, the model's estimates of them in a dream.
+    """
 
     observed: np.ndarray
 
@@ -101,7 +105,7 @@ class Actor:
     def act(self, slots: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """(m, a) actions in (m,) slots that observe (m, s)."""
         if self._smooth:
-            return np.stack([self._smooth[slot].act(seen, lambda: seen) for slot, seen in zip(slots, observed)])
+            return np.stack([self._smooth[slot].act(observed, lambda: observed) for slot in slots])
         actions = np.tile(np.clip(np.zeros_like(self._low), self._low, self._high), (len(slots), 1))
         if self._policy is not None:
             actions = self._policy.predict(observed, deterministic=True)[0]
@@ -127,43 +131,78 @@ def play(
     ``finished`` gets a member's rows as soon as its last episode has ended: seed, steps, terminated, return, and
     return_H, what was earned in the first H steps, for each of ``horizons``.
     """
-    slots = len(world.observed)
-    waiting = deque((m, seed) for m in range(len(members)) for seed in seeds)
-    actors = {}
-    playing, seed_of = np.full(slots, -1), np.zeros(slots, np.int64)
-    steps, earned = np.zeros(slots, np.int64), np.zeros((slots, 1 + len(horizons)))
-    limits = np.array([np.inf, *horizons])
-    rows: dict[int, Rows] = {m: [] for m in range(len(members))}
-    with tqdm(total=len(waiting), desc=label, unit="episode", mininterval=5.0) as bar:
-        while waiting or (playing >= 0).any():
-            free = np.flatnonzero(playing < 0)[: len(waiting)]
-            for slot in free:
-                playing[slot], seed_of[slot] = waiting.popleft()
-                if playing[slot] not in actors:
-                    actors[playing[slot]] = Actor(members[playing[slot]], task, slots)
-                actors[playing[slot]].begin(slot, int(seed_of[slot]))
-            if len(free):
-                world.begin(free, seed_of[free])
-                steps[free], earned[free] = 0, 0.0
-            active = np.flatnonzero(playing >= 0)
-            actions = np.zeros((slots, len(task.action_low)), np.float32)
-            for m in np.unique(playing[active]):
-                own = np.flatnonzero(playing == m)
-                actions[own] = actors[m].act(own, world.observed[own])
-            rewards, terminated, truncated = world.step(active, actions[active])
-            earned[active] += rewards[:, None] * (steps[active, None] < limits)
-            steps[active] += 1
-            for slot, end, cut in zip(active, terminated, truncated, strict=True):
-                if end or cut:
-                    m = int(playing[slot])
-                    totals = dict(
-                        zip(("return", *(f"return_{h}" for h in horizons)), earned[slot].tolist(), strict=True)
-                    )
-                    rows[m].append(
-                        {"seed": int(seed_of[slot]), "steps": int(steps[slot]), "terminated": int(end), **totals}
-                    )
-                    playing[slot] = -1
-                    bar.update()
-                    if len(rows[m]) == len(seeds):
-                        finished(members[m], sorted(rows[m], key=lambda row: row["seed"]))
-                        del actors[m]
+    board = _Board(task, members, seeds, len(world.observed), horizons)
+    with tqdm(total=len(members) * len(seeds), desc=label, unit="episode", mininterval=5.0) as bar:
+        while True:
+            begun = board.fill()
+            if len(begun):
+                world.begin(begun, board.seed[begun])
+            active = np.flatnonzero(board.member >= 0)
+            if not len(active):
+                return
+            rewards, terminated, truncated = world.step(active, board.act(active, world.observed))
+            for member, rows in board.count(active, rewards, terminated, truncated):
+                finished(member, rows)
+            bar.update(board.ended - bar.n)
+
+
+class _Board:
+    """Who plays in which slot, and what they have earned.
+
+    Attributes:
+        member: (slots,) index of the member that plays there, or -1. seed: (slots,), of its episode.
+        ended: episodes that have ended.
+    """
+
+    def __init__(
+        self, task: Task, members: Sequence[Member], seeds: Sequence[int], slots: int, horizons: Sequence[int]
+    ) -> None:
+        self._task, self._members, self._seeds = task, members, seeds
+        self._waiting = deque((m, seed) for m in range(len(members)) for seed in seeds)
+        self._actors: dict[int, Actor] = {}
+        self._rows: dict[int, Rows] = {m: [] for m in range(len(members))}
+        self._names = ("return", *(f"return_{horizon}" for horizon in horizons))
+        self._limits = np.array([np.inf, *horizons])
+        self._steps, self._earned = np.zeros(slots, np.int64), np.zeros((slots, len(self._names)))
+        self.member, self.seed = np.full(slots, -1), np.zeros(slots, np.int64)
+        self.ended = 0
+
+    def fill(self) -> np.ndarray:
+        """Give free slots the episodes that wait; returns those slots."""
+        free = np.flatnonzero(self.member < 0)[: len(self._waiting)]
+        for slot in free.tolist():
+            m, seed = self._waiting.popleft()
+            self.member[slot], self.seed[slot] = m, seed
+            if m not in self._actors:
+                self._actors[m] = Actor(self._members[m], self._task, len(self.member))
+            self._actors[m].begin(slot, seed)
+        self._steps[free], self._earned[free] = 0, 0.0
+        return free
+
+    def act(self, active: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """(m, a) actions in the (m,) active slots, each member's in one call."""
+        actions = np.zeros((len(self.member), len(self._task.action_low)), np.float32)
+        for m in np.unique(self.member[active]).tolist():
+            own = np.flatnonzero(self.member == m)
+            actions[own] = self._actors[m].act(own, observed[own])
+        return actions[active]
+
+    def count(
+        self, active: np.ndarray, rewards: np.ndarray, terminated: np.ndarray, truncated: np.ndarray
+    ) -> list[tuple[Member, Rows]]:
+        """Add a step up; returns the members whose last episode ended with it, and their rows by seed."""
+        self._earned[active] += rewards[:, None] * (self._steps[active, None] < self._limits)
+        self._steps[active] += 1
+        complete = []
+        for slot, end, cut in zip(active.tolist(), terminated, truncated, strict=True):
+            if not (end or cut):
+                continue
+            m = int(self.member[slot])
+            row = {"seed": int(self.seed[slot]), "steps": int(self._steps[slot]), "terminated": int(end)}
+            self._rows[m].append(row | dict(zip(self._names, self._earned[slot].tolist(), strict=True)))
+            self.member[slot] = -1
+            self.ended += 1
+            if len(self._rows[m]) == len(self._seeds):
+                del self._actors[m]
+                complete.append((self._members[m], sorted(self._rows[m], key=lambda row: row["seed"])))
+        return complete

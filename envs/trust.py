@@ -87,7 +87,7 @@ class Forecasts(nn.Module):
         return (states - self.mean) / self.std
 
     def changes(self, states: Tensor, actions: Tensor) -> Tensor:
-        """(k, n, s), what (n, a) actions in the task's units change in (k, n, s) standardised states, over ``change``."""
+        """(k, n, s), what (n, a) actions, or (k, n, a), change in (k, n, s) standardised states; over ``change``."""
         unit = 2 * (actions - self.low) / (self.high - self.low) - 1
         x = torch.cat([states, unit.expand(len(states), -1, -1)], dim=-1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):

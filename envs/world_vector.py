@@ -22,10 +22,10 @@ class WorldModelVectorEnv(VectorEnv):
     """n dreams in one batch: one call of the world model moves all of them.
 
     Slot i equals ``WorldModelEnv`` with the same seed, to rounding, and a dream that ends begins again alone:
-    its neighbours keep every bit. Infos hold ``state`` (n, s), the model's estimate of the task's true state, and
+    its neighbours keep every bit. Infos hold ``state`` (n, s), the model's estimate of the task's true state,
     ``start`` (n,), the held-out window each dream began with, and, if the checkpoint can tell it, ``trust`` (n,), how
-    probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended, ``SAME_STEP`` adds ``final_obs``
-    and ``final_info``. Each has its mask under ``_<key>``, as Gymnasium's vector environments do.
+    probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended, ``SAME_STEP``
+    adds ``final_obs`` and ``final_info``. Each has its mask under ``_<key>``, as Gymnasium's vector environments do.
     """
 
     metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
