@@ -55,6 +55,9 @@ class Scores:
 
 Method = Literal["percentile", "bca"]
 
+FEWEST = 4
+"""Different scores that a correlation needs: with fewer, leaving one policy out may leave nothing that varies."""
+
 STATISTICS: dict[str, tuple[Callable[..., np.ndarray], Method]] = {
     "Pearson r": (pearson, "bca"),
     "Spearman rho": (spearman, "bca"),
@@ -74,11 +77,11 @@ def agreement_rows(members: Sequence[Member], scores: Scores) -> list[dict[str, 
     rows = []
     unseen = np.array([not member.seen for member in members])
     for panel, there in (("all", np.ones(len(members), bool)), ("never in the data", unseen)):
+        different = min(len(np.unique(world[there])) for world in (real, dreamed))
         for name, (statistic, method) in STATISTICS.items():
-            try:
-                found = interval(statistic, real[there], dreamed[there], method=method).as_dict()
-            except ValueError:  # nothing varies in one of the worlds: there is no such number
+            if method == "bca" and different < FEWEST:
                 continue
+            found = interval(statistic, real[there], dreamed[there], method=method).as_dict()
             rows.append({"metric": name, "panel": panel, **place, **found})
     if scores.key == "return":
         apart = [ks_2samp(*lengths).statistic for lengths in zip(scores.real_steps, scores.dreamed_steps, strict=True)]

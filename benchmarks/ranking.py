@@ -114,7 +114,7 @@ def report(
         scores = Scores.of(key, real, dreamed)
         panels.append(scores)
         rows += [{"task": model.task.id, **row} for row in agreement_rows(members, scores)]
-    scatter(members, panels, results / "figures" / f"{stem}.png", model.task.id)
+    scatter(members, panels, rows, results / "figures" / f"{stem}.png", model.task.id)
     details = {
         "intervals": "95 % bootstrap over policies (gaps: over paired episodes)",
         "first_seed": FIRST_SEED,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,9 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from procosm.agents.intervals import estimate, interval
+from procosm.agents.intervals import estimate
 from procosm.benchmarks.agreement import Scores
-from procosm.benchmarks.stats import mmrv, normalised, pearson
 from procosm.benchmarks.zoo import Member
 
 MARKS = {
@@ -24,8 +24,12 @@ MARKS = {
 }
 
 
-def scatter(members: Sequence[Member], panels: Sequence[Scores], path: Path, task: str) -> Path:
-    """A panel for each horizon, with 95 % intervals over episodes and the diagonal on which both worlds agree."""
+def scatter(
+    members: Sequence[Member], panels: Sequence[Scores], rows: Sequence[dict[str, Any]], path: Path, task: str
+) -> Path:
+    """A panel for each horizon, titled by the result's rows: every policy with its 95 % intervals over episodes, and the
+    diagonal on which both worlds agree.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.3 * len(panels), 4.4), squeeze=False)
     for axis, scores in zip(axes[0], panels, strict=True):
         x, y = (np.array([_point(returns) for returns in world]) for world in (scores.real, scores.dreamed))
@@ -37,7 +41,7 @@ def scatter(members: Sequence[Member], panels: Sequence[Scores], path: Path, tas
             axis.scatter(x[own, 0], y[own, 0], c=colour, marker=mark, s=28, label=family, zorder=3)
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         axis.plot(ends, ends, color="#999999", lw=0.8, ls="--", zorder=0)
-        axis.set(title=_title(scores, x[:, 0], y[:, 0]), xlabel="return in MuJoCo", ylabel="return in the dream")
+        axis.set(title=_title(scores, rows), xlabel="return in MuJoCo", ylabel="return in the dream")
         axis.title.set_fontsize(9)
     axes[0, 0].legend(fontsize=8, frameon=False)
     figure.suptitle(f"{task}: {len(members)} policies, {panels[0].real.shape[1]} paired episodes each", fontsize=10)
@@ -53,10 +57,9 @@ def _point(returns: np.ndarray) -> tuple[float, float, float]:
     return found.mean, found.low, found.high
 
 
-def _title(scores: Scores, real: np.ndarray, dreamed: np.ndarray) -> str:
-    violation = mmrv(*normalised(real, dreamed))
-    try:
-        r = interval(pearson, real, dreamed, method="bca")
-    except ValueError:
-        return f"{scores.horizon}\nr undefined, MMRV {violation:.3f}"
-    return f"{scores.horizon}\nr {r.value:.3f} [{r.low:.3f}, {r.high:.3f}], MMRV {violation:.3f}"
+def _title(scores: Scores, rows: Sequence[dict[str, Any]]) -> str:
+    """The horizon, r with its interval where there is one, and MMRV, as the rows of the result have them."""
+    found = {row["metric"]: row for row in rows if row["horizon"] == scores.horizon and row.get("panel") == "all"}
+    r = found.get("Pearson r")
+    told = f"r {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" if r else "r undefined"
+    return f"{scores.horizon}\n{told}, MMRV {found['MMRV']['value']:.3f}"
