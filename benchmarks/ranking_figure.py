@@ -27,7 +27,7 @@ MARKS = {
 def scatter(
     members: Sequence[Member], panels: Sequence[Scores], rows: Sequence[dict[str, Any]], path: Path, task: str
 ) -> Path:
-    """A panel for each horizon, titled by the result's rows: every policy with its 95 % intervals over episodes, and the
+    """A panel for each horizon, titled by the result's rows: policies with their 95 % intervals over episodes, and the
     diagonal on which both worlds agree.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.3 * len(panels), 4.4), squeeze=False)
