@@ -101,6 +101,8 @@ class Dreams:
         self.elapsed = np.zeros(count, np.int64)
         self._noise_seed = np.zeros(count, np.int64)
         self._slots = np.arange(count)
+        if trust_below is not None and not 0 <= trust_below <= 1:
+            raise TaskError(f"trust_below={trust_below}: trust is a probability, so give a number from 0 to 1")
         if trust_below is not None and model.trust is None:
             raise TaskError(
                 f"trust_below={trust_below}, but this checkpoint of {model.task.id} cannot tell its trust: "

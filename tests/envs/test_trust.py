@@ -139,6 +139,8 @@ def test_a_checkpoint_without_trust_opens_and_says_how_to_get_it(tiny_checkpoint
     assert "trust" not in WorldModelEnv(linear_world).reset(seed=0)[1]
     with pytest.raises(TaskError, match=r"procosm\.envs\.calibrate"):
         WorldModelEnv(linear_world, trust_below=0.5)
+    with pytest.raises(TaskError, match="probability"):
+        WorldModelEnv(linear_world, trust_below=1.5)
 
 
 def test_trust_goes_through_a_checkpoint(tiny_checkpoint, tmp_path, wrong_world):
