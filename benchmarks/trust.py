@@ -8,12 +8,16 @@ estimate less MuJoCo's state in deviations of the data; a step is good where it 
 """
 
 import dataclasses
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+import torch
 import tyro
 
 from procosm.agents.intervals import interval
@@ -27,12 +31,14 @@ from procosm.benchmarks.zoo import CONTROLS, Member
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.interface import CheckpointError
+from procosm.world_model.precision import has_bfloat16
 
 FIRST_SEED = 9_200_000
 HORIZONS = (4, 8, 12, 16, 24, 32, 48)
 DEGRADED = 0.3
 """Chance with which a degraded policy's action is a uniform one."""
 BINS = 10
+COST_BATCH, COST_ROUNDS, COST_STEPS = 256, 9, 6
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ def main(config: TrustConfig) -> Path:
     rows += trust_rows(Followed(*together), bound, "all behaviours")
     for member in behaviours(config.policies)[1:3]:  # smooth noise, and the first policy where there is one
         rows += long_dream_rows(model, member, config.long_seeds, config.long_steps)
+    rows.append(cost_row(model))
     name = model.task.id.rsplit("-v", 1)[0].replace("/", "_").lower()
     details = {
         "bound": f"root mean square error of the state at most {bound} deviations of the data",
@@ -159,6 +166,38 @@ def trust_rows(found: Followed, bound: float, behaviour: str) -> list[dict[str, 
         if len(alive) > BINS:
             row("AUROC at one horizon", at, alive, horizon=h, good=float(good[alive, h - 1].mean()))
     return rows
+
+
+def cost_row(model: WorldModel) -> dict[str, Any]:
+    """How much longer a step of ``COST_BATCH`` dreams takes with trust than without: ratios of neighbouring rounds."""
+    with_and_without = [
+        gym.make_vec(
+            "Procosm/World-v0", num_envs=COST_BATCH, checkpoint=each, observation="state", mixed=has_bfloat16()
+        )
+        for each in (model, dataclasses.replace(model, trust=None))
+    ]
+    for env in with_and_without:
+        env.reset(seed=0)
+        env.action_space.seed(0)
+    actions = with_and_without[0].action_space.sample()
+    ratios = []
+    for _ in range(COST_ROUNDS):
+        seconds = []
+        for env in with_and_without:
+            env.step(actions)  # the other's step has just emptied the caches
+            began = time.perf_counter()
+            for _ in range(COST_STEPS):
+                env.step(actions)
+            seconds.append(time.perf_counter() - began)
+        ratios.append(seconds[0] / seconds[1])
+    return {"metric": "time of a step with trust over without", "behaviour": "constant action", "unit": "ratio"} | {
+        "value": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "n": COST_ROUNDS,
+        "batch": COST_BATCH,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def calibration_error(trust: np.ndarray, good: np.ndarray) -> float:
