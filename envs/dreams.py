@@ -41,6 +41,7 @@ class Moment(NamedTuple):
         state: (s,) float32.
         start, elapsed: as in ``Dreams``.
         noise_seed: of the dream's own noise.
+        forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
     """
 
     latents: torch.Tensor
@@ -48,6 +49,7 @@ class Moment(NamedTuple):
     start: int
     elapsed: int
     noise_seed: int
+    forecasts: torch.Tensor | None
 
 
 class Dreams:
@@ -175,6 +177,7 @@ class Dreams:
             int(self.start[slot]),
             int(self.elapsed[slot]),
             int(self._noise_seed[slot]),
+            None if self._watch is None else self._watch.forecasts(slot),
         )
 
     @torch.inference_mode()
@@ -186,6 +189,8 @@ class Dreams:
         self.latents[slot] = moment.latents
         self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
         self.termination[slot], self._noise_seed[slot] = 0.0, moment.noise_seed
+        if self._watch is not None:
+            self.trust[slot] = self._watch.resume(slot, moment.forecasts, moment.state)
         if self.denoising_steps > 1:
             self._noise_stream[slot] = np.random.default_rng(moment.noise_seed)
             for _ in range(-(-moment.elapsed // NOISE_AHEAD)):

@@ -138,5 +138,14 @@ class Watch:
         self._states = self._forecasts.step(self._states, torch.from_numpy(actions).to(device))
         return self._trust(self._states, torch.from_numpy(states).to(device))
 
+    def forecasts(self, slot: int) -> Tensor:
+        """(k, s), those of one dream; a copy."""
+        return self._states[:, slot].clone()
+
+    def resume(self, slot: int, forecasts: Tensor, state: np.ndarray) -> float:
+        """Go on in a slot with (k, s) forecasts beside a dream in an (s,) state; returns its trust."""
+        self._states[:, slot] = forecasts
+        return float(self._trust(forecasts[:, None], torch.from_numpy(state[None]).to(forecasts.device))[0])
+
     def _trust(self, forecasts: Tensor, states: Tensor) -> np.ndarray:
         return self._forecasts.trust(self._forecasts.distance(forecasts, states)).cpu().numpy()

@@ -121,6 +121,19 @@ def test_slots_equal_the_single_dream_and_begin_again_alone(wrong_world):
             singles.append(single.reset()[1] if ended or cut else info)
 
 
+def test_a_moment_brings_its_trust_back(wrong_world):
+    actions = np.random.default_rng(1).uniform(-1, 1, (9, 1, 1)).astype(np.float32)
+    env, other = (WorldModelVectorEnv(wrong_world, 1, observation="state", max_episode_steps=99) for _ in range(2))
+    env.reset(seed=0)
+    other.reset(seed=5)
+    for action in actions[:5]:
+        told = env.step(action)[4]["trust"]
+    other.dreams.resume(0, env.dreams.moment(0))
+    np.testing.assert_allclose(other.dreams.trust, told, atol=1e-6)
+    for action in actions[5:]:
+        np.testing.assert_allclose(other.step(action)[4]["trust"], env.step(action)[4]["trust"], atol=1e-6)
+
+
 def test_dreams_below_the_threshold_are_cut_off(wrong_world):
     env = gym.make_vec(
         "procosm.envs:Procosm/World-v0", num_envs=2, checkpoint=wrong_world, autoreset_mode="DISABLED",
