@@ -32,9 +32,9 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -
         actor.begin(slot, seed)
     observed, _ = dreams.reset(seed=0, options={"start": list(range(seeds))})
     low, high = frame_range(model)
-    inside, finite, ended = [], np.ones(seeds, bool), np.zeros(seeds, bool)
+    inside, going, finite, ended = [], [], np.ones(seeds, bool), np.zeros(seeds, bool)
     trust: dict[int, np.ndarray] = {}
-    largest = np.zeros(seeds)
+    largest, largest_before = np.zeros(seeds), np.zeros(seeds)
     for step in range(1, steps + 1):
         observed, rewards, terminated, _, infos = dreams.step(actor.act(slots, observed))
         finite &= np.isfinite(observed).all(axis=1) & np.isfinite(rewards)
@@ -43,20 +43,28 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -
             trust[step] = infos["trust"]
         ended |= terminated
         # Latents are standardised: of normal data almost nothing is beyond six.
-        largest = np.maximum(largest, dreams.unwrapped.dreams.latents[:, -1].abs().amax(dim=(1, 2, 3)).cpu().numpy())
+        size = dreams.unwrapped.dreams.latents[:, -1].abs().amax(dim=(1, 2, 3)).cpu().numpy()
+        largest = np.maximum(largest, size)
+        largest_before = np.maximum(largest_before, np.where(ended, 0.0, size))
         if step % LOOK_EVERY == 0:
             seen = statistics(np.stack(dreams.render()))
             inside.append(((seen >= low) & (seen <= high)).all(axis=1))
+            going.append(~ended)
     dreams.close()
     place = {"behaviour": member.name, "steps": steps, "unit": "1"}
-    share = np.stack(inside, axis=1)  # (n, looks)
+    share, alive = np.stack(inside, axis=1), np.stack(going, axis=1)  # (n, looks)
+    lasted = alive.any(axis=1)
+    until_end = (share & alive)[lasted].sum(axis=1) / alive[lasted].sum(axis=1)
     rows = [
         {"metric": "long dreams with finite states, rewards and trust in [0, 1]", "value": float(finite.mean())},
         {"metric": "long dreams with every frame in range", "value": float(share.all(axis=1).mean())},
         {"metric": "frames of long dreams in range", **_mean(share.mean(axis=1))},
         {"metric": "largest latent of a long dream, in deviations", **_mean(largest)},
+        {"metric": "largest latent before the declared end, in deviations", **_mean(largest_before)},
         {"metric": "long dreams whose end the model declared", "value": float(ended.mean())},
     ]
+    if lasted.any():
+        rows.append({"metric": "frames in range before the declared end", **_mean(until_end), "n": int(lasted.sum())})
     rows += [{"metric": f"trust at step {t}", **_mean(trust[t])} for t in PLACES if t in trust]
     return [{**place, "n": seeds, **row} for row in rows]
 
