@@ -40,7 +40,8 @@ def test_brightness_and_contrast_of_frames():
     np.testing.assert_allclose(statistics(frames), [[0.2, 0.0], [0.5, 0.5]], atol=1e-12)
 
 
-def test_the_whole_benchmark_small(truth_checkpoint, tmp_path):
+def test_the_whole_benchmark_small(truth_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "COST_BATCH", 2)
     with pytest.raises(CheckpointError, match="calibrate"):
         trust.main(trust.TrustConfig(truth_checkpoint))
     model = checkpoint.load(truth_checkpoint)
@@ -52,7 +53,7 @@ def test_the_whole_benchmark_small(truth_checkpoint, tmp_path):
     folder = checkpoint.save(tmp_path / "world_model", told)
     config = trust.TrustConfig(folder, episodes=4, steps=5, long_seeds=2, long_steps=20, out=tmp_path)
     rows = json.loads(trust.main(config).read_text())["rows"]
-    assert {row["behaviour"] for row in rows} == {"random", "smooth noise", "all behaviours"}
+    assert {row["behaviour"] for row in rows} == {"random", "smooth noise", "all behaviours", "constant action"}
     long = {row["metric"]: row["value"] for row in rows if row["metric"].startswith("long dreams")}
     assert long["long dreams with finite states, rewards and trust in [0, 1]"] == 1.0
     assert all(0 <= row["value"] <= 1 for row in rows if row["metric"].startswith("trust at step"))
