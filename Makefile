@@ -62,6 +62,9 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.accelerator
 	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed0 --publish
 	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed0 --publish
+	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
+	  runs/ranking/InvertedPendulum/zoo/dream-s0/policy.zip runs/ranking/InvertedPendulum/zoo/ppo-s0-4.zip
 	$(BIN)/python -m procosm.benchmarks.play_speed
 
 bench-gpu: $(DEV)
