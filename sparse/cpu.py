@@ -5,12 +5,16 @@ copies, because MKL reads a strided slice x[:, block] without a copy and transpo
 - float32: one ``addmm_`` a block, straight on strided slices of x and y; tokens in chunks so that both stay in cache.
 - bfloat16 and float16: a block row's inputs are gathered and multiplied at once, because adding block by block would
   round the sum to 16 bits after every block, and oneDNN's cost of a call is tens of microseconds.
+- Threads share out the block rows, once a product (``threads``), instead of meeting inside every small GEMM. So the
+  result has the same bits with any number of threads.
 """
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+from procosm.sparse.threads import spread
 
 BINS = 4096
 CHUNK_TOKENS = 1024
@@ -34,10 +38,15 @@ def weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr
     tiles = x.unflatten(1, (-1, b))  # (T, Gn, b)
     dv = x.new_empty(rows.numel(), b, b)
     dv[starts[-1] :].zero_()
-    for row, (start, end) in enumerate(pairwise(starts)):
-        if start < end:
-            blocks = _gathered(tiles, cols[start:end]).t() @ grad[:, row * b : (row + 1) * b]  # (k b, b) transposed
-            dv[start:end] = blocks.view(-1, b, b).transpose(1, 2)
+
+    def rows_of(first: int, last: int) -> None:
+        for row in range(first, last):
+            start, end = starts[row], starts[row + 1]
+            if start < end:
+                blocks = _gathered(tiles, cols[start:end]).t() @ grad[:, row * b : (row + 1) * b]  # (k b, b) transposed
+                dv[start:end] = blocks.view(-1, b, b).transpose(1, 2)
+
+    spread(rows_of, starts, 2.0 * x.shape[0] * b * b)
     return dv
 
 
@@ -47,9 +56,14 @@ def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int)
     norms = torch.empty(rows.numel(), dtype=torch.promote_types(x.dtype, torch.float32))
     order = torch.argsort(rows, stable=True)
     lines, counts = torch.unique_consecutive(rows[order], return_counts=True)
-    for row, slots in zip(lines.tolist(), order.split(counts.tolist()), strict=True):
-        blocks = _gathered(tiles, cols[slots]).t() @ grad[:, row * block : (row + 1) * block]
-        norms[slots] = blocks.view(-1, block * block).to(norms.dtype).norm(dim=1)
+    slots = order.split(counts.tolist())
+
+    def rows_of(first: int, last: int) -> None:
+        for row, at in zip(lines[first:last].tolist(), slots[first:last], strict=True):
+            blocks = _gathered(tiles, cols[at]).t() @ grad[:, row * block : (row + 1) * block]
+            norms[at] = blocks.view(-1, block * block).to(norms.dtype).norm(dim=1)
+
+    spread(rows_of, [0, *counts.cumsum(0).tolist()], 2.0 * x.shape[0] * block * block)
     return norms
 
 
@@ -93,11 +107,15 @@ def _product(a: Tensor, v: Tensor, starts: list[int], blocks: Tensor, bias: Tens
     out = a.new_empty(a.shape[0], (len(starts) - 1) * b)
     line = _gather_line if a.dtype in (torch.bfloat16, torch.float16) else _add_line
     chunk = GATHER_TOKENS if line is _gather_line else CHUNK_TOKENS
-    for t in range(0, a.shape[0], chunk):
-        for g, (start, end) in enumerate(pairwise(starts)):
-            across = slice(g * b, (g + 1) * b)
-            part = None if bias is None else bias[across]
-            line(out[t : t + chunk, across], a[t : t + chunk], v[start:end], blocks[start:end], part)
+
+    def lines_of(first: int, last: int) -> None:
+        for t in range(0, a.shape[0], chunk):
+            for g, (start, end) in enumerate(pairwise(starts[first : last + 1]), first):
+                across = slice(g * b, (g + 1) * b)
+                part = None if bias is None else bias[across]
+                line(out[t : t + chunk, across], a[t : t + chunk], v[start:end], blocks[start:end], part)
+
+    spread(lines_of, starts, 2.0 * a.shape[0] * b * b)
     return out
 
 

@@ -1,0 +1,238 @@
+"""One cell of sparse_quality: a tokenizer, dynamics or a world model trained at one density, and what it is worth.
+
+A cell goes on from its last save when it was killed, and is a JSON file when it is done.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from procosm.agents.evaluate import JUDGING_SEED
+from procosm.agents.rollouts import Player, play_truth
+from procosm.agents.train import PolicyConfig, train_policy
+from procosm.envs.collect import CollectConfig, collect
+from procosm.world_model import checkpoint
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
+from procosm.world_model.episodes import Task, load_episodes, load_task
+from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
+from procosm.world_model.layers import sparsify
+from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.presets import Preset, preset
+from procosm.world_model.provenance import provenance
+from procosm.world_model.stage import StageConfig, run_stage
+from procosm.world_model.tokenizer.model import CausalTokenizer
+from procosm.world_model.train import HEADROOM, TrainConfig, choose_starts, encode, sparsifier, train_tokenizer
+from procosm.world_model.validation import imagine
+from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
+
+HORIZONS = (1, 8)
+
+
+class Cell(NamedTuple):
+    """What is trained: ``part`` is dynamics, tokenizer or world (both, and a policy)."""
+
+    task: str
+    part: str
+    method: str
+    density: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}-{self.method}-{self.density:g}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Equal steps for every method and density."""
+
+    real_steps: int = 8000
+    """MuJoCo steps collected, a tenth of them held out."""
+    tokenize: StageConfig = field(default_factory=lambda: StageConfig(300, 12, 1.5e-3, save_every=100))
+    """Steps, batch and rate of a tokenizer."""
+    diffuse: StageConfig = field(default_factory=lambda: StageConfig(400, 32, 1.5e-3, save_every=200))
+    """Steps, batch and rate of dynamics: one step ahead, no unrolled stage."""
+    windows: int = 128
+    """Held-out windows that judge dynamics, and held-out frames that judge a tokenizer."""
+    dreams: int = 256
+    """Dreams side by side in which PPO learns, each of ``policy_horizon`` steps."""
+    iterations: int = 16
+    """Iterations of PPO."""
+    policy_horizon: int = 32
+    """Steps of such a dream."""
+    episodes: int = 10
+    """MuJoCo episodes that judge a policy."""
+
+    def sizes(self) -> Preset:
+        """Preset small at this length."""
+        return dataclasses.replace(preset("small"), tokenize=self.tokenize, diffuse=self.diffuse)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A task's data, read once."""
+
+    task: Task
+    tables: dict[str, Table]
+
+
+@lru_cache(maxsize=1)
+def desk(home: Path, task: str, protocol: Protocol) -> Desk:
+    """Collect what is not there, and read it."""
+    data = home / "data"
+    if not data.exists():
+        collect(CollectConfig(env=task, out=home, steps=protocol.real_steps, processes=1))
+    episodes = load_episodes(data)
+    return Desk(load_task(data), {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
+
+
+def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
+    """The numbers of a cell, trained now if they are not on disk."""
+    home = out / cell.task
+    path = home / "cells" / f"{cell.name}.json"
+    if path.exists():
+        return read_json(path)
+    found = {"tokenizer": tokenizer_cell, "dynamics": dynamics_cell, "world": world_cell}[cell.part](
+        cell, home, desk(home, cell.task, protocol), protocol
+    )
+    write_json(path, found)
+    return found
+
+
+def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
+    """Held-out PSNR of frames that passed the tokenizer."""
+    tokenizer, _, latents = tokenized(cell, home, here, protocol)
+    at = torch.linspace(0, len(latents["holdout"]) - 1, protocol.windows).long()
+    seen = tokenizer.decode(latents["holdout"][at][:, None])[:, 0]
+    return {"psnr_db": psnr(seen, here.tables["holdout"].frames[at])}
+
+
+def dynamics_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
+    """Dynamics on the latents of the dense tokenizer of seed 0, the same for all of them."""
+    shared = Cell(cell.task, "tokenizer", "dense", 1.0, 0)
+    tokenizer, head, latents = tokenized(shared, home, here, protocol)
+    dynamics = dreamed(cell, home, here, protocol, head, latents)
+    return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
+
+
+def world_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
+    """A tokenizer and dynamics of one density, a policy trained in their dream, and its return in MuJoCo."""
+    tokenizer, head, latents = tokenized(cell._replace(part="tokenizer"), home, here, protocol)
+    dynamics = dreamed(cell, home, here, protocol, head, latents)
+    found = judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
+    folder, table = home / "worlds" / cell.name, here.tables["holdout"]
+    starts = choose_starts(table, dynamics.context)
+    rewards = here.tables["train"].rewards[here.tables["train"].steps]
+    checkpoint.save(
+        folder / "world_model",
+        checkpoint.WorldModel(
+            task=here.task, tokenizer=tokenizer, dynamics=dynamics, start_frames=table.frames[starts],
+            start_states=table.states[starts[:, -1]], starts=latents["holdout"][starts],
+            reward_range=(float(rewards.min()), float(rewards.max())), metrics=dict(found), provenance=provenance({}),
+        ),
+    )  # fmt: skip
+    policy = PolicyConfig(
+        folder / "world_model", folder / "policy", seed=cell.seed, truth_every=0, dreams=protocol.dreams,
+        iterations=protocol.iterations, horizon=protocol.policy_horizon,
+    )  # fmt: skip
+    player = Player(
+        folder / "world_model", "trained", train_policy(policy) / "policy.zip", policy.algorithm, policy.observation
+    )
+    played = play_truth(player, [JUDGING_SEED + i for i in range(protocol.episodes)], processes=1)
+    return found | {"return": sum(p.total for p in played) / len(played)}
+
+
+def tokenized(
+    cell: Cell, home: Path, here: Desk, protocol: Protocol
+) -> tuple[CausalTokenizer, dict[str, Tensor], dict[str, Tensor]]:
+    """A trained tokenizer, the state head trained with it, and the latents of all frames by kind."""
+    sizes, path = protocol.sizes(), home / "cells" / f"{cell.name}.safetensors"
+    torch.manual_seed(cell.seed)
+    tokenizer, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
+    thin(tokenizer, cell)
+    if not path.exists():
+        work = path.with_suffix(".training")
+        train_tokenizer(tokenizer, dynamics, here.tables["train"], sizes, cell.seed, work, chooser(cell))
+        done = {f"tokenizer.{k}": v for k, v in tokenizer.state_dict().items()}
+        done |= {f"head.{k}": v for k, v in dynamics.state_head.state_dict().items()}
+        done |= {f"latents.{kind}": encode(tokenizer, table.frames) for kind, table in here.tables.items()}
+        write_tensors(path, done)
+    saved = read_tensors(path)
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+
+    tokenizer.load_state_dict(part("tokenizer."))
+    return tokenizer.eval().requires_grad_(False), part("head."), part("latents.")
+
+
+def dreamed(
+    cell: Cell, home: Path, here: Desk, protocol: Protocol, head: dict[str, Tensor], latents: dict[str, Tensor]
+) -> DiffusionDynamics:
+    """Dynamics trained one step ahead, as the second stage of world_model.train does it."""
+    sizes, table, z = protocol.sizes(), here.tables["train"], latents["train"]
+    torch.manual_seed(cell.seed)
+    _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
+    thin(dynamics, cell)
+    dynamics.state_head.load_state_dict(head)
+    dynamics.state_head.requires_grad_(False)
+    change = z[table.steps + 1] - z[table.steps]
+    dynamics.residual_std.copy_(change.std(dim=(0, 2, 3)).view_as(dynamics.residual_std).clamp_min(1e-3))
+    dynamics.outcome_head.fit(table.rewards[table.steps])
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        at, generator = draw(table, sizes.diffuse.batch, cell.seed + 1, step)
+        return dynamics.diffusion_loss(cut(table, z, at, 1, dynamics), generator)
+
+    save = home / "cells" / f"{cell.name}.training" / "diffusion.safetensors"
+    dynamics.mixed = has_bfloat16()
+    run_stage(cell.name, dynamics, losses, sizes.diffuse, save, chooser(cell))
+    dynamics.mixed = False
+    return dynamics.eval().requires_grad_(False)
+
+
+def thin(module: CausalTokenizer | DiffusionDynamics, cell: Cell) -> None:
+    """Block-sparse layers, as world_model.train makes them."""
+    if cell.method != "dense":
+        room = HEADROOM if cell.method == "procrustes" else 1.0
+        sparsify(module, cell.density, TrainConfig.block, module.stay_dense, room)
+
+
+def chooser(cell: Cell) -> Any:
+    """The sparsifier that `procosm train --density --sparse-method` would use."""
+    if cell.method == "dense":
+        return None
+    return sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, density=cell.density, sparse_method=cell.method))
+
+
+@torch.no_grad()
+def judged(
+    tokenizer: CausalTokenizer, dynamics: DiffusionDynamics, table: Table, latents: Tensor, count: int
+) -> dict[str, float]:
+    """Open-loop dreams on held-out windows: PSNR of the decoded frames against the true ones after 1 and 8 steps, and
+    how much smaller the latent error is than that of copying the last latent.
+    """
+    far = max(HORIZONS)
+    whole = table.steps[table.steps + far <= table.last[table.steps]]
+    at = whole[torch.linspace(0, len(whole) - 1, min(count, len(whole))).long()]
+    window, k = cut(table, latents, at, far, dynamics), dynamics.context
+    dream, _ = imagine(dynamics, latents[context_index(table, at, k)], window.actions)
+    found = {}
+    for h in HORIZONS:
+        seen, truth, last = dream[:, h - 1], latents[at + h], latents[at]
+        found[f"psnr_{h}_db"] = psnr(tokenizer.decode(seen[:, None])[:, 0], table.frames[at + h])
+        gain = (last - truth).square().mean() / (seen - truth).square().mean()
+        found[f"better_than_copy_{h}_db"] = float(10 * gain.log10())
+    return found
+
+
+def psnr(seen: Tensor, truth: Tensor) -> float:
+    """Mean over frames of the peak signal-to-noise ratio, dB; both (n, h, w, 3) uint8."""
+    error = ((seen.float() - truth.float()) / 255).square().flatten(1).mean(1)
+    # One grey level in one sample is the least error that 8-bit frames can show.
+    return float((-10 * error.clamp_min(1 / 255**2 / truth[0].numel()).log10()).mean())

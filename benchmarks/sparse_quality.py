@@ -1,0 +1,156 @@
+"""How sparse may a world model be? Held-out picture quality and policy return at equal steps, by method and density.
+
+    python -m procosm.benchmarks.sparse_quality
+
+Preset small, blocks of 16, and much shorter training than `procosm train` (Protocol): it compares, it does not shine.
+Every (task, part, method, density, seed) is a cell on disk; killed at any moment, the same command goes on. The result
+is written after every cell and names the cells that are missing.
+"""
+
+import math
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+import tyro
+from scipy.stats import t as student
+from tqdm import tqdm
+
+from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.sparse_cells import Cell, Protocol, settle
+from procosm.world_model.files import read_json
+from procosm.world_model.stage import StageConfig
+
+DENSITIES = (0.1, 0.5, 0.25, 0.05)
+BASELINES = ("rigl", "set", "static")
+WITHIN_DB = 0.2
+UNITS = {"return": "return"}
+
+
+@dataclass(frozen=True)
+class SparseQualityConfig:
+    """What to train, and where."""
+
+    out: Path = Path("runs/bench/sparse_quality")
+    """Folder of data and cells; the same command goes on with what is there."""
+    result: Path = RESULTS / "sparse_quality.json"
+    """Where the result goes; the figure beside it."""
+    tasks: tuple[str, ...] = ("InvertedPendulum", "HalfCheetah")
+    """Tasks."""
+    seeds: int = 3
+    """Seeds of each cell."""
+    quick: bool = False
+    """Two optimizer steps a stage, one seed, one density: does it run?"""
+    only_record: bool = False
+    """Train nothing; write the result from the cells that exist."""
+
+
+def plan(config: SparseQualityConfig) -> Iterator[Cell]:
+    """All cells, those that tell most first: dense and .1, then the curve, the other methods, the other task."""
+    seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
+    for task in config.tasks:
+        for part in ("dynamics", "tokenizer"):
+            yield from (Cell(task, part, "dense", 1.0, s) for s in seeds)
+            yield from (Cell(task, part, "procrustes", 0.1, s) for s in seeds)
+        yield from (
+            Cell(task, "dynamics", m, d, s) for d in densities for m in ("procrustes", *BASELINES) for s in seeds
+        )
+    for task in config.tasks:
+        yield from (Cell(task, "world", m, d, s) for s in seeds for m, d in (("dense", 1.0), ("procrustes", 0.1)))
+    for task in config.tasks:
+        yield from (
+            Cell(task, "tokenizer", m, d, s) for d in densities for m in ("procrustes", *BASELINES) for s in seeds
+        )
+
+
+def rows_of(cells: dict[Cell, dict[str, float]]) -> list[dict[str, Any]]:
+    """One row per cell and metric, and over the seeds the mean and its paired difference from dense with intervals."""
+    rows: list[dict[str, Any]] = []
+    groups: dict[tuple[str, str, str, float, str], dict[int, float]] = {}
+    for cell, found in cells.items():
+        for metric, value in found.items():
+            rows.append({"metric": metric, **cell._asdict(), "value": value, "unit": UNITS.get(metric, "dB")})
+            groups.setdefault((*cell[:4], metric), {})[cell.seed] = value
+    for (task, part, method, density, metric), values in groups.items():
+        place = {"task": task, "part": part, "method": method, "density": density, "unit": UNITS.get(metric, "dB")}
+        rows.append({"metric": f"{metric} mean", **place, **interval(list(values.values()))})
+        dense = groups.get((task, part, "dense", 1.0, metric), {})
+        pairs = [values[seed] - dense[seed] for seed in sorted(values.keys() & dense.keys())]
+        if method != "dense" and pairs:
+            rows.append({"metric": f"{metric} minus dense", **place, **interval(pairs)})
+    return rows
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean and 95 % t-interval of the mean; no interval for a single value."""
+    mean, n = statistics.fmean(values), len(values)
+    if n == 1:
+        return {"value": mean, "n": n}
+    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return {"value": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """PSNR of dreams over density with intervals, by task and horizon; the band is dense +- 0.2 dB."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    means = [row for row in rows if row["metric"].endswith(" mean") and row["part"] == "dynamics"]
+    panels = sorted({(row["task"], row["metric"]) for row in means if row["metric"].startswith("psnr")}, reverse=True)
+    if not panels:
+        return
+    across = len(panels) if len(panels) < 3 else 2
+    down = -(-len(panels) // across)
+    figure, grid = pyplot.subplots(down, across, figsize=(5 * across, 3.6 * down), squeeze=False)
+    for axes, (task, metric) in zip(grid.flat, panels, strict=False):
+        panel = [row for row in means if (row["task"], row["metric"]) == (task, metric)]
+        for row in (row for row in panel if row["method"] == "dense"):
+            axes.axhline(row["value"], color="black", linestyle="--", linewidth=1, label="dense")
+            axes.axhspan(row["value"] - WITHIN_DB, row["value"] + WITHIN_DB, color="black", alpha=0.1)
+        for method in ("procrustes", *BASELINES):
+            line = sorted((row for row in panel if row["method"] == method), key=lambda row: row["density"])
+            error = [row.get("high", row["value"]) - row["value"] for row in line]
+            x = [row["density"] for row in line]
+            axes.errorbar(x, [row["value"] for row in line], error, marker="o", capsize=3, label=method)
+        steps = metric.split("_")[1]
+        axes.set(xscale="log", xlabel="density of the dynamics", ylabel="PSNR, dB", title=f"{task}, {steps} ahead")
+        axes.set_xticks([0.05, 0.1, 0.25, 0.5], ["0.05", "0.1", "0.25", "0.5"])
+        axes.minorticks_off()
+    grid[0, 0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main(config: SparseQualityConfig) -> Path:
+    """Train what is missing, in order of interest; write the result after every cell."""
+    protocol, cells = Protocol(), list(dict.fromkeys(plan(config)))
+    if config.quick:
+        short = StageConfig(2, 2, 1e-3)
+        protocol = Protocol(300, short, short, windows=4, dreams=4, iterations=1, policy_horizon=4, episodes=1)
+    if not config.only_record:
+        for cell in tqdm(cells, desc="cells", unit="cell"):
+            tqdm.write(f"{cell.task} {cell.name}", file=sys.stderr)
+            settle(cell, config.out, protocol)
+            write(config, cells, protocol)
+    return write(config, cells, protocol)
+
+
+def write(config: SparseQualityConfig, cells: list[Cell], protocol: Protocol) -> Path:
+    """The result from the cells that exist."""
+    paths = {cell: config.out / cell.task / "cells" / f"{cell.name}.json" for cell in cells}
+    there = {cell: read_json(path) for cell, path in paths.items() if path.exists()}
+    missing = [f"{cell.task} {cell.name}" for cell in cells if cell not in there]
+    rows = rows_of(there)
+    draw(rows, config.result.with_suffix(".png"))
+    return record(config.result.stem, rows, config.result.parent, {"protocol": asdict(protocol), "missing": missing})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # the cells were made with one thread; more change the last bits
+    main(tyro.cli(SparseQualityConfig))
