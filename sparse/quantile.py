@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from procosm.sparse.autograd import backend
 from procosm.sparse.errors import SparseError
 
 Method = Literal["sort", "dumique", "batched", "histogram"]
@@ -157,13 +158,18 @@ def histogram(scores: Tensor, budget: int, sizes: Tensor | None = None) -> Tenso
     """The threshold whose kept size is nearest to the budget, on a grid of 1/4096 octave.
 
     The leading bits of a positive float are a piecewise linear log2. Exponent and 4 mantissa bits make the histogram
-    (4096 bins of 1/16 octave); its boundary bin is counted once more over the next 8 bits. Integer counts only, so the
-    result does not depend on the order of summation or on the device.
+    (the operation ``log_histogram``, 4096 bins of 1/16 octave); its boundary bin is counted once more over the next 8
+    bits. Integer counts only, so the result does not depend on the order of summation or on the device.
     """
-    bits = scores.float().view(torch.int32)
-    weight = torch.ones_like(bits, dtype=torch.int64) if sizes is None else sizes
+    scores = scores.float().contiguous()
+    bits, count = scores.view(torch.int32), backend(scores).log_histogram
     coarse = bits >> 19
-    above = _counts(coarse, weight, 4096).flip(0).cumsum(0).flip(0)  # size at or above each bin
+    if sizes is None:
+        weight, filled = torch.ones_like(bits, dtype=torch.int64), count(scores).long()
+    else:  # there are as many sizes as there are block sides
+        weight = sizes
+        filled = sum(size * count(scores[sizes == size]).long() for size in sizes.unique().tolist())
+    above = filled.flip(0).cumsum(0).flip(0)  # size at or above each bin
     boundary = int((above > budget).sum()) - 1  # the highest bin that no longer fits; -1 cannot be, budget < total
     inside = coarse == boundary
     higher = int(above[boundary + 1]) if boundary + 1 < 4096 else 0

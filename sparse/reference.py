@@ -94,19 +94,6 @@ def log_histogram(scores: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.bincount(scores.reshape(-1).view(np.uint32) >> 19, minlength=BINS).astype(np.int32)
 
 
-def log_threshold(counts: NDArray[np.int32], keep: int) -> np.float32:
-    """The score that about ``keep`` of the counted ones reach, interpolated inside its bin; inf for keep = 0."""
-    from_top = np.cumsum(counts[::-1])[::-1]
-    if keep <= 0:
-        return np.float32(np.inf)
-    full = np.nonzero(from_top >= keep)[0]
-    if len(full) == 0:
-        return np.float32(0)
-    low, high = (np.array([full[-1], full[-1] + 1], np.uint32) << 19).view(np.float32)
-    share = np.float32(keep - (from_top[full[-1]] - counts[full[-1]])) / np.float32(counts[full[-1]])
-    return high - (high - low) * share
-
-
 def adam(
     values: Array, grad: Array, m: Array, v: Array, row_ptr: Index,
     lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,

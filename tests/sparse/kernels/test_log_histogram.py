@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.sparse import kernels, reference
+from procosm.sparse import kernels, quantile, reference
 from procosm.sparse.errors import SparseError
 from tests.sparse.kernels.host_device import HostDevice
 
@@ -21,3 +21,14 @@ def test_log_histogram(place: Callable, count: int) -> None:
 def test_bad_scores_say_what_to_do(host: HostDevice) -> None:
     with pytest.raises(SparseError, match="convert it"):
         kernels.log_histogram(torch.ones(4).double())
+
+
+@pytest.mark.parametrize("sizes", [None, torch.tensor([256, 1024] * 1000)])
+def test_the_threshold_stands_on_the_kernel(
+    host: HostDevice, monkeypatch: pytest.MonkeyPatch, sizes: torch.Tensor | None
+) -> None:
+    scores = torch.randn(2000, generator=torch.Generator().manual_seed(1)).exp()
+    budget = 200 if sizes is None else 200 * 640
+    expected = quantile.histogram(scores, budget, sizes)
+    monkeypatch.setattr(quantile, "backend", lambda tensor: kernels)  # what a CUDA tensor gets
+    assert torch.equal(quantile.histogram(scores, budget, sizes), expected)
