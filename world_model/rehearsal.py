@@ -1,7 +1,4 @@
-"""A training step of the dynamics on made-up latents, for tools that time or trace one.
-
-python -m procosm.benchmarks.sparse_cpu --model procosm.world_model.rehearsal:wide --out wide.json
-"""
+"""A training step of the dynamics on made-up latents, for tools that time or trace one."""
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +24,6 @@ class Rehearsal(nn.Module):
         self.dynamics.mixed = torch.is_autocast_enabled(device.type)
         with torch.autocast(device.type, enabled=False):
             return self.dynamics.diffusion_loss(window, torch.Generator().manual_seed(0))
-
-
-def base(density: float) -> tuple[Rehearsal, Window]:
-    """The transformer of the base preset, blocks of 32, and 64 windows: 1024 tokens."""
-    return rehearse(TransformerConfig(width=192, layers=6, heads=6), density, block=32, batch=64)
-
-
-def wide(density: float) -> tuple[Rehearsal, Window]:
-    """Two layers of width 1024, where block-sparse products pay, blocks of 64, and 64 windows: 1024 tokens."""
-    return rehearse(TransformerConfig(width=1024, layers=2, heads=16), density, block=64, batch=64)
 
 
 def rehearse(transformer: TransformerConfig, density: float, block: int, batch: int) -> tuple[Rehearsal, Window]:

@@ -1,14 +1,15 @@
-"""The benchmark of sparse products: its ratios by hand, one miniature run."""
+"""The benchmark of sparse products: its ratios by hand, one miniature run, gone on with."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from procosm import sparse
 from procosm.benchmarks import sparse_cpu
 
 
@@ -22,11 +23,11 @@ def test_ratios_compare_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_crossover_is_interpolated_where_the_speedup_is_one() -> None:
-    config = sparse_cpu.SparseCpuConfig(blocks=(64,), crossover_width=512)
+    config = sparse_cpu.SparseCpuConfig(blocks=(64,), middle=512)
     shared = {"metric": "speedup of all", "block": 64, "d": 512}
     speedups = {0.25: 4.0, 0.5: 2.0, 1.0: 0.5}
     rows = [
-        {"dtype": dtype, "density": density, "value": value, **shared}
+        {"dtype": dtype, "kept": density, "value": value, **shared}
         for dtype in sparse_cpu.DTYPES
         for density, value in speedups.items()
     ]
@@ -36,38 +37,51 @@ def test_crossover_is_interpolated_where_the_speedup_is_one() -> None:
     assert 0 < found["crossover predicted", "bfloat16 d=512 b=64"] < 1
 
 
-def test_a_miniature_run_writes_complete_rows(tmp_path: Path) -> None:
-    sizes = {"widths": (128,), "blocks": (64,), "densities": (0.5,), "density": 0.5, "crossover_width": 128}
-    threads = torch.get_num_threads()
-    config = sparse_cpu.SparseCpuConfig(tmp_path / "mini.json", tokens=32, rounds=1, threads=threads, **sizes)
-    path = sparse_cpu.benchmark(config)
-    result = json.loads(path.read_text())
+def test_a_disturbed_point_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each attempt takes 1 s; others take .9, .3 and 0 of the cores in the three.
+    clock, busy = iter([0.0, 1.0, 1.0, 2.0, 2.0, 3.0]), iter([0.0, 0.9, 0.9, 1.2, 1.2, 1.2])
+    monkeypatch.setattr(sparse_cpu.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(sparse_cpu, "others", lambda: next(busy) * (os.cpu_count() or 1))
+    attempts = iter([{"a": [1.0]}, {"a": [2.0]}, {"a": [3.0]}])
+    monkeypatch.setattr(sparse_cpu, "ratios", lambda pairs, rounds: next(attempts))
+    assert sparse_cpu.undisturbed({}, rounds=1) == ({"a": [3.0]}, 0.0)
+
+
+def test_others_are_seen(tmp_path: Path) -> None:
+    if not Path("/proc/stat").exists():
+        pytest.skip("needs Linux")
+    before, own = sparse_cpu.others(), time.process_time()
+    busy = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    assert sparse_cpu.others() - before > 0.25
+    assert time.process_time() - own < 0.25
+
+
+def test_a_miniature_run_writes_complete_rows_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"widths": (64, 128), "blocks": (16,), "densities": (0.25, 0.5), "density": 0.5, "middle": 128}
+    config = sparse_cpu.SparseCpuConfig(
+        tmp_path / "mini.json", tokens=64, rounds=1, threads=torch.get_num_threads(), **sizes
+    )
+    result = json.loads(sparse_cpu.benchmark(config).read_text())
     metrics = {row["metric"] for row in result["rows"]}
     assert {f"speedup of {op}" for op in ("forward", "data_gradient", "weight_gradient", "all")} < metrics
-    assert {"crossover measured", "crossover predicted", "memory of weights, gradients and Adam"} < metrics
+    assert {"crossover measured", "crossover predicted", "speedup of a training step"} < metrics
     assert all(row["value"] > 0 for row in result["rows"] if not row["metric"].startswith("crossover"))
+    steps = [r for r in result["rows"] if r["metric"] == "memory of weights, gradients and AdamW"]
+    assert {(r["dtype"], r["d"], r["density"]) for r in steps} == {
+        (dtype, d, density) for dtype in sparse_cpu.DTYPES for d, density in ((64, 0.5), (128, 0.25), (128, 0.5))
+    }
+
+    cut_off = [r for r in result["rows"] if r.get("kind") == "layer"]
+    (tmp_path / "mini.json").write_text(json.dumps({**result, "rows": cut_off}))
+    timed: list[str] = []
+    monkeypatch.setattr(sparse_cpu, "layer_rows", lambda config, point: pytest.fail("timed again"))
+    monkeypatch.setattr(sparse_cpu, "step_rows", lambda config, point: timed.append(point.task) or [])
+    sparse_cpu.benchmark(config)
+    assert len(timed) == len(steps)
 
 
-class Net(torch.nn.Module):
-    def __init__(self, density: float) -> None:
-        super().__init__()
-        self.body = torch.nn.Sequential(torch.nn.Linear(64, 64))
-        if density < 1:
-            sparse.convert(self.body, density, block=16)
-
-    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, dict]:
-        return self.body(batch).square().mean(), {}
-
-
-def factory(density: float) -> tuple[torch.nn.Module, torch.Tensor]:
-    return Net(density), torch.ones(8, 64)
-
-
-def test_the_step_of_a_model_is_timed_in_both_dtypes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(make=factory))
-    config = sparse_cpu.SparseCpuConfig(
-        tmp_path / "model.json", model="mine:make", density=0.25, rounds=1, threads=torch.get_num_threads()
-    )
-    rows = json.loads(sparse_cpu.benchmark(config).read_text())["rows"]
-    assert [row["metric"] for row in rows].count("speedup of a training step") == 2
-    assert all(row["value"] > 2 for row in rows if row["metric"].startswith("memory"))
+def test_a_wider_step_stores_a_tenth_of_its_inner_weights() -> None:
+    point = sparse_cpu.Point("step", "float32", 256, 32, 0.1)
+    rows = sparse_cpu.step_rows(sparse_cpu.SparseCpuConfig(tokens=64, rounds=1), point)
+    assert rows[1]["value"] > 1.5
