@@ -24,7 +24,7 @@ from procosm.world_model.layers import sparsify
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
-from procosm.world_model.stage import StageConfig, run_stage
+from procosm.world_model.stage import MakeSparsifier, StageConfig, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.train import HEADROOM, TrainConfig, choose_starts, encode, sparsifier, train_tokenizer
 from procosm.world_model.validation import imagine
@@ -54,9 +54,9 @@ class Protocol:
     real_steps: int = 8000
     """MuJoCo steps collected, a tenth of them held out."""
     tokenize: StageConfig = field(default_factory=lambda: StageConfig(300, 12, 1.5e-3, save_every=100))
-    """Steps, batch and rate of a tokenizer."""
-    diffuse: StageConfig = field(default_factory=lambda: StageConfig(400, 32, 1.5e-3, save_every=200))
-    """Steps, batch and rate of dynamics: one step ahead, no unrolled stage."""
+    """Steps, batch and rate of a tokenizer of preset small."""
+    diffuse: StageConfig = field(default_factory=lambda: StageConfig(300, 32, 1.5e-3, save_every=100))
+    """Steps, batch and rate of dynamics of preset fast: one step ahead, no unrolled stage."""
     windows: int = 128
     """Held-out windows that judge dynamics, and held-out frames that judge a tokenizer."""
     dreams: int = 256
@@ -68,9 +68,9 @@ class Protocol:
     episodes: int = 10
     """MuJoCo episodes that judge a policy."""
 
-    def sizes(self) -> Preset:
-        """Preset small at this length."""
-        return dataclasses.replace(preset("small"), tokenize=self.tokenize, diffuse=self.diffuse)
+    def sizes(self, name: str) -> Preset:
+        """A preset at this length."""
+        return dataclasses.replace(preset(name), tokenize=self.tokenize, diffuse=self.diffuse)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def tokenized(
     cell: Cell, home: Path, here: Desk, protocol: Protocol
 ) -> tuple[CausalTokenizer, dict[str, Tensor], dict[str, Tensor]]:
     """A trained tokenizer, the state head trained with it, and the latents of all frames by kind."""
-    sizes, path = protocol.sizes(), home / "cells" / f"{cell.name}.safetensors"
+    sizes, path = protocol.sizes("small"), home / "cells" / f"{cell.name}.safetensors"
     torch.manual_seed(cell.seed)
     tokenizer, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(tokenizer, cell)
@@ -175,7 +175,7 @@ def dreamed(
     cell: Cell, home: Path, here: Desk, protocol: Protocol, head: dict[str, Tensor], latents: dict[str, Tensor]
 ) -> DiffusionDynamics:
     """Dynamics trained one step ahead, as the second stage of world_model.train does it."""
-    sizes, table, z = protocol.sizes(), here.tables["train"], latents["train"]
+    sizes, table, z = protocol.sizes("fast"), here.tables["train"], latents["train"]
     torch.manual_seed(cell.seed)
     _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)
@@ -203,11 +203,10 @@ def thin(module: CausalTokenizer | DiffusionDynamics, cell: Cell) -> None:
         sparsify(module, cell.density, TrainConfig.block, module.stay_dense, room)
 
 
-def chooser(cell: Cell) -> Any:
-    """The sparsifier that `procosm train --density --sparse-method` would use."""
-    if cell.method == "dense":
-        return None
-    return sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, density=cell.density, sparse_method=cell.method))
+def chooser(cell: Cell) -> MakeSparsifier | None:
+    """The sparsifier that `procosm train --density --sparse-method` would use; none at density 1, of any method."""
+    method: Any = "procrustes" if cell.method == "dense" else cell.method
+    return sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, density=cell.density, sparse_method=method))
 
 
 @torch.no_grad()

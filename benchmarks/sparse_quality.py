@@ -2,7 +2,7 @@
 
     python -m procosm.benchmarks.sparse_quality
 
-Preset small, blocks of 16, and much shorter training than `procosm train` (Protocol): it compares, it does not shine.
+Blocks of 16 and much shorter training than `procosm train` (Protocol): it compares, it does not shine.
 Every (task, part, method, density, seed) is a cell on disk; killed at any moment, the same command goes on. The result
 is written after every cell and names the cells that are missing.
 """

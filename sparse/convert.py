@@ -12,6 +12,7 @@ from procosm.sparse import matrix
 from procosm.sparse.errors import SparseError
 from procosm.sparse.nn import BlockWeight, Conv2d, Conv3d, Linear
 
+KEEP = ("largest", "balanced")
 _CONVS: dict[type, type] = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}
 
 
@@ -34,20 +35,23 @@ class Conversion:
 
 def convert(
     model: nn.Module, density: float, block: int = 64, skip: Iterable[str] = (), headroom: float = 1.0,
-    mode: str = "auto", generator: torch.Generator | None = None,
+    mode: str = "auto", generator: torch.Generator | None = None, keep: str = "largest",
 ) -> Conversion:  # fmt: skip
     """Replace the Linear, Conv2d and Conv3d layers inside ``model`` by block-sparse ones, in place.
 
-    The kept blocks are those of largest norm (ties are broken at random) with the values they have. Make the optimizer
-    afterwards: the parameters are new.
+    The kept blocks have the values they have. Make the optimizer afterwards: the parameters are new.
 
     Args:
         skip: name patterns (fnmatch) to leave dense, such as "head*".
+        keep: "largest", the blocks of largest norm (ties are broken at random), or "balanced", for weights that have
+            learnt nothing yet: the same number in every row and column, see matrix.balanced_kept.
         headroom: slots allocated per kept block, from 1 up, for training methods that move blocks between layers.
 
     Raises:
-        SparseError: density outside (0, 1], headroom below 1, or ``model`` itself is the layer.
+        SparseError: density outside (0, 1], headroom below 1, unknown ``keep``, or ``model`` itself is the layer.
     """
+    if keep not in KEEP:
+        raise SparseError(f"unknown keep {keep!r}: choose one of {KEEP}")
     if not 0.0 < density <= 1.0:
         raise SparseError(f"density {density} is outside (0, 1]: it is the share of blocks to keep")
     if headroom < 1.0:
@@ -63,7 +67,7 @@ def convert(
             skipped[name] = reason
             continue
         parent, _, attribute = name.rpartition(".")
-        sparse = _counterpart(layer, density, block, headroom, mode, generator)
+        sparse = _counterpart(layer, density, block, headroom, mode, generator, keep)
         setattr(model.get_submodule(parent), attribute, sparse.train(layer.training))
         converted.append(name)
     return Conversion(tuple(converted), skipped)
@@ -105,8 +109,9 @@ def _obstacle(name: str, layer: nn.Module, block: int, patterns: tuple[str, ...]
 
 
 def _counterpart(
-    layer: nn.Module, density: float, block: int, headroom: float, mode: str, generator: torch.Generator | None
-) -> BlockWeight:
+    layer: nn.Module, density: float, block: int, headroom: float, mode: str, generator: torch.Generator | None,
+    keep: str,
+) -> BlockWeight:  # fmt: skip
     weight = flat_weight(layer)
     gm, gn = matrix.grid_of(tuple(weight.shape), block)
     n = max(1, round(density * gm * gn))
@@ -119,11 +124,14 @@ def _counterpart(
     else:
         geometry = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
         sparse = _CONVS[type(layer)](layer.in_channels, layer.out_channels, **geometry, **shared)
-    norms = weight.float().reshape(gm, block, gn, block).square().sum((1, 3)).flatten()
-    shuffled = torch.randperm(gm * gn, generator=generator).to(norms.device)
-    order = shuffled[torch.argsort(norms[shuffled], descending=True, stable=True)]
-    kept = torch.zeros(gm * gn, dtype=torch.bool, device=norms.device)
-    kept[order[:n]] = True
+    if keep == "largest":
+        norms = weight.float().reshape(gm, block, gn, block).square().sum((1, 3)).flatten()
+        shuffled = torch.randperm(gm * gn, generator=generator).to(norms.device)
+        order = shuffled[torch.argsort(norms[shuffled], descending=True, stable=True)]
+        kept = torch.zeros(gm * gn, dtype=torch.bool, device=norms.device)
+        kept[order[:n]] = True
+    else:
+        kept = matrix.balanced_kept((weight.shape[0], weight.shape[1]), block, density, generator)
     sparse.to(weight)
     sparse.adopt(weight, kept.view(gm, gn))
     if sparse.bias is not None:

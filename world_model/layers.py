@@ -120,7 +120,7 @@ def sparsify(
     weighty = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     tiny = [name for name, layer in weighty if density * layer.weight.numel() < block**2]
     try:
-        done = sparse.convert(module, density, block, [*stay_dense, *tiny], headroom)
+        done = sparse.convert(module, density, block, [*stay_dense, *tiny], headroom, keep="balanced")
     except sparse.SparseError as error:
         raise ProcosmError(str(error)) from error
     if not done.converted:

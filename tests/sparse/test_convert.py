@@ -48,6 +48,17 @@ def test_a_zero_weight_is_spread_at_random() -> None:
     assert int(per_row.min()) > 0 and int(per_row.max()) < 16
 
 
+def test_a_balanced_pattern_keeps_the_values_and_cuts_no_line_off() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(128, 512), torch.nn.GELU(), torch.nn.Linear(512, 128))
+    before = [net[i].weight.detach().clone() for i in (0, 2)]
+    sparse.convert(net, 0.125, block=16, keep="balanced", generator=torch.Generator().manual_seed(0))
+    for layer, weight in zip((net[0], net[2]), before, strict=True):
+        kept = layer.kept()
+        assert layer.live_blocks == 32 and set(kept.sum(0).tolist()) | set(kept.sum(1).tolist()) == {1, 4}
+        mask = kept.repeat_interleave(16, 0).repeat_interleave(16, 1)
+        assert torch.equal(layer.to_dense(), weight * mask)
+
+
 def test_to_dense_leaves_the_model_alone_and_gives_torch_layers() -> None:
     converted = torch.nn.Sequential(sparse.nn.Conv3d(16, 16, 2, block=16, density=0.5), torch.nn.ReLU())
     dense = sparse.to_dense(converted)
@@ -84,6 +95,7 @@ def test_layers_it_cannot_convert_are_named_with_the_reason(layer: torch.nn.Modu
     [
         (lambda: sparse.convert(model(), 0.0), "outside"),
         (lambda: sparse.convert(model(), 0.5, headroom=0.5), "headroom"),
+        (lambda: sparse.convert(model(), 0.5, keep="best"), "choose one of"),
         (lambda: sparse.convert(torch.nn.Linear(64, 64), 0.5), "Sequential"),
     ],
 )

@@ -57,6 +57,19 @@ def test_sources_follow_each_block_to_its_new_slot() -> None:
     assert torch.equal(matrix.to_dense(carried), weight * both)
 
 
+@pytest.mark.parametrize("grid", [(1, 1), (3, 5), (8, 2), (4, 6), (32, 8), (8, 32)])
+def test_a_balanced_pattern_gives_every_line_its_share(grid: tuple[int, int]) -> None:
+    gm, gn = grid
+    for n in range(1, gm * gn + 1):
+        kept = matrix.balanced_kept((gm * 16, gn * 16), 16, n / (gm * gn), torch.Generator().manual_seed(n))
+        assert int(kept.sum()) == n
+        for counts in (kept.sum(0), kept.sum(1)):
+            assert int(counts.max() - counts.min()) <= 1
+            assert (counts[: min(n, len(counts))] > 0).all()  # what must stay empty lies at the end
+    other = matrix.balanced_kept((128, 512), 16, 0.1, torch.Generator().manual_seed(1))
+    assert not torch.equal(other, matrix.balanced_kept((128, 512), 16, 0.1, torch.Generator().manual_seed(2)))
+
+
 def test_random_is_reproducible_from_its_generator() -> None:
     assert torch.equal(matrix.to_dense(make((3, 5), 0.5)), matrix.to_dense(make((3, 5), 0.5)))
 
