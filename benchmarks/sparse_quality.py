@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +52,26 @@ class SparseQualityConfig:
 
 
 def plan(config: SparseQualityConfig) -> Iterator[Cell]:
-    """All cells, those that tell most first: dense and .1, then the curve, the other methods, the other task."""
+    """All cells, those that tell most first: dense and .1 of both tasks, the curve, the other methods' curves, whole
+    world models with policies, tokenizers.
+    """
     seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
+
+    def cells(task: str, part: str, method: str, density: float) -> Iterator[Cell]:
+        return (Cell(task, part, method, density, seed) for seed in seeds)
+
     for task in config.tasks:
-        for part in ("dynamics", "tokenizer"):
-            yield from (Cell(task, part, "dense", 1.0, s) for s in seeds)
-            yield from (Cell(task, part, "procrustes", 0.1, s) for s in seeds)
-        yield from (
-            Cell(task, "dynamics", m, d, s) for d in densities for m in ("procrustes", *BASELINES) for s in seeds
-        )
-    for task in config.tasks:
-        yield from (Cell(task, "world", m, d, s) for s in seeds for m, d in (("dense", 1.0), ("procrustes", 0.1)))
-    for task in config.tasks:
-        yield from (
-            Cell(task, "tokenizer", m, d, s) for d in densities for m in ("procrustes", *BASELINES) for s in seeds
-        )
+        for method, density in (("dense", 1.0), ("procrustes", 0.1), *((method, 0.1) for method in BASELINES)):
+            yield from cells(task, "dynamics", method, density)
+        for density in densities:
+            yield from cells(task, "dynamics", "procrustes", density)
+    for task, density, method in product(config.tasks, densities, BASELINES):
+        yield from cells(task, "dynamics", method, density)
+    for part, task in product(("tokenizer", "world"), config.tasks):
+        for seed in seeds:
+            yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
+    for task, density, method in product(config.tasks, densities, ("procrustes", *BASELINES)):
+        yield from cells(task, "tokenizer", method, density)
 
 
 def rows_of(cells: dict[Cell, dict[str, float]]) -> list[dict[str, Any]]:

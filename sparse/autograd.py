@@ -44,6 +44,8 @@ def check(x: Tensor, values: Tensor, index: Layout, bias: Tensor | None) -> None
     """Raise SparseError with the remedy when the operands do not fit each other."""
     b = values.shape[-1]
     width, out = (index.col_ptr.numel() - 1) * b, (index.row_ptr.numel() - 1) * b
+    if x.ndim == 0:
+        raise SparseError(f"x is a single number, the weight takes {width} features: pass (..., {width})")
     if x.shape[-1] != width:
         raise SparseError(f"x has {x.shape[-1]} features, the weight takes {width}: check the layer before this one")
     if x.dtype not in DTYPES:

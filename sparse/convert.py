@@ -42,33 +42,38 @@ def convert(
     The kept blocks have the values they have. Make the optimizer afterwards: the parameters are new.
 
     Args:
-        skip: name patterns (fnmatch) to leave dense, such as "head*".
+        skip: name patterns (fnmatch) to leave dense, such as ["head*"]; a layer with several names goes by its first.
         keep: "largest", the blocks of largest norm (ties are broken at random), or "balanced", for weights that have
             learnt nothing yet: the same number in every row and column, see matrix.balanced_kept.
         headroom: slots allocated per kept block, from 1 up, for training methods that move blocks between layers.
 
     Raises:
-        SparseError: density outside (0, 1], headroom below 1, unknown ``keep``, or ``model`` itself is the layer.
+        SparseError: a setting outside its range, or ``model`` itself is the layer.
     """
     if keep not in KEEP:
         raise SparseError(f"unknown keep {keep!r}: choose one of {KEEP}")
     if not 0.0 < density <= 1.0:
         raise SparseError(f"density {density} is outside (0, 1]: it is the share of blocks to keep")
+    if block not in matrix.BLOCKS:
+        raise SparseError(f"block size {block} is not supported; choose one of {matrix.BLOCKS}")
     if headroom < 1.0:
         raise SparseError(f"headroom {headroom} is below 1: every kept block needs a slot")
     if isinstance(model, (nn.Linear, nn.Conv2d, nn.Conv3d)):
         raise SparseError("a lone layer cannot be replaced in place: wrap it in torch.nn.Sequential")
-    patterns, converted, skipped = tuple(skip), [], {}
-    for name, layer in list(model.named_modules()):
+    patterns, converted, skipped = (skip,) if isinstance(skip, str) else tuple(skip), [], {}
+    done: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
+    for name, layer in list(model.named_modules(remove_duplicate=False)):
         if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+            continue
+        if layer in done:
+            _put(model, name, done[layer])
             continue
         reason = _obstacle(name, layer, block, patterns)
         if reason:
             skipped[name] = reason
             continue
-        parent, _, attribute = name.rpartition(".")
-        sparse = _counterpart(layer, density, block, headroom, mode, generator, keep)
-        setattr(model.get_submodule(parent), attribute, sparse.train(layer.training))
+        done[layer] = _counterpart(layer, density, block, headroom, mode, generator, keep).train(layer.training)
+        _put(model, name, done[layer])
         converted.append(name)
     return Conversion(tuple(converted), skipped)
 
@@ -78,10 +83,10 @@ def to_dense(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
     if isinstance(model, BlockWeight):
         return _dense_layer(model)
-    for name, layer in list(model.named_modules()):
+    done: dict[nn.Module, nn.Module] = {}
+    for name, layer in list(model.named_modules(remove_duplicate=False)):
         if isinstance(layer, BlockWeight):
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, _dense_layer(layer))
+            _put(model, name, done.setdefault(layer, _dense_layer(layer)))
     return model
 
 
@@ -89,6 +94,11 @@ def flat_weight(layer: nn.Module) -> Tensor:
     """The weight of a dense layer as (out, fan-in), the fan-in of a convolution ordered position by position."""
     weight = layer.weight.detach()  # type: ignore[union-attr]
     return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layer)
 
 
 def _obstacle(name: str, layer: nn.Module, block: int, patterns: tuple[str, ...]) -> str:

@@ -30,8 +30,8 @@ class MemoryReport:
 
     @property
     def ratio(self) -> float:
-        """Dense over sparse, of the total."""
-        return self.total[1] / self.total[0]
+        """Dense over sparse, of the total; 1 for a model without parameters."""
+        return self.total[1] / self.total[0] if self.total[0] else 1.0
 
     def __str__(self) -> str:
         lines = [f"{'':10}{'sparse':>12}{'dense':>12}"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from procosm.sparse.errors import SparseError
 from procosm.sparse.weight import BlockWeight
 
 __all__ = ["BlockWeight", "Conv2d", "Conv3d", "Linear"]
@@ -67,6 +68,7 @@ class _Conv(BlockWeight):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, *size) to (batch, out_channels, *size of the output)."""
+        self._check(x)
         pads = [side for p in reversed(self.padding) for side in (p, p)]
         x = functional.pad(x.movedim(1, -1), [0, 0, *pads])  # (b, *size, c)
         windows = [x[self._window(offset, x.shape[1:-1])] for offset in product(*map(range, self.kernel_size))]
@@ -75,6 +77,14 @@ class _Conv(BlockWeight):
     def dense_weight(self) -> Tensor:
         """(out_channels, in_channels, *kernel_size), as torch stores it."""
         return self.to_dense().view(self.out_channels, *self.kernel_size, self.in_channels).movedim(-1, 1)
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != self.dims + 2 or x.shape[1] != self.in_channels:
+            wanted = ", ".join(["batch", str(self.in_channels), *["size"] * self.dims])
+            raise SparseError(f"x is {tuple(x.shape)}, this convolution takes ({wanted}): check the layer before it")
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        if any(s + 2 * p < r for s, p, r in zip(x.shape[2:], self.padding, reach, strict=True)):
+            raise SparseError(f"x is {tuple(x.shape)}, smaller than the kernel's reach {tuple(reach)}: pad it")
 
     def _window(self, offset: tuple[int, ...], size: torch.Size) -> tuple[slice, ...]:
         cuts = [slice(None)]

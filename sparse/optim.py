@@ -23,6 +23,9 @@ class _LiveOptimizer(Optimizer):
     moments: tuple[str, ...]
 
     def __init__(self, model: nn.Module, defaults: dict[str, Any]) -> None:
+        wrong = {name: value for name, value in defaults.items() if name != "betas" and not value >= 0}
+        if wrong or not all(0 <= beta < 1 for beta in defaults.get("betas", ())):
+            raise SparseError(f"{wrong or defaults['betas']}: rates must not be negative, betas lie in [0, 1)")
         self._layers = {layer.values: layer for layer in model.modules() if isinstance(layer, BlockWeight)}
         self._one_block: dict[torch.device, Tensor] = {}
         super().__init__([p for p in model.parameters() if p.requires_grad], defaults)

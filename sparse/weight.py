@@ -163,6 +163,8 @@ class BlockWeight(nn.Module):
         """x (..., in) Wᵀ + bias, sparse or dense as ``mode`` and the cost model say; both give the same result."""
         device = x.device.type
         values, bias = self.values, self.bias
+        if device != values.device.type:  # before autocast, which does not know every device
+            raise SparseError(f"x is on {x.device} but the weight on {values.device}: move one with .to(device)")
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             x, values = x.to(dtype), values.to(dtype)
@@ -219,11 +221,15 @@ class BlockWeight(nn.Module):
         absent = [prefix + name for name in names if prefix + name not in state]
         if absent:
             missing.extend(absent)
+            if prefix + "weight" in state:
+                errors.append(
+                    f"{prefix}weight is dense: load it into the model before sparse.convert, or train from the start"
+                )
             return
         values, rows, cols, shape, *bias = (state[prefix + name] for name in names)
         if strict:
             unexpected.extend(key for key in state if key.startswith(prefix) and key[len(prefix) :] not in names)
-        fault = self._fault(values, tuple(shape.tolist()))
+        fault = self._fault(values, tuple(shape.tolist()), rows, cols)
         if fault:
             errors.append(f"{prefix[:-1] or 'layer'}: {fault}")
             return
@@ -235,11 +241,16 @@ class BlockWeight(nn.Module):
             for tensor in bias:
                 self.bias.copy_(tensor)  # type: ignore[union-attr]
 
-    def _fault(self, values: Tensor, shape: tuple[int, ...]) -> str:
+    def _fault(self, values: Tensor, shape: tuple[int, ...], rows: Tensor, cols: Tensor) -> str:
         if shape != self.shape:
             return f"the checkpoint holds a {shape} weight, this layer has {self.shape}: build it with those sizes"
         if values.shape[-1] != self.block:
             return f"the checkpoint has blocks of {values.shape[-1]}, this layer of {self.block}: build it with that"
         if values.shape[0] > self.capacity:
             return f"{values.shape[0]} blocks do not fit {self.capacity} slots: build it with a larger capacity"
+        gm, gn = self.row_ptr.numel() - 1, self.col_ptr.numel() - 1
+        counted = rows.shape == cols.shape == values.shape[:1]
+        inside = counted and bool(((rows >= 0) & (rows < gm) & (cols >= 0) & (cols < gn)).all())
+        if not inside or not bool(((rows.long() * gn + cols).diff() > 0).all()):
+            return "rows and cols must name each block once, in row-major order: the checkpoint is damaged, restore it"
         return ""

@@ -69,6 +69,20 @@ def test_to_dense_leaves_the_model_alone_and_gives_torch_layers() -> None:
     assert isinstance(alone, torch.nn.Linear) and alone.bias is None
 
 
+def test_a_layer_with_two_names_stays_one_layer() -> None:
+    shared = torch.nn.Linear(32, 32)
+    net = torch.nn.ModuleDict({"a": shared, "b": shared})
+    assert sparse.convert(net, 0.5, block=16).converted == ("a",)
+    assert net["a"] is net["b"] and isinstance(net["b"], sparse.nn.Linear)
+    dense = sparse.to_dense(net)
+    assert dense["a"] is dense["b"] and isinstance(dense["b"], torch.nn.Linear)
+
+
+def test_one_pattern_may_be_given_alone() -> None:
+    report = sparse.convert(model(), 1.0, block=16, skip="0")
+    assert report.converted == ("2",)
+
+
 def test_headroom_gives_slots() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(64, 64))
     sparse.convert(net, 0.25, block=16, headroom=2.0)
@@ -96,6 +110,7 @@ def test_layers_it_cannot_convert_are_named_with_the_reason(layer: torch.nn.Modu
         (lambda: sparse.convert(model(), 0.0), "outside"),
         (lambda: sparse.convert(model(), 0.5, headroom=0.5), "headroom"),
         (lambda: sparse.convert(model(), 0.5, keep="best"), "choose one of"),
+        (lambda: sparse.convert(model(), 0.5, block=20), "choose one of"),
         (lambda: sparse.convert(torch.nn.Linear(64, 64), 0.5), "Sequential"),
     ],
 )
@@ -117,3 +132,4 @@ def test_memory_report_counts_what_is_allocated() -> None:
     assert report.optimizer == (2 * (values + rest), 2 * (512 * 512 * 4 + rest))
     assert sparse.memory_report(net) == report
     assert report.ratio == pytest.approx(report.total[1] / report.total[0]) and "dense / sparse" in str(report)
+    assert sparse.memory_report(torch.nn.ReLU()).ratio == 1.0

@@ -184,6 +184,36 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(target, message: str) -> Non
         target().load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: {"rows": s["rows"] + 9},
+        lambda s: {"cols": s["cols"] - 9},
+        lambda s: {"rows": s["rows"].flip(0), "cols": s["cols"].flip(0), "values": s["values"].flip(0)},
+        lambda s: {"rows": s["rows"] * 0, "cols": s["cols"] * 0},
+        lambda s: {"rows": s["rows"][:-1], "cols": s["cols"][:-1]},
+    ],
+)
+def test_a_checkpoint_whose_index_is_damaged_is_an_error(change) -> None:
+    state = linear().state_dict()
+    with pytest.raises(RuntimeError, match="restore it"):
+        linear().load_state_dict({**state, **change(state)})
+
+
+def test_a_dense_checkpoint_says_when_to_load_it() -> None:
+    with pytest.raises(RuntimeError, match=r"load it into the model before sparse\.convert"):
+        torch.nn.Sequential(linear()).load_state_dict(torch.nn.Sequential(torch.nn.Linear(48, 80)).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((2, 8, 5, 5), "takes"), ((2, 16, 5), "takes"), ((16, 5, 5), "takes"), ((2, 16, 2, 5), "smaller than")],
+)
+def test_a_convolution_names_what_does_not_fit(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(SparseError, match=message):
+        nn.Conv2d(16, 16, 3, block=16, density=0.5)(torch.zeros(shape))
+
+
 def test_missing_and_unknown_entries_are_errors() -> None:
     layer = linear()
     state = layer.state_dict()
@@ -240,6 +270,7 @@ def test_copies_are_independent() -> None:
         (lambda: linear("fast"), "choose one of"),
         (lambda: linear(capacity=2), "does not hold"),
         (lambda: linear()(torch.ones(2, 47)), "layer before"),
+        (lambda: linear()(torch.ones(2, 48, device="meta")), "move one"),
         (lambda: linear().set_kept(torch.ones(5, 3, dtype=torch.bool)), "capacity=15"),
         (lambda: linear().set_kept(torch.ones(3, 5, dtype=torch.bool)), "one entry a block"),
     ],

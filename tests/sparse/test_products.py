@@ -137,6 +137,7 @@ def test_operators_satisfy_torch_library(problem: Callable) -> None:
     ("change", "message"),
     [
         (lambda p: {"x": p.x[:, :-1]}, "check the layer before"),
+        (lambda p: {"x": p.x[0, 0]}, "single number"),
         (lambda p: {"x": p.x.int()}, "convert it"),
         (lambda p: {"x": p.x.bfloat16()}, "autocast"),
         (lambda p: {"x": p.x.to("meta")}, "move one"),

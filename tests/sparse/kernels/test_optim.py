@@ -104,3 +104,11 @@ def test_the_kernels_accept_what_the_optimizer_passes(mine, theirs, host: HostDe
     assert host.launches == 2 * len(list(net.parameters()))
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter, twin.get_parameter(name))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lr": -1.0}, {"weight_decay": -0.1}, {"betas": (0.9, 1.0)}, {"lr": float("nan")}]
+)
+def test_settings_that_cannot_be_are_errors(settings: dict) -> None:
+    with pytest.raises(SparseError, match="must not be negative"):
+        sparse.optim.AdamW(model(), **settings)
