@@ -54,7 +54,7 @@ class SparseCpuConfig:
     tokens: int = 4096
     """Rows of x, a quarter of it in a training step; halved for sizes of 4096 and more."""
     rounds: int = 5
-    """How often a layer is timed; a training step three fifths of it."""
+    """How often a layer is timed; a training step three fifths of it, one of size 4096 once."""
     threads: int = os.cpu_count() or 1
     """Threads of torch."""
 
@@ -176,7 +176,8 @@ def step_rows(config: SparseCpuConfig, point: Point) -> list[dict[str, Any]]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         steps.append(step_of(model, batch, optimizer, DTYPES[point.dtype]))
         reports.append((model, optimizer))
-    timed, share = undisturbed({"step": (steps[0], steps[1])}, max(1, config.rounds * 3 // 5))
+    rounds = 1 if large else max(1, config.rounds * 3 // 5)
+    timed, share = undisturbed({"step": (steps[0], steps[1])}, rounds)
     extra = {"layers": shape.layers, "tokens": 16 * windows, "others": round(share, 3)}
     sizes = [sparse.memory_report(*report).total[0] for report in reports]
     memory = bytes_row("memory of weights, gradients and AdamW", point, sizes[0] / sizes[1])
