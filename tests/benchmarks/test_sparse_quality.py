@@ -1,0 +1,77 @@
+"""The benchmark of quality by density: its order, its arithmetic, the cells that are missing, a quick run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from procosm.benchmarks import sparse_quality
+from procosm.benchmarks.sparse_cells import Cell, Protocol, chooser, psnr
+from procosm.benchmarks.sparse_quality import SparseQualityConfig, interval, plan, rows_of, write
+
+
+def test_the_plan_holds_every_cell_and_begins_with_the_question() -> None:
+    cells = list(dict.fromkeys(plan(SparseQualityConfig(tasks=("A", "B")))))
+    dynamics = {(c.task, c.method, c.density, c.seed) for c in cells if c.part == "dynamics"}
+    curve = {(m, d) for m in ("procrustes", "rigl", "set", "static") for d in (0.05, 0.1, 0.25, 0.5)}
+    assert dynamics == {(t, m, d, s) for t in "AB" for m, d in curve | {("dense", 1.0)} for s in range(3)}
+    assert {c[2:4] for c in cells if c.part == "world"} == {("dense", 1.0), ("procrustes", 0.1)}
+    assert [(c.method, c.density, c.seed) for c in cells[:6]] == [
+        *(("dense", 1.0, s) for s in range(3)), *(("procrustes", 0.1, s) for s in range(3))
+    ]  # fmt: skip
+
+
+def test_differences_from_dense_are_paired_by_seed() -> None:
+    def cell(method: str, density: float, seed: int) -> Cell:
+        return Cell("A", "dynamics", method, density, seed)
+
+    found = {cell("dense", 1.0, s): {"psnr_1_db": v} for s, v in enumerate((20.0, 30.0, 40.0))}
+    found |= {cell("set", 0.1, s): {"psnr_1_db": v} for s, v in ((1, 29.0), (2, 37.0), (3, 5.0))}
+    rows = {(r["metric"], r["method"]): r for r in rows_of(found) if "seed" not in r}
+    difference = rows["psnr_1_db minus dense", "set"]
+    # -1 and -3: mean -2, standard error 1, t(.975, 1) = 12.706
+    assert difference["n"] == 2 and difference["value"] == -2
+    assert difference["low"] == pytest.approx(-14.706, abs=1e-3) and difference["high"] == pytest.approx(
+        10.706, abs=1e-3
+    )
+    assert rows["psnr_1_db mean", "dense"]["value"] == 30
+    assert ("psnr_1_db minus dense", "dense") not in rows
+    assert interval([1.0]) == {"value": 1.0, "n": 1}
+
+
+def test_psnr_is_that_of_scikit_image() -> None:
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8) for _ in range(2))
+    expected = np.mean([peak_signal_noise_ratio(x, y, data_range=255) for x, y in zip(a, b, strict=True)])
+    assert psnr(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, abs=1e-4)
+    assert np.isfinite(psnr(torch.from_numpy(a), torch.from_numpy(a)))
+
+
+def test_cells_that_are_missing_are_named(tmp_path: Path) -> None:
+    config = SparseQualityConfig(tmp_path / "cells", tmp_path / "q.json", tasks=("A",), seeds=1)
+    cells = list(plan(config))[:3]
+    there = tmp_path / "cells" / "A" / "cells" / f"{cells[0].name}.json"
+    there.parent.mkdir(parents=True)
+    there.write_text(json.dumps({"psnr_1_db": 20.0, "psnr_8_db": 18.0}))
+    result = json.loads(write(config, cells, Protocol()).read_text())
+    assert result["details"]["missing"] == [f"A {cell.name}" for cell in cells[1:]]
+    assert {row["value"] for row in result["rows"]} == {20.0, 18.0}
+    assert (tmp_path / "q.png").stat().st_size > 5000
+
+
+def test_dense_cells_have_no_sparsifier_and_the_others_the_one_of_training() -> None:
+    assert chooser(Cell("A", "dynamics", "dense", 1.0, 0)) is None
+    assert chooser(Cell("A", "dynamics", "rigl", 0.1, 0)) is not None
+
+
+@pytest.mark.slow
+def test_a_quick_run_goes_through_every_part_and_is_not_done_twice(tmp_path: Path, monkeypatch) -> None:
+    config = SparseQualityConfig(tmp_path / "cells", tmp_path / "q.json", tasks=("InvertedPendulum",), quick=True)
+    first = json.loads(sparse_quality.main(config).read_text())
+    assert first["details"]["missing"] == []
+    assert {row["metric"] for row in first["rows"]} > {"psnr_1_db mean", "psnr_8_db minus dense", "return minus dense"}
+    monkeypatch.setattr("procosm.benchmarks.sparse_cells.desk", lambda *args: pytest.fail("a cell was done twice"))
+    assert json.loads(sparse_quality.main(config).read_text())["rows"] == first["rows"]
