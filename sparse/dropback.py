@@ -36,8 +36,9 @@ class ProcrustesConfig:
     """Steps between changes of the pattern."""
     probe_every: int = 8
     """Steps between measurements of untracked blocks' gradients; divides update_every."""
-    horizon: float = 32.0
-    """Steps an untracked block's one-step update is multiplied by when it competes; 1 is DropBack's own rule."""
+    horizon: float | None = None
+    """Steps an untracked block's one-step update is multiplied by when it competes; 1 is DropBack's own rule. None:
+    update_every, the steps a block just added has had when it is judged; more, and newcomers push out newcomers."""
     hysteresis: float = 0.1
     """delta: a kept block leaves below theta * (1 - delta), another enters above theta * (1 + delta)."""
     max_exchange: float = 0.3
@@ -59,7 +60,7 @@ class ProcrustesConfig:
         for name, high in (("decay", 1), ("layer_floor", 1), ("hysteresis", 0.99), ("max_exchange", 1)):
             if not 0 <= getattr(self, name) <= high:
                 raise SparseError(f"{name}={getattr(self, name)} is outside [0, {high}]")
-        if self.horizon <= 0:
+        if self.horizon is not None and self.horizon <= 0:
             raise SparseError(f"horizon={self.horizon} must be positive: it multiplies the score of untracked blocks")
 
 
@@ -122,7 +123,7 @@ class Procrustes(Sparsifier):
             gradient: mean gradient RMS per element, (Gm, Gn).
         """
         kept, delta = weight.kept(), self.config.hysteresis
-        horizon = min(self.config.horizon, step + 1.0)
+        horizon = min(self.config.horizon or self.config.update_every, step + 1.0)
         reach = horizon * step_size(self.optimizer, weight.parameter, int(kept.sum()) * weight.block**2)
         displacement = weight.displacement(self.share(step))
         return torch.where(kept, displacement / (1.0 - delta), gradient * reach / (1.0 + delta))

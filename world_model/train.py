@@ -99,7 +99,7 @@ def train(config: TrainConfig) -> Path:
 def sparsifier(config: TrainConfig) -> MakeSparsifier | None:
     """What makes the sparsifier of each stage, which takes the pattern over from the stage before; None: all dense.
 
-    The pattern changes about 32 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
+    The pattern changes about 9 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
     the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3).
     """
     if config.density == 1.0:
@@ -108,7 +108,7 @@ def sparsifier(config: TrainConfig) -> MakeSparsifier | None:
     def make(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> baselines.Sparsifier:
         settings: dict[str, Any] = {"density": config.density, "seed": config.seed}
         if config.sparse_method != "static":
-            settings |= {"update_every": 8 * min(max(steps // 256, 1), 12), "stop_after": 3 * steps // 4}
+            settings |= {"update_every": 8 * min(max(steps // 96, 1), 12), "stop_after": 3 * steps // 4}
         return baselines.make(config.sparse_method, module, optimizer, **settings)
 
     return make
