@@ -34,7 +34,7 @@ HORIZONS = (1, 8)
 
 
 class Cell(NamedTuple):
-    """What is trained: ``part`` is dynamics, tokenizer or world (both, and a policy)."""
+    """What is trained: ``part`` is dynamics, long (dynamics, more steps), tokenizer or world (both, and a policy)."""
 
     task: str
     part: str
@@ -57,6 +57,8 @@ class Protocol:
     """Steps, batch and rate of a tokenizer of preset small."""
     diffuse: StageConfig = field(default_factory=lambda: StageConfig(300, 32, 1.5e-3, save_every=100))
     """Steps, batch and rate of dynamics of preset fast: one step ahead, no unrolled stage."""
+    long: StageConfig = field(default_factory=lambda: StageConfig(1200, 32, 1.5e-3, save_every=100))
+    """The same for four times as many steps: does the difference grow with training?"""
     windows: int = 128
     """Held-out windows that judge dynamics, and held-out frames that judge a tokenizer."""
     dreams: int = 256
@@ -70,7 +72,7 @@ class Protocol:
 
     def sizes(self, name: str) -> Preset:
         """A preset at this length."""
-        return dataclasses.replace(preset(name), tokenize=self.tokenize, diffuse=self.diffuse)
+        return dataclasses.replace(preset(name), tokenize=self.tokenize)
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,8 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
     path = home / "cells" / f"{cell.name}.json"
     if path.exists():
         return read_json(path)
-    found = {"tokenizer": tokenizer_cell, "dynamics": dynamics_cell, "world": world_cell}[cell.part](
-        cell, home, desk(home, cell.task, protocol), protocol
-    )
+    judge = {"dynamics": dynamics_cell, "long": dynamics_cell, "tokenizer": tokenizer_cell, "world": world_cell}
+    found = judge[cell.part](cell, home, desk(home, cell.task, protocol), protocol)
     write_json(path, found)
     return found
 
@@ -176,6 +177,7 @@ def dreamed(
 ) -> DiffusionDynamics:
     """Dynamics trained one step ahead, as the second stage of world_model.train does it."""
     sizes, table, z = protocol.sizes("fast"), here.tables["train"], latents["train"]
+    stage = protocol.long if cell.part == "long" else protocol.diffuse
     torch.manual_seed(cell.seed)
     _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)
@@ -186,12 +188,12 @@ def dreamed(
     dynamics.outcome_head.fit(table.rewards[table.steps])
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        at, generator = draw(table, sizes.diffuse.batch, cell.seed + 1, step)
+        at, generator = draw(table, stage.batch, cell.seed + 1, step)
         return dynamics.diffusion_loss(cut(table, z, at, 1, dynamics), generator)
 
     save = home / "cells" / f"{cell.name}.training" / "diffusion.safetensors"
     dynamics.mixed = has_bfloat16()
-    run_stage(cell.name, dynamics, losses, sizes.diffuse, save, chooser(cell))
+    run_stage(cell.name, dynamics, losses, stage, save, chooser(cell))
     dynamics.mixed = False
     return dynamics.eval().requires_grad_(False)
 

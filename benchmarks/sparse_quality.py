@@ -52,8 +52,8 @@ class SparseQualityConfig:
 
 
 def plan(config: SparseQualityConfig) -> Iterator[Cell]:
-    """All cells, those that tell most first: dense and .1 of both tasks, the curve, the other methods' curves, whole
-    world models with policies, tokenizers.
+    """All cells, those that tell most first: each task at .1 and the curve, the other methods' curves, tokenizers and
+    whole world models with policies, longer training, the tokenizers' curves.
     """
     seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
 
@@ -67,7 +67,7 @@ def plan(config: SparseQualityConfig) -> Iterator[Cell]:
             yield from cells(task, "dynamics", "procrustes", density)
     for task, density, method in product(config.tasks, densities, BASELINES):
         yield from cells(task, "dynamics", method, density)
-    for part, task in product(("tokenizer", "world"), config.tasks):
+    for part, task in product(("tokenizer", "world", "long"), config.tasks):
         for seed in seeds:
             yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
     for task, density, method in product(config.tasks, densities, ("procrustes", *BASELINES)):
@@ -138,7 +138,7 @@ def main(config: SparseQualityConfig) -> Path:
     protocol, cells = Protocol(), list(dict.fromkeys(plan(config)))
     if config.quick:
         short = StageConfig(2, 2, 1e-3)
-        protocol = Protocol(300, short, short, windows=4, dreams=4, iterations=1, policy_horizon=4, episodes=1)
+        protocol = Protocol(300, short, short, short, windows=4, dreams=4, iterations=1, policy_horizon=4, episodes=1)
     if not config.only_record:
         for cell in tqdm(cells, desc="cells", unit="cell"):
             tqdm.write(f"{cell.task} {cell.name}", file=sys.stderr)
