@@ -263,7 +263,7 @@ def test_each_method_is_reached_from_the_settings(tmp_path):
         made = make(module, adam, 800)
         assert type(made).__name__ == kind and made.config.density == DENSITY
         if method != "static":
-            assert [t for t in range(1, 800) if made.updates_at(t)] == [*range(24, 601, 24)]
+            assert [t for t in range(1, 800) if made.updates_at(t)] == [*range(64, 601, 64)]
     assert sparsifier(TrainConfig(tmp_path, tmp_path)) is None
 
 
