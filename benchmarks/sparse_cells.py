@@ -26,15 +26,17 @@ from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
 from procosm.world_model.stage import MakeSparsifier, StageConfig, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
-from procosm.world_model.train import HEADROOM, TrainConfig, choose_starts, encode, sparsifier, train_tokenizer
+from procosm.world_model.train import HEADROOM, TrainConfig, encode, sparsifier, train_tokenizer
 from procosm.world_model.validation import imagine
-from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
+from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, tabulate
 
 HORIZONS = (1, 8)
 
 
 class Cell(NamedTuple):
-    """What is trained: ``part`` is dynamics, long (dynamics, more steps), tokenizer or world (both, and a policy)."""
+    """What is trained: ``part`` is dynamics, long (dynamics, more steps), policy (in the dream of these dynamics),
+    tokenizer, or world (tokenizer, dynamics and policy).
+    """
 
     task: str
     part: str
@@ -61,9 +63,9 @@ class Protocol:
     """The same for four times as many steps: does the difference grow with training?"""
     windows: int = 128
     """Held-out windows that judge dynamics, and held-out frames that judge a tokenizer."""
-    dreams: int = 256
+    dreams: int = 192
     """Dreams side by side in which PPO learns, each of ``policy_horizon`` steps."""
-    iterations: int = 16
+    iterations: int = 12
     """Iterations of PPO."""
     policy_horizon: int = 32
     """Steps of such a dream."""
@@ -99,8 +101,11 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
     path = home / "cells" / f"{cell.name}.json"
     if path.exists():
         return read_json(path)
-    judge = {"dynamics": dynamics_cell, "long": dynamics_cell, "tokenizer": tokenizer_cell, "world": world_cell}
-    found = judge[cell.part](cell, home, desk(home, cell.task, protocol), protocol)
+    parts = {
+        "dynamics": dynamics_cell, "long": dynamics_cell, "policy": policy_cell, "tokenizer": tokenizer_cell,
+        "world": world_cell,
+    }  # fmt: skip
+    found = parts[cell.part](cell, home, desk(home, cell.task, protocol), protocol)
     write_json(path, found)
     return found
 
@@ -115,17 +120,31 @@ def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> di
 
 def dynamics_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
     """Dynamics on the latents of the dense tokenizer of seed 0, the same for all of them."""
-    shared = Cell(cell.task, "tokenizer", "dense", 1.0, 0)
-    tokenizer, head, latents = tokenized(shared, home, here, protocol)
+    tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, 0), home, here, protocol)
     dynamics = dreamed(cell, home, here, protocol, head, latents)
     return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
 
 
+def policy_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
+    """The return in MuJoCo of a policy trained in the dream of the dynamics of a dynamics cell."""
+    tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, 0), home, here, protocol)
+    dynamics = dreamed(cell._replace(part="dynamics"), home, here, protocol, head, latents)
+    return {"return": practised(cell, home, here, protocol, tokenizer, dynamics, latents)}
+
+
 def world_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
-    """A tokenizer and dynamics of one density, a policy trained in their dream, and its return in MuJoCo."""
+    """A tokenizer and dynamics of one density, and a policy trained in their dream."""
     tokenizer, head, latents = tokenized(cell._replace(part="tokenizer"), home, here, protocol)
     dynamics = dreamed(cell, home, here, protocol, head, latents)
     found = judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
+    return found | {"return": practised(cell, home, here, protocol, tokenizer, dynamics, latents)}
+
+
+def practised(
+    cell: Cell, home: Path, here: Desk, protocol: Protocol, tokenizer: CausalTokenizer, dynamics: DiffusionDynamics,
+    latents: dict[str, Tensor],
+) -> float:  # fmt: skip
+    """Mean return in MuJoCo of a policy that learnt in this model's dream."""
     folder, table = home / "worlds" / cell.name, here.tables["holdout"]
     starts = choose_starts(table, dynamics.context)
     rewards = here.tables["train"].rewards[here.tables["train"].steps]
@@ -134,7 +153,7 @@ def world_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[s
         checkpoint.WorldModel(
             task=here.task, tokenizer=tokenizer, dynamics=dynamics, start_frames=table.frames[starts],
             start_states=table.states[starts[:, -1]], starts=latents["holdout"][starts],
-            reward_range=(float(rewards.min()), float(rewards.max())), metrics=dict(found), provenance=provenance({}),
+            reward_range=(float(rewards.min()), float(rewards.max())), metrics={}, provenance=provenance({}),
         ),
     )  # fmt: skip
     policy = PolicyConfig(
@@ -145,7 +164,7 @@ def world_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[s
         folder / "world_model", "trained", train_policy(policy) / "policy.zip", policy.algorithm, policy.observation
     )
     played = play_truth(player, [JUDGING_SEED + i for i in range(protocol.episodes)], processes=1)
-    return found | {"return": sum(p.total for p in played) / len(played)}
+    return sum(p.total for p in played) / len(played)
 
 
 def tokenized(

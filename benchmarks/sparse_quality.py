@@ -52,8 +52,8 @@ class SparseQualityConfig:
 
 
 def plan(config: SparseQualityConfig) -> Iterator[Cell]:
-    """All cells, those that tell most first: each task at .1 and the curve, the other methods' curves, tokenizers and
-    whole world models with policies, longer training, the tokenizers' curves.
+    """All cells, those that tell most first: each task at .1 and the curve, the other methods' curves, policies, longer
+    training, tokenizers and whole world models, the tokenizers' curves.
     """
     seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
 
@@ -67,7 +67,7 @@ def plan(config: SparseQualityConfig) -> Iterator[Cell]:
             yield from cells(task, "dynamics", "procrustes", density)
     for task, density, method in product(config.tasks, densities, BASELINES):
         yield from cells(task, "dynamics", method, density)
-    for part, task in product(("tokenizer", "world", "long"), config.tasks):
+    for part, task in product(("policy", "long", "tokenizer", "world"), config.tasks):
         for seed in seeds:
             yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
     for task, density, method in product(config.tasks, densities, ("procrustes", *BASELINES)):

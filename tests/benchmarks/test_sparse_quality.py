@@ -18,7 +18,7 @@ def test_the_plan_holds_every_cell_and_begins_with_the_question() -> None:
     dynamics = {(c.task, c.method, c.density, c.seed) for c in cells if c.part == "dynamics"}
     curve = {(m, d) for m in ("procrustes", "rigl", "set", "static") for d in (0.05, 0.1, 0.25, 0.5)}
     assert dynamics == {(t, m, d, s) for t in "AB" for m, d in curve | {("dense", 1.0)} for s in range(3)}
-    assert {c[2:4] for c in cells if c.part in ("world", "long")} == {("dense", 1.0), ("procrustes", 0.1)}
+    assert {c[2:4] for c in cells if c.part in ("policy", "long", "world")} == {("dense", 1.0), ("procrustes", 0.1)}
     assert [(c.method, c.density, c.seed) for c in cells[:6]] == [
         *(("dense", 1.0, s) for s in range(3)), *(("procrustes", 0.1, s) for s in range(3))
     ]  # fmt: skip
