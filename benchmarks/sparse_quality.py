@@ -139,18 +139,23 @@ def main(config: SparseQualityConfig) -> Path:
     if config.quick:
         short = StageConfig(2, 2, 1e-3)
         protocol = Protocol(300, short, short, short, windows=4, dreams=4, iterations=1, policy_horizon=4, episodes=1)
+    missing = [cell for cell in cells if not path_of(config, cell).exists()]
     if not config.only_record:
-        for cell in tqdm(cells, desc="cells", unit="cell"):
+        for cell in tqdm(missing, desc="cells", unit="cell", initial=len(cells) - len(missing), total=len(cells)):
             tqdm.write(f"{cell.task} {cell.name}", file=sys.stderr)
             settle(cell, config.out, protocol)
             write(config, cells, protocol)
     return write(config, cells, protocol)
 
 
+def path_of(config: SparseQualityConfig, cell: Cell) -> Path:
+    """Where ``settle`` leaves the numbers of a cell."""
+    return config.out / cell.task / "cells" / f"{cell.name}.json"
+
+
 def write(config: SparseQualityConfig, cells: list[Cell], protocol: Protocol) -> Path:
     """The result from the cells that exist."""
-    paths = {cell: config.out / cell.task / "cells" / f"{cell.name}.json" for cell in cells}
-    there = {cell: read_json(path) for cell, path in paths.items() if path.exists()}
+    there = {cell: read_json(path_of(config, cell)) for cell in cells if path_of(config, cell).exists()}
     missing = [f"{cell.task} {cell.name}" for cell in cells if cell not in there]
     rows = rows_of(there)
     draw(rows, config.result.with_suffix(".png"))
