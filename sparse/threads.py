@@ -3,6 +3,9 @@
 Left to torch, each call wakes every OpenMP thread and waits for all of them. Where another process holds one of the
 cores, each of hundreds of waits then lasts a slice of the scheduler: a product that takes 14 ms on one core took 1.3 s
 on two (LOG.md, 2026-11-24). Here each thread runs its share of the calls alone.
+
+Best with OMP_WAIT_POLICY=PASSIVE: by default OpenMP's own threads spin for some milliseconds after each dense operation
+and keep these from the cores.
 """
 
 import os
