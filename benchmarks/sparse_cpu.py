@@ -98,8 +98,8 @@ def ratios(pairs: Pairs, rounds: int) -> dict[str, list[float]]:
     for _ in range(rounds):
         times = {name: (seconds(dense), seconds(fast)) for name, (dense, fast) in pairs.items()}
         times["all"] = (sum(t[0] for t in times.values()), sum(t[1] for t in times.values()))
-        for name, (dense, fast) in times.items():
-            found[name].append(dense / fast)
+        for name, (slow, quick) in times.items():
+            found[name].append(slow / quick)
     return found
 
 
