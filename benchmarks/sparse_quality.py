@@ -107,7 +107,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     means = [row for row in rows if row["metric"].endswith(" mean") and row["part"] == "dynamics"]
-    panels = sorted({(row["task"], row["metric"]) for row in means if row["metric"].startswith("psnr")}, reverse=True)
+    panels = sorted({(row["task"], row["metric"]) for row in means if row["metric"].startswith("psnr")})
     if not panels:
         return
     across = len(panels) if len(panels) < 3 else 2
