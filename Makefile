@@ -56,7 +56,8 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.pipeline --env Reacher --out runs/bench/Reacher --preset medium --algorithm sac \
 	  --steps 20000 --dreams 64 --iterations 100 --gamma 0.95
 	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
-	$(BIN)/python -m procosm.benchmarks.sparse_cpu
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m procosm.benchmarks.sparse_cpu
+	$(BIN)/python -m procosm.benchmarks.sparse_quality
 	$(BIN)/python -m procosm.benchmarks.dropback_digits
 	$(BIN)/python -m procosm.benchmarks.dropback_vgg
 	$(BIN)/python -m procosm.benchmarks.accelerator
