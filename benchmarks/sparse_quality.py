@@ -40,7 +40,7 @@ class SparseQualityConfig:
     out: Path = Path("runs/bench/sparse_quality")
     """Folder of data and cells; the same command goes on with what is there."""
     result: Path = RESULTS / "sparse_quality.json"
-    """Where the result goes; the figure goes into figures/ beside it."""
+    """Where the result goes; the figure beside it."""
     tasks: tuple[str, ...] = ("InvertedPendulum", "HalfCheetah")
     """Tasks."""
     seeds: int = 3
@@ -158,7 +158,7 @@ def write(config: SparseQualityConfig, cells: list[Cell], protocol: Protocol) ->
     there = {cell: read_json(path_of(config, cell)) for cell in cells if path_of(config, cell).exists()}
     missing = [f"{cell.task} {cell.name}" for cell in cells if cell not in there]
     rows = rows_of(there)
-    draw(rows, config.result.parent / "figures" / f"{config.result.stem}.png")
+    draw(rows, config.result.with_suffix(".png"))
     return record(config.result.stem, rows, config.result.parent, {"protocol": asdict(protocol), "missing": missing})
 
 
