@@ -41,7 +41,8 @@ def table() -> str:
     """The results section."""
     lines = [
         "| task, 64 × 64 pixels | return in MuJoCo of the policy trained only in the dream: each seed's mean of 100 "
-        "episodes [95 % interval] | zero action | real steps | minutes of wall clock, all stages, mostly beside other work |",
+        "episodes [95 % interval] | zero action | real steps "
+        "| minutes of wall clock, all stages, mostly beside other work |",
         "|---|---|---|---|---|",
         *(task_row(task) for task in TASKS),
     ]
