@@ -1,5 +1,6 @@
 """Writing that is either done or not: no reader ever sees half a file."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -23,7 +24,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise ProcosmError(
             f"cannot write {path} ({len(content) / 1e6:.1f} MB): {error.strerror}. What was there before is untouched; "
             "free some space or give another --out, and run the same command again"

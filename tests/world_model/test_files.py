@@ -42,3 +42,10 @@ def test_missing_and_truncated_files_say_so(tmp_path):
     (tmp_path / "b.json").write_text('{"x": ')
     with pytest.raises(CheckpointError, match="damaged"):
         read_json(tmp_path / "b.json")
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error_of_ours(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(ProcosmError, match="Not a directory"):
+        write_bytes(tmp_path / "run" / "data" / "task.json", b"{}")
+    assert (tmp_path / "run").read_text() == "a file"
