@@ -51,7 +51,7 @@ class CollectConfig:
     """Processes that collect."""
     segment: int | None = None
     """Steps after which an episode of noise is cut, 0 for never. Default: 16 to 50 where noise soon ends an episode,
-    else 100; a saved policy runs its episodes to the end."""
+    else 100. Held-out episodes run to 64 at least, and a saved policy's to their end."""
     wide: float = 0.75
     """Share of episodes that start from states the task's own reset does not give."""
     holdout: float = 0.1

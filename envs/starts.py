@@ -80,7 +80,7 @@ def _parts(model: mujoco.MjModel, seen: Probe) -> np.ndarray:
             continue
         for first, last in (places[joint : joint + 2], model.nq + speeds[joint : joint + 2]):
             parts.append((first <= index) & (index < last))
-    return np.stack(parts)
+    return np.array(parts, bool).reshape(-1, len(index))
 
 
 def _widened(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

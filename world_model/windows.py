@@ -106,7 +106,14 @@ def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
     Logged states crowd where the task's reset puts them. Taken as they come, hardly any dream would begin at the end of
     a rail, and a policy would learn nothing of what it is worth to stay away from there. So each window chosen is the
     one farthest from all chosen before (Gonzalez 1985), in standard deviations of the true state.
+
+    Raises:
+        DatasetError: every held-out episode ends before its speeds can be seen.
     """
+    if not len(table.steps):
+        raise DatasetError(
+            f"no held-out episode shows {context} frames, so no dream could start: collect more steps (--steps)"
+        )
     states = table.states[table.steps]
     states = (states - states.mean(0)) / states.std(0).clamp_min(1e-6)
     near = torch.full((len(states),), torch.inf)

@@ -110,3 +110,9 @@ def test_start_windows_are_spread_over_the_states():
 def test_every_window_is_a_start_where_there_are_few_and_equal_states_count_apart():
     table = tabulate([crowd(np.zeros((9, 2)))], "holdout", 3)
     assert choose_starts(table, 3)[:, -1].tolist() == table.steps.tolist()
+
+
+def test_held_out_episodes_too_short_to_show_speeds_are_an_error():
+    table = tabulate([dataclasses.replace(crowd(np.zeros((3, 2))), wide=True)], "holdout", 3)
+    with pytest.raises(DatasetError, match="collect more steps"):
+        choose_starts(table, 3)
