@@ -35,13 +35,13 @@ def test_keys_alone_play_the_dream(browser, address):
     browser.press(" ")
     browser.wait("view.paused")
     browser.press("Enter")
-    browser.wait("view.step === 0 && view.paused")
+    browser.wait("view.step === 0 && view.paused && !fresh")
     seed, begun = browser.value("view.seed"), shown(browser, "dream")
 
     def pushed(key: str) -> np.ndarray:
         """The dream after three steps with an arrow held down."""
         browser.down(key)
-        browser.wait("drag.length === 1 && sentStick.includes('0.5')")
+        browser.wait(f"sentStick === '[{'' if key == 'ArrowRight' else '-'}0.5]'")
         for number in (1, 2, 3):
             browser.press("n")
             browser.wait(f"view.step === {number} && !fresh")
