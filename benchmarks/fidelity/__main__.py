@@ -5,8 +5,8 @@
 
 Real episodes are played for the purpose (``fidelity.judging``); from a window of real frames in each, the dream goes on
 under the recorded actions. Beside it stand what must be worse (another window's actions, copying the last frame, a
-linear model) and what cannot be bettered (true frames through the tokenizer; MuJoCo itself, its start 10 % off). Killed
-at any moment, the same command goes on.
+linear model) and what cannot be bettered (true frames through the tokenizer; MuJoCo itself, its start 10 % off or as
+the world model reads it from the pixels). Killed at any moment, the same command goes on.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from procosm.agents.rollouts import Player
 from procosm.agents.stages import fingerprint, run_stage
 from procosm.agents.sweep import sweep
 from procosm.benchmarks.fidelity.clipnet import ClipNet, train_clipnet
-from procosm.benchmarks.fidelity.controls import rollouts
-from procosm.benchmarks.fidelity.disturbed import disturbed_rows
+from procosm.benchmarks.fidelity.controls import read_now, rollouts
+from procosm.benchmarks.fidelity.disturbed import mujoco_rows
 from procosm.benchmarks.fidelity.figure import horizon_figure
 from procosm.benchmarks.fidelity.judging import SEEDS, judging_episodes, one_window_each
 from procosm.benchmarks.fidelity.linear import LinearWorld, fit_linear
@@ -133,8 +133,8 @@ class _Judgement:
             rows = scores(model, windows, rollouts(model, linear, windows, config.seed), judge)
             count = {"metric": "judging steps", "value": _steps(real), "unit": "step", "n": len(real)}
             write_json(folder.with_suffix(".json"), [*rows, count])
-        judged = judge.state_scale, judge.horizons, judge.seed
-        return read_json(folder.with_suffix(".json")) + disturbed_rows(model.task, folder, starts, windows, *judged)
+        judged = read_now(model, windows), judge.state_scale, judge.horizons, judge.seed
+        return read_json(folder.with_suffix(".json")) + mujoco_rows(model.task, folder, starts, windows, *judged)
 
     def _player(self) -> Player | None:
         """The run's policy; None, said aloud, where there is none."""

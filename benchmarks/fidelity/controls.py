@@ -63,3 +63,10 @@ def probed(model: WorldModel, begun: Tensor, after: Tensor) -> np.ndarray:
     both, context = torch.cat((begun, after), dim=1), begun.shape[1]
     steps = [model.dynamics.estimate(State(both[:, t + 1 : t + 1 + context])) for t in range(after.shape[1])]
     return torch.stack(steps, dim=1).cpu().numpy()
+
+
+@torch.inference_mode()
+def read_now(model: WorldModel, windows: Windows) -> np.ndarray:
+    """(n, s) true state at the end of each window's context, as the probe reads it from the real frames."""
+    begun = encode(model, windows.frames[:, : model.dynamics.context], chunk=4)
+    return model.dynamics.estimate(State(begun)).cpu().numpy()

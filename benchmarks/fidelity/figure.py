@@ -16,6 +16,7 @@ COLOURS = {
     "copy last frame": "#b5541c",
     "tokenizer": "#2b7d4f",
     "MuJoCo, start 10 % off": "#1c1d20",
+    "MuJoCo, start as read": "#9a9da5",
 }
 PANELS = {
     "psnr_db": "PSNR, dB",

@@ -17,7 +17,7 @@ from procosm.agents.stages import StageError
 from procosm.benchmarks.fidelity.__main__ import FidelityConfig, fidelity
 from procosm.benchmarks.fidelity.clipnet import FRAMES, features, frechet, train_clipnet
 from procosm.benchmarks.fidelity.controls import Rollout, rollouts
-from procosm.benchmarks.fidelity.disturbed import disturbed, physics_of
+from procosm.benchmarks.fidelity.disturbed import as_read, disturbed, followed, physics_of
 from procosm.benchmarks.fidelity.judging import SEEDS, judging_episodes, one_window_each
 from procosm.benchmarks.fidelity.linear import fit_linear
 from procosm.benchmarks.fidelity.scores import Judge, scores
@@ -175,12 +175,22 @@ def test_mujoco_follows_itself_unless_it_starts_elsewhere(small_run, tmp_path):
     episodes = judging_episodes(tmp_path / "noise", model, "smooth noise", None, count=3, steps=8)
     windows, starts = one_window_each(episodes, model.dynamics.context, 4, seed=0)
     physics = physics_of(tmp_path / "noise")
+    begun = np.stack([states[start] for states, start in zip(physics, starts, strict=True)])
     there = np.arange(4) < windows.steps[:, None]
-    same = disturbed(model.task, physics, starts, windows.actions, off=0.0, seed=0)
-    assert same[there] == pytest.approx(windows.states[:, 1:][there], abs=1e-6)
-    near, far = (disturbed(model.task, physics, starts, windows.actions, off, seed=0) for off in (0.01, 0.1))
-    apart = [np.abs(each - windows.states[:, 1:])[there].mean() for each in (near, far)]
-    assert 0 < apart[0] < 0.3 * apart[1]
+
+    def error(begin: np.ndarray) -> np.ndarray:
+        return np.abs(followed(model.task, begin, windows.actions) - windows.states[:, 1:])[there]
+
+    assert error(begun) == pytest.approx(0, abs=1e-6)
+    near, far = (error(disturbed(model.task, physics, begun, off, seed=0)).mean() for off in (0.01, 0.1))
+    assert 0 < near < 0.3 * far
+    # The pendulum's state is its physics: read without error, MuJoCo starts where it was; with one, that far off.
+    now = windows.states[:, 0]
+    assert as_read(begun, now, now) == pytest.approx(begun, abs=1e-6)
+    moved = as_read(begun, now, now + np.arange(1, 5)) - begun
+    assert moved == pytest.approx(np.tile([0, 1, 2, 3, 4, *[0] * (begun.shape[1] - 5)], (3, 1)), abs=1e-6)
+    # What the state tells in another form stays true.
+    assert as_read(begun, np.cos(now), np.cos(now) + 1) == pytest.approx(begun)
 
 
 def test_the_command_writes_rows_goes_on_and_refuses_other_settings(small_run):
@@ -188,7 +198,8 @@ def test_the_command_writes_rows_goes_on_and_refuses_other_settings(small_run):
     result = json.loads(fidelity(config).read_text())
     assert {row["behaviour"] for row in result["rows"]} == set(SEEDS)
     methods = {row["method"] for row in result["rows"] if row["metric"] == "state_nrmse"}
-    assert methods == {"dream", "shuffled actions", "linear", "copy last frame", "tokenizer", "MuJoCo, start 10 % off"}
+    controls = {"shuffled actions", "linear", "copy last frame", "tokenizer"}
+    assert methods == {"dream", *controls, "MuJoCo, start 10 % off", "MuJoCo, start as read"}
     assert {row["horizon"] for row in result["rows"] if "horizon" in row} == {1, 2, 4}
     assert all({"task", "seed", "n", "unit", "value"} <= row.keys() for row in result["rows"])
     place = small_run / "benchmarks"
