@@ -63,6 +63,12 @@ class RaycastRenderer:
         image[edge] = fine.reshape(-1, 4, 3).mean(axis=1)
         return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
+    def geoms(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
+        """(2 frame_size, 2 frame_size): the id of the geom seen at each sample of a frame, −1 for none."""
+        middle = (np.arange(2 * self._size) + 0.5) / (2 * self._size)
+        down, across = np.meshgrid(middle, middle, indexing="ij")
+        return self._cast(data, pose, across.ravel(), down.ravel())[0].reshape(down.shape)
+
     def close(self) -> None:
         """Nothing to free."""
 

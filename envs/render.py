@@ -88,6 +88,16 @@ class GLRenderer:
 
     def draw(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
         """uint8 (frame_size, frame_size, 3): what ``data`` looks like from ``pose``."""
+        return _average(self._render(data, pose))
+
+    def geoms(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
+        """(2 frame_size, 2 frame_size): the id of the geom seen at each sample of a frame, −1 for none."""
+        self._renderer.enable_segmentation_rendering()
+        ids, kinds = np.moveaxis(self._render(data, pose), -1, 0)
+        self._renderer.disable_segmentation_rendering()
+        return np.where(kinds == int(mujoco.mjtObj.mjOBJ_GEOM), ids, -1)
+
+    def _render(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
         self._renderer.update_scene(data)
         scene = self._renderer.scene
         self._floors.lay(scene, pose.lookat)
@@ -98,7 +108,7 @@ class GLRenderer:
             eye.frustum_center, eye.frustum_width = 0.0, pose.near * pose.tan_width
         image = self._renderer.render()
         self._renderer.release()
-        return _average(image)
+        return image
 
     def close(self) -> None:
         """Free the OpenGL context."""
