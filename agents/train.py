@@ -7,7 +7,7 @@ had happened.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from procosm.agents.callbacks import TruthCallback
@@ -89,11 +90,15 @@ class PolicyConfig:
         return self.dreams * self.rollout_steps * self.round_iterations
 
 
-def train_policy(config: PolicyConfig) -> Path:
+def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) -> Path:
     """Train a policy in a world model, or go on where the last one was killed.
 
     Writes ``policy.zip`` (opens with plain ``PPO.load``), ``training.json`` and TensorBoard logs under ``tb/``. Killed
     at any moment, the same command ends with the same weights, bit for bit, on a CPU with the same thread count.
+
+    Args:
+        config: the settings.
+        world: makes what the policy practises in, given the arguments of ``dreams``.
 
     Returns:
         the folder ``config.out``.
@@ -109,7 +114,7 @@ def train_policy(config: PolicyConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model = load(config.world_model, device=config.device)
     model.dynamics.mixed = config.device != "cpu" or has_bfloat16()
-    env = dreams(model, config.dreams, config.observation, config.horizon, config.gamma)
+    env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
     learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
     done = learner.num_timesteps // config.round_steps
     steps = config.rollout_steps * config.round_iterations

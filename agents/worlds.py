@@ -40,10 +40,7 @@ class ScaledReward(VecEnvWrapper):
 
 
 def dreams(model: WorldModel, count: int, observation: str, horizon: int, gamma: float) -> VecEnv:
-    """``count`` dreams of at most ``horizon`` steps to train in.
-
-    Rewards are divided by the largest seen in the data and multiplied by 10 (1 − γ): no discounted return leaves ±10.
-    """
+    """``count`` dreams of at most ``horizon`` steps to train in, their rewards multiplied by ``reward_scale``."""
     batch = gym.make_vec(
         "Procosm/World-v0",
         num_envs=count,
@@ -53,9 +50,13 @@ def dreams(model: WorldModel, count: int, observation: str, horizon: int, gamma:
         autoreset_mode="SAME_STEP",
     )
     counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)
+    return stacked(ScaledReward(WorldModelVecEnv(counted), reward_scale(model, gamma)), observation)
+
+
+def reward_scale(model: WorldModel, gamma: float) -> float:
+    """10 (1 − γ) over the largest reward in the data: rewards multiplied by it have no discounted return beyond ±10."""
     largest = max(map(abs, model.reward_range))
-    scaled = ScaledReward(WorldModelVecEnv(counted), 10 * (1 - gamma) / largest if largest > 0 else 1.0)
-    return stacked(scaled, observation)
+    return 10 * (1 - gamma) / largest if largest > 0 else 1.0
 
 
 def truth(task: Task, observation: str) -> gym.Env:
