@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -32,7 +31,7 @@ from procosm.agents.worlds import ScaledReward, dreams, reward_scale, truth
 from procosm.benchmarks.paired import Rows, Truth, play
 from procosm.benchmarks.zoo import Member
 from procosm.world_model.episodes import load_episodes
-from procosm.world_model.files import read_json
+from procosm.world_model.files import read_json, read_tensors, write_tensors
 from procosm.world_model.interface import ProcosmError, State
 from procosm.world_model.train import encode
 from procosm.world_model.windows import context_index, tabulate
@@ -99,6 +98,10 @@ class Desk:
         player = Player(self.run / "world_model", "trained", path, algorithm, "state")
         return Point(self.collected(), [p.total for p in play_truth(player, self.seeds(), 1)], cpu_seconds)
 
+    def logged(self) -> "Logged":
+        """The run's transitions, shared by the cells of a task."""
+        return logged(self.run, self.out.parent / f"seen-{self.run.name}.safetensors")
+
     def collected(self) -> int:
         """Real steps in the run's data."""
         return int(read_json(self.run / "data" / "metadata.json")["total_steps"])
@@ -130,9 +133,16 @@ class Logged:
     best: Tensor
 
 
-@lru_cache(maxsize=1)
-def logged(run: Path) -> Logged:
-    """Every transition of a run's data: trained on, held out and of the growth test."""
+def logged(run: Path, store: Path) -> Logged:
+    """Every transition of a run's data: trained on, held out and of the growth test. Kept at ``store``: encoding all
+    frames takes longer than cloning.
+    """
+    if not store.exists():
+        write_tensors(store, vars(_see(run)))
+    return Logged(**read_tensors(store))
+
+
+def _see(run: Path) -> Logged:
     model, episodes = opened(run / "world_model"), load_episodes(run / "data")
     returns = [float(e.rewards.sum()) for e in episodes if e.kind != "constant"]
     bar = float(np.quantile(returns, 1 - BEST_SHARE))
@@ -144,7 +154,7 @@ def logged(run: Path) -> Logged:
         with torch.inference_mode():
             latents = encode(model.tokenizer, table.frames)
             index = context_index(table, torch.arange(len(latents)), model.dynamics.context)
-            states = torch.cat([model.dynamics.estimate(State(latents[part])) for part in index.split(1024)]).clone()
+            states = torch.cat([model.dynamics.estimate(State(latents[part])) for part in index.split(1024)])
         at = table.steps
         best = (earned[at] >= bar - 1e-6) & (kind != "constant")
         parts.append((states[at], table.actions[at], table.rewards[at], states[at + 1], table.ends[at], best))
@@ -216,7 +226,7 @@ def untrained(desk: Desk) -> list[Point]:
 
 def cloned(desk: Desk, best: bool = False) -> list[Point]:
     """Behaviour cloning: the actor's mean regressed on the logged actions; of all episodes, or of the best tenth."""
-    data = logged(desk.run)
+    data = desk.logged()
     began = time.process_time()
     chosen = data.best if best else torch.ones_like(data.best)
     learner = _blank(desk.settings(algorithm="ppo"))
@@ -226,13 +236,14 @@ def cloned(desk: Desk, best: bool = False) -> list[Point]:
 
 def clone(policy: ActorCriticPolicy, seen: Tensor, actions: Tensor, steps: int, seed: int) -> None:
     """Fit a policy's mean to (n, a) actions at (n, s) states by least squares, in units of half the action range."""
-    half = torch.as_tensor((policy.action_space.high - policy.action_space.low) / 2)
+    space: Any = policy.action_space
+    half = torch.as_tensor((space.high - space.low) / 2)
     optimizer = torch.optim.Adam(policy.parameters(), lr=PolicyConfig.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         at = torch.randint(len(seen), (BATCH,), generator=generator)
-        mean = policy.get_distribution(seen[at]).distribution.mean
-        loss = ((mean - actions[at]) / half).square().mean()
+        acted: Any = policy.get_distribution(seen[at]).distribution
+        loss = ((acted.mean - actions[at]) / half).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -240,7 +251,7 @@ def clone(policy: ActorCriticPolicy, seen: Tensor, actions: Tensor, steps: int, 
 
 def offline_sac(desk: Desk) -> list[Point]:
     """SAC on the logged transitions alone: its memory is the data, and it never acts while it learns."""
-    data, settings = logged(desk.run), desk.settings(algorithm="sac", width=MODEL_FREE_WIDTH)
+    data, settings = desk.logged(), desk.settings(algorithm="sac", width=MODEL_FREE_WIDTH)
     began, learner = time.process_time(), _blank(settings)
     learner.replay_buffer = memory(learner, data, reward_scale(opened(settings.world_model), settings.gamma))
     learner.set_logger(Logger(folder=None, output_formats=[]))
@@ -319,7 +330,7 @@ def _same_training(run: Path, settings: PolicyConfig) -> bool:
     return all(getattr(settings, k) == v for k, v in stored.items() if not k.startswith("truth_"))
 
 
-def _blank(settings: PolicyConfig) -> BaseAlgorithm:
+def _blank(settings: PolicyConfig) -> Any:
     """A learner with its first weights."""
     model = opened(settings.world_model)
     return new_learner(settings, dreams(model, settings.dreams, "state", settings.horizon, settings.gamma), model)
