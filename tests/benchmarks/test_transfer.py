@@ -189,6 +189,14 @@ def test_cells_are_done_once_and_the_missing_are_named(config, monkeypatch):
     assert json.loads(main(only).read_text())["rows"] == result["rows"]
 
 
+def test_cells_judged_on_more_episodes_count_by_the_first(config):
+    cell = Cell(TASK, "cloned", 0)
+    points = [{"real_steps": 300, "returns": [1.0, 3.0, 80.0], "cpu_seconds": 1.0}]
+    write_json(transfer.cell_path(config, cell), {"run": "seed0", "world_model_commit": None, "points": points})
+    row = json.loads(transfer.write(config, list(plan(config))).read_text())["rows"][0]
+    assert (row["value"], row["n"]) == (2.0, TINY.episodes)
+
+
 def test_ppo_learns_online_only_beside_a_dream_of_ppo():
     cells = list(plan(TransferConfig(tasks=(TASK, "Reacher"), seeds=2)))
     assert Cell(TASK, "online_ppo", 1) in cells and Cell("Reacher", "online_sac", 1) in cells
