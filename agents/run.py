@@ -26,7 +26,7 @@ class RunConfig:
     preset: str = "small"
     """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (half an hour)."""
     density: float = 1.0
-    """Share of the world model's inner weights that exists: below 1 it trains block-sparse from the first step."""
+    """Share of the weights of the dynamics' attention and MLPs that exists: below 1, from the first step on."""
     seed: int = 0
     """Of every stage."""
     steps: int = 10000

@@ -35,7 +35,7 @@ HORIZONS = (1, 8)
 
 class Cell(NamedTuple):
     """What is trained: ``part`` is dynamics, long (dynamics, more steps), policy (in the dream of these dynamics),
-    tokenizer, or world (tokenizer, dynamics and policy).
+    tokenizer, world (tokenizer, dynamics and policy), or road (a whole run of `procosm run`, see ``road``).
     """
 
     task: str
@@ -133,8 +133,8 @@ def policy_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[
 
 
 def world_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
-    """A tokenizer and dynamics of one density, and a policy trained in their dream."""
-    tokenizer, head, latents = tokenized(cell._replace(part="tokenizer"), home, here, protocol)
+    """What `procosm train --density` makes, and a policy trained in its dream: the tokenizer is dense, of this seed."""
+    tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, cell.seed), home, here, protocol)
     dynamics = dreamed(cell, home, here, protocol, head, latents)
     found = judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
     return found | {"return": practised(cell, home, here, protocol, tokenizer, dynamics, latents)}
@@ -227,7 +227,7 @@ def thin(module: CausalTokenizer | DiffusionDynamics, cell: Cell) -> None:
 def chooser(cell: Cell) -> MakeSparsifier | None:
     """The sparsifier that `procosm train --density --sparse-method` would use; none at density 1, of any method."""
     method: Any = "procrustes" if cell.method == "dense" else cell.method
-    return sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, density=cell.density, sparse_method=method))
+    return sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, sparse_method=method), cell.density)
 
 
 @torch.no_grad()

@@ -134,6 +134,27 @@ def sparsify(
             layer.values.mul_(layer.density**-0.5)
 
 
+def weights(module: nn.Module) -> dict[str, int]:
+    """How many weights a module has: ``live`` of ``whole`` in its block-sparse layers, and ``dense`` in all others."""
+    thin = [layer for layer in module.modules() if isinstance(layer, sparse.nn.BlockWeight)]
+    values = {id(layer.values) for layer in thin}
+    return {
+        "live": sum(layer.live_blocks * layer.block**2 for layer in thin),
+        "whole": sum(math.prod(layer.shape) for layer in thin),
+        "dense": sum(p.numel() for p in module.parameters() if id(p) not in values),
+    }
+
+
+def census(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """A table of what ``weights`` counted, by part, with the share of all weights that exists: more than the density."""
+    together = {key: sum(n[key] for n in counts.values()) for key in ("live", "whole", "dense")}
+    lines = [f"{'weights':10}{'block-sparse':>22}{'dense':>12}{'exist of all':>14}"]
+    for name, n in [*counts.items(), ("together", together)]:
+        share = (n["live"] + n["dense"]) / (n["whole"] + n["dense"])
+        lines.append(f"{name:10}{n['live']:>9,} of {n['whole']:>9,}{n['dense']:>12,}{share:>14.1%}")
+    return "\n".join(lines)
+
+
 def sparse_blocks(module: nn.Module) -> dict[str, int]:
     """Side of the blocks of every block-sparse layer, by its name."""
     layers = module.named_modules()

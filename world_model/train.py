@@ -16,7 +16,7 @@ from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import load_episodes, load_task
 from procosm.world_model.interface import ProcosmError
-from procosm.world_model.layers import sparsify
+from procosm.world_model.layers import census, sparsify, weights
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
@@ -43,15 +43,20 @@ class TrainConfig:
     seed: int = 0
     """Seed of weights, batches and noise."""
     density: float = 1.0
-    """Share of the weights of attention, MLPs and inner convolutions that exists; below 1, from the first step on."""
+    """Share of the weights of the dynamics' attention and MLPs that exists; below 1, from the first step on."""
+    tokenizer_density: float = 1.0
+    """The same for the tokenizer's inner layers, which have none to spare: below 1 the picture gets worse."""
     sparse_method: Literal["procrustes", "rigl", "set", "static"] = "procrustes"
     """Who chooses the blocks that exist, where density is below 1."""
     block: Literal[16, 32, 64, 128] = 16
     """Side of the square blocks that exist or not: small ones learn better, large ones are faster on wide presets."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.density <= 1.0:
-            raise ProcosmError(f"density {self.density} is outside (0, 1]: the share of weights to keep, 1 is dense")
+        for name in ("density", "tokenizer_density"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ProcosmError(
+                    f"{name} {getattr(self, name)} is outside (0, 1]: the share of weights to keep, 1 is dense"
+                )
 
 
 def train(config: TrainConfig) -> Path:
@@ -64,20 +69,26 @@ def train(config: TrainConfig) -> Path:
     work = config.out.with_name(config.out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
-    choose = sparsifier(config)
-    if choose:
-        room = HEADROOM if config.sparse_method == "procrustes" else 1.0
-        for module in (tokenizer, dynamics):
-            sparsify(module, config.density, config.block, module.stay_dense, room)
+    room = HEADROOM if config.sparse_method == "procrustes" else 1.0
+    for module, density in ((tokenizer, config.tokenizer_density), (dynamics, config.density)):
+        if density < 1.0:
+            sparsify(module, density, config.block, module.stay_dense, room)
+    thin_tokenizer, thin_dynamics = sparsifier(config, config.tokenizer_density), sparsifier(config, config.density)
+    counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
+    if thin_tokenizer or thin_dynamics:
+        tqdm.write(census(counts), file=sys.stderr)
     episodes = load_episodes(config.data)
     tables = {kind: tabulate(episodes, kind, dynamics.context) for kind in ("train", "holdout", "constant")}
     del episodes
 
-    metrics = {"tokenizer": train_tokenizer(tokenizer, dynamics, tables["train"], sizes, config.seed, work, choose)}
+    metrics: dict[str, Any] = {"weights": counts}
+    metrics["tokenizer"] = train_tokenizer(
+        tokenizer, dynamics, tables["train"], sizes, config.seed, work, thin_tokenizer
+    )
     dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
     latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
-    metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work, choose)
-    if choose:
+    metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work, thin_dynamics)
+    if thin_tokenizer or thin_dynamics:
         tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
 
     starts = choose_starts(tables["holdout"], dynamics.context)
@@ -96,17 +107,17 @@ def train(config: TrainConfig) -> Path:
     return checkpoint.save(config.out, model)
 
 
-def sparsifier(config: TrainConfig) -> MakeSparsifier | None:
-    """What makes the sparsifier of each stage, which takes the pattern over from the stage before; None: all dense.
+def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:
+    """What makes the sparsifier of each stage, which takes the pattern over from the stage before; None at density 1.
 
     The pattern changes about 9 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
     the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3).
     """
-    if config.density == 1.0:
+    if density == 1.0:
         return None
 
     def make(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> baselines.Sparsifier:
-        settings: dict[str, Any] = {"density": config.density, "seed": config.seed}
+        settings: dict[str, Any] = {"density": density, "seed": config.seed}
         if config.sparse_method != "static":
             settings |= {"update_every": 8 * min(max(steps // 96, 1), 12), "stop_after": 3 * steps // 4}
         return baselines.make(config.sparse_method, module, optimizer, **settings)

@@ -1,6 +1,7 @@
 """Training a world model with block-sparse layers: from the first step, through every stage, in the checkpoint."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from procosm.world_model.files import read_tensors
 from procosm.world_model.interface import CheckpointError, ProcosmError, State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import StageConfig, rate, run_stage
+from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.train import TrainConfig, sparsifier, train, train_tokenizer
 from procosm.world_model.windows import tabulate
 
@@ -49,7 +51,8 @@ def data(tmp_path_factory) -> Path:
 
 
 def run(data: Path, out: Path, density: float = DENSITY) -> Path:
-    return train(TrainConfig(data=data, out=out, preset="debug", density=density, block=BLOCK))
+    settings = {"density": density, "tokenizer_density": density, "block": BLOCK}
+    return train(TrainConfig(data=data, out=out, preset="debug", **settings))
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,35 @@ def test_only_inner_layers_are_sparse_and_all_of_those(trained):
     convs = {f"{side}.conv{i}.space.conv" for side in ("encoder.2", "encoder.4") for i in (1, 2)}
     convs |= {f"{side}.conv{i}.space.conv" for side in ("decoder.1", "decoder.3") for i in (1, 2)}
     assert set(sparse_layers(model.tokenizer)) == convs
+
+
+def test_a_tokenizer_keeps_whole_what_nothing_bypasses_and_what_is_narrow():
+    """Of preset small: sparse are the four residual blocks of 64 channels and the attention between them, no other."""
+    torch.manual_seed(0)
+    tokenizer = CausalTokenizer(preset("small").tokenizer)
+    layers.sparsify(tokenizer, 0.1, BLOCK, tokenizer.stay_dense)
+    found = {".".join(name.split(".")[:2]) for name in sparse_layers(tokenizer)}
+    assert found == {f"encoder.{i}" for i in (3, 4, 5)} | {f"decoder.{i}" for i in (1, 2, 3)}
+    assert len(sparse_layers(tokenizer)) == 4 * 2 + 2 * 2
+
+
+def test_density_alone_leaves_the_tokenizer_as_the_dense_run_has_it(data, dense, tmp_path, capsys):
+    """To the bit; and what is said of the weights is what the files hold."""
+    folder = train(TrainConfig(data=data, out=tmp_path / "world_model", preset="debug", density=DENSITY, block=BLOCK))
+    ours, theirs = (read_tensors(f / "tokenizer.safetensors") for f in (folder, dense))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    ours, theirs = (checkpoint.load(f).dynamics for f in (folder, dense))
+    counts = json.loads((folder / "metrics.json").read_text())["weights"]
+    live = sum(layer.values.numel() for layer in sparse_layers(ours).values())
+    everything = sum(p.numel() for p in theirs.parameters())
+    assert counts["dynamics"]["live"] == live == pytest.approx(DENSITY * counts["dynamics"]["whole"], rel=0.1)
+    assert counts["dynamics"]["whole"] + counts["dynamics"]["dense"] == everything
+    assert counts["dynamics"]["live"] + counts["dynamics"]["dense"] == sum(p.numel() for p in ours.parameters())
+    assert counts["tokenizer"]["live"] == counts["tokenizer"]["whole"] == 0
+    share = (live + counts["dynamics"]["dense"]) / everything
+    told = capsys.readouterr().err.replace(",", "")
+    assert re.search(rf"^dynamics +{live} of +{counts['dynamics']['whole']} .* {share:.1%}$", told, re.MULTILINE)
+    assert re.search(r"^tokenizer +0 of +0 .* 100.0%$", told, re.MULTILINE)
 
 
 def test_the_checkpoint_holds_live_blocks_and_nothing_else(trained, dense):
@@ -259,18 +291,19 @@ def test_each_method_is_reached_from_the_settings(tmp_path):
     layers.sparsify(module, DENSITY, BLOCK)
     adam = torch.optim.AdamW(module.parameters())
     for method, kind in (("procrustes", "Procrustes"), ("rigl", "RigL"), ("set", "SET"), ("static", "Static")):
-        make = sparsifier(TrainConfig(tmp_path, tmp_path, density=DENSITY, sparse_method=method))
+        make = sparsifier(TrainConfig(tmp_path, tmp_path, sparse_method=method), DENSITY)
         made = make(module, adam, 800)
         assert type(made).__name__ == kind and made.config.density == DENSITY
         if method != "static":
             assert [t for t in range(1, 800) if made.updates_at(t)] == [*range(64, 601, 64)]
-    assert sparsifier(TrainConfig(tmp_path, tmp_path)) is None
+    assert sparsifier(TrainConfig(tmp_path, tmp_path), 1.0) is None
 
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5, float("nan")])
-def test_a_density_that_is_none_is_refused_before_anything_is_read(density, tmp_path):
-    with pytest.raises(ProcosmError, match=r"outside \(0, 1\]"):
-        TrainConfig(data=tmp_path, out=tmp_path, density=density)
+@pytest.mark.parametrize("name", ["density", "tokenizer_density"])
+def test_a_density_that_is_none_is_refused_before_anything_is_read(name, density, tmp_path):
+    with pytest.raises(ProcosmError, match=rf"^{name} .* outside \(0, 1\]"):
+        TrainConfig(data=tmp_path, out=tmp_path, **{name: density})
 
 
 def test_blocks_that_fit_no_layer_say_what_to_do(data, tmp_path):

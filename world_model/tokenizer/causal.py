@@ -77,6 +77,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, temporal: bool) -> None:
         super().__init__()
+        self.channels = channels
         self.norm1, self.norm2 = FrameNorm(channels), FrameNorm(channels)
         self.conv1 = CausalConv(channels, channels, temporal)
         self.conv2 = CausalConv(channels, channels, temporal)

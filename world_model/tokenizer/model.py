@@ -129,11 +129,16 @@ def decoder(config: TokenizerConfig) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def spare(layer: nn.Module, width: int) -> bool:
+    """Whether a layer may lose weights: a skip connection bypasses it, and it has more channels than ``width``."""
+    return isinstance(layer, CausalAttention) or (isinstance(layer, ResBlock) and layer.channels > width)
+
+
 class CausalTokenizer(nn.Module):
     """Frames to standardised latents and back; satisfies :class:`procosm.world_model.interface.Tokenizer`.
 
-    ``stay_dense`` names what sparse training leaves alone: the first and last layers of encoder and decoder, a few
-    weights through which every picture passes.
+    ``stay_dense`` names what sparse training leaves alone: the layers that no skip connection bypasses (first, last,
+    every change of size), and the residual blocks of the fewest channels. Together they hold few of the weights.
     """
 
     mean: Tensor
@@ -146,8 +151,8 @@ class CausalTokenizer(nn.Module):
         self.latent_shape = config.latent_shape
         self.mixed = False  # decoding in bfloat16: faster where the processor has it, pixels within a level or two
         self.encoder, self.decoder = encoder(config), decoder(config)
-        ends = ((side, end) for side in ("encoder", "decoder") for end in (0, len(getattr(self, side)) - 1))
-        self.stay_dense = tuple(f"{side}.{end}.*" for side, end in ends)
+        sides = ((side, i, layer) for side in ("encoder", "decoder") for i, layer in enumerate(getattr(self, side)))
+        self.stay_dense = tuple(f"{side}.{i}.*" for side, i, layer in sides if not spare(layer, config.width))
         self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1, 1))
         self.register_buffer("std", torch.ones(config.latent_channels, 1, 1, 1))
         self.register_buffer("mean_frame", torch.zeros(3, 1, config.frame_size, config.frame_size))
