@@ -4,6 +4,7 @@ A cell goes on from its last save when it was killed, and is a JSON file when it
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from procosm.agents.evaluate import JUDGING_SEED
 from procosm.agents.rollouts import Player, play_truth
+from procosm.agents.run import RunConfig, run
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model import checkpoint
@@ -35,7 +37,7 @@ HORIZONS = (1, 8)
 
 class Cell(NamedTuple):
     """What is trained: ``part`` is dynamics, long (dynamics, more steps), policy (in the dream of these dynamics),
-    tokenizer, world (tokenizer, dynamics and policy), or road (a whole run of `procosm run`, see ``road``).
+    tokenizer, world (all three, as `procosm train --density` makes them, in short), or road (a whole `procosm run`).
     """
 
     task: str
@@ -105,8 +107,29 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
         "dynamics": dynamics_cell, "long": dynamics_cell, "policy": policy_cell, "tokenizer": tokenizer_cell,
         "world": world_cell,
     }  # fmt: skip
-    found = parts[cell.part](cell, home, desk(home, cell.task, protocol), protocol)
+    if cell.part == "road":
+        found = road_cell(cell, home)
+    else:
+        found = parts[cell.part](cell, home, desk(home, cell.task, protocol), protocol)
     write_json(path, found)
+    return found
+
+
+def road_cell(cell: Cell, home: Path) -> dict[str, float]:
+    """`procosm run` with its own settings; stages that are finished in the run's folder are not done again."""
+    folder = home / "roads" / f"{cell.density:g}-{cell.seed}"
+    run(RunConfig(env=cell.task, out=folder, density=cell.density, seed=cell.seed, processes=1))
+    return worth(read_json(folder / "metrics.json"))
+
+
+def worth(metrics: dict[str, Any]) -> dict[str, float]:
+    """A cell from the metrics of a run: its open-loop dreams on held-out windows, its policy in MuJoCo."""
+    lines = {(r["metric"], r["method"], r["horizon"]): r["value"] for r in metrics["open_loop"]}
+    found = {"return": metrics["returns"]["mujoco"]["trained"]["mean"]}
+    for h in HORIZONS:
+        found[f"psnr_{h}_db"] = lines["psnr_db", "dream", h]
+        gain = lines["latent_mse", "copy last frame", h] / lines["latent_mse", "dream", h]
+        found[f"better_than_copy_{h}_db"] = 10 * math.log10(gain)
     return found
 
 

@@ -2,7 +2,8 @@
 
     python -m procosm.benchmarks.sparse_quality
 
-Blocks of 16 and much shorter training than `procosm train` (Protocol): it compares, it does not shine.
+Blocks of 16 and much shorter training than `procosm train` (Protocol): it compares, it does not shine. Only a road is a
+whole `procosm run`, which goes on with what OUT/TASK/roads/DENSITY-SEED holds.
 Every (task, part, method, density, seed) is a cell on disk; killed at any moment, the same command goes on. The result
 is written after every cell and names the cells that are missing.
 """
@@ -29,6 +30,7 @@ from procosm.world_model.stage import StageConfig
 
 DENSITIES = (0.1, 0.5, 0.25, 0.05)
 BASELINES = ("rigl", "set", "static")
+ROADS = ("InvertedPendulum",)  # the task that `procosm run` solves with its default settings
 WITHIN_DB = 0.2
 UNITS = {"return": "return"}
 
@@ -52,8 +54,8 @@ class SparseQualityConfig:
 
 
 def plan(config: SparseQualityConfig) -> Iterator[Cell]:
-    """All cells, those that tell most first: each task at .1 and the curve, the other methods' curves, policies, longer
-    training, tokenizers and whole world models, the tokenizers' curves.
+    """All cells, those that tell most first: each task at .1 and the curve, the other methods' curves, whole runs,
+    short world models, tokenizers at .1 and their curves, longer training, policies.
     """
     seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
 
@@ -67,11 +69,15 @@ def plan(config: SparseQualityConfig) -> Iterator[Cell]:
             yield from cells(task, "dynamics", "procrustes", density)
     for task, density, method in product(config.tasks, densities, BASELINES):
         yield from cells(task, "dynamics", method, density)
-    for part, task in product(("policy", "long", "tokenizer", "world"), config.tasks):
+    roads = () if config.quick else [("road", task) for task in ROADS if task in config.tasks]
+    for part, task in (*roads, *product(("world", "tokenizer"), config.tasks)):
         for seed in seeds:
             yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
-    for task, density, method in product(config.tasks, densities, ("procrustes", *BASELINES)):
+    for density, method, task in product(densities, ("procrustes", *BASELINES), config.tasks):
         yield from cells(task, "tokenizer", method, density)
+    for part, task in product(("long", "policy"), config.tasks):
+        for seed in seeds:
+            yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
 
 
 def rows_of(cells: dict[Cell, dict[str, float]]) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ def weights(module: nn.Module) -> dict[str, int]:
 
 
 def census(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """A table of what ``weights`` counted, by part, with the share of all weights that exists: more than the density."""
+    """A table of what ``weights`` counted, by part, and the share of all weights that exists: not the density."""
     together = {key: sum(n[key] for n in counts.values()) for key in ("live", "whole", "dense")}
     lines = [f"{'weights':10}{'block-sparse':>22}{'dense':>12}{'exist of all':>14}"]
     for name, n in [*counts.items(), ("together", together)]:

@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from procosm.benchmarks import sparse_quality
-from procosm.benchmarks.sparse_cells import Cell, Protocol, chooser, psnr
+from procosm.benchmarks.sparse_cells import Cell, Protocol, chooser, psnr, worth
 from procosm.benchmarks.sparse_quality import SparseQualityConfig, interval, plan, rows_of, write
 
 
@@ -48,6 +48,20 @@ def test_psnr_is_that_of_scikit_image() -> None:
     expected = np.mean([peak_signal_noise_ratio(x, y, data_range=255) for x, y in zip(a, b, strict=True)])
     assert psnr(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, abs=1e-4)
     assert np.isfinite(psnr(torch.from_numpy(a), torch.from_numpy(a)))
+
+
+def test_a_whole_run_is_read_from_its_metrics() -> None:
+    lines = [("psnr_db", "dream", 33.0), ("psnr_db", "copy last frame", 30.0), ("psnr_db", "tokenizer", 34.0)]
+    lines += [("latent_mse", "dream", 0.01), ("latent_mse", "copy last frame", 0.1)]
+    open_loop = [
+        {"metric": metric, "method": method, "horizon": h, "value": value if metric == "psnr_db" else value / (1 + h)}
+        for metric, method, value in lines
+        for h in range(1, 9)
+    ]
+    returns = {"mujoco": {"trained": {"mean": 987.5}, "zero": {"mean": 25.0}}, "dream": {"trained": {"mean": 443.0}}}
+    found = worth({"open_loop": open_loop, "returns": returns})
+    decibels = {f"{name}_{h}_db": v for h in (1, 8) for name, v in (("psnr", 33), ("better_than_copy", 10))}
+    assert found == pytest.approx({"return": 987.5, **decibels})
 
 
 def test_cells_that_are_missing_are_named(tmp_path: Path) -> None:
