@@ -162,15 +162,24 @@ def errors(
     state_scale: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """(n,) errors of frames, latents and (where there is one) the state estimate, by metric."""
-    difference = (seen[0].astype(np.float32) - truth[0].astype(np.float32)) / 255.0
-    pixel = np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
     found = {
-        "pixel_mse": pixel,
-        # One grey level in one sample of the frame is the least error that 8-bit frames can show.
-        "psnr_db": -10.0 * np.log10(np.maximum(pixel, (1 / 255) ** 2 / difference[0].size)),
+        "pixel_mse": pixel_mse(seen[0], truth[0]),
+        "psnr_db": psnr_db(seen[0], truth[0]),
         "latent_mse": (seen[1] - truth[1]).square().flatten(1).mean(dim=1).double().cpu().numpy(),
     }
     if seen[2] is not None:
         scaled = (seen[2].astype(np.float64) - truth[2]) / state_scale
         found["state_nrmse"] = np.sqrt(np.square(scaled).mean(axis=1))
     return found
+
+
+def pixel_mse(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(n,) mean squared difference of (n, h, w, 3) uint8 frames, colours counting from 0 to 1."""
+    difference = (seen.astype(np.float32) - truth.astype(np.float32)) / 255.0
+    return np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
+
+
+def psnr_db(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(n,) peak signal-to-noise ratio of (n, h, w, 3) uint8 frames, decibels."""
+    # One grey level in one sample of the frame is the least error that 8-bit frames can show.
+    return -10.0 * np.log10(np.maximum(pixel_mse(seen, truth), (1 / 255) ** 2 / truth[0].size))

@@ -59,13 +59,17 @@ class TrainConfig:
                 )
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     """Train, or resume training; returns the checkpoint folder.
+
+    Args:
+        config: what to train on, and how.
+        sizes: in place of those of ``config.preset``.
 
     Killed at any moment, the same command goes on from the last save and ends with the same weights, bit for bit, on
     the CPU with the same number of threads.
     """
-    sizes, task = preset(config.preset), load_task(config.data)
+    sizes, task = sizes or preset(config.preset), load_task(config.data)
     work = config.out.with_name(config.out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
@@ -102,7 +106,7 @@ def train(config: TrainConfig) -> Path:
         starts=latents["holdout"][starts],
         reward_range=(float(rewards.min()), float(rewards.max())),
         metrics=metrics,
-        provenance=provenance({"train": config}),
+        provenance=provenance({"train": config, "sizes": sizes}),
     )
     return checkpoint.save(config.out, model)
 
