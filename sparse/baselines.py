@@ -6,6 +6,7 @@ RigL (Evci et al., arXiv 1911.11134): drops the smallest, adds where the gradien
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -142,7 +143,7 @@ class RigL(SET):
         return self.gradients()
 
 
-METHODS: dict[str, tuple[type[Sparsifier], type]] = {
+METHODS: dict[str, tuple[Callable[[nn.Module, Optimizer, Any], Sparsifier], type]] = {
     "dense": (Dense, DenseConfig),
     "static": (Static, StaticConfig),
     "set": (SET, SwapConfig),

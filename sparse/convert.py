@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from procosm.sparse.errors import SparseError
 from procosm.sparse.nn import BlockWeight, Conv2d, Conv3d, Linear
 
 KEEP = ("largest", "balanced")
+Dense = nn.Linear | nn.Conv2d | nn.Conv3d
 _CONVS: dict[type, type] = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}
 
 
@@ -58,12 +60,12 @@ def convert(
         raise SparseError(f"block size {block} is not supported; choose one of {matrix.BLOCKS}")
     if headroom < 1.0:
         raise SparseError(f"headroom {headroom} is below 1: every kept block needs a slot")
-    if isinstance(model, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+    if isinstance(model, Dense):
         raise SparseError("a lone layer cannot be replaced in place: wrap it in torch.nn.Sequential")
     patterns, converted, skipped = (skip,) if isinstance(skip, str) else tuple(skip), [], {}
     done: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
     for name, layer in list(model.named_modules(remove_duplicate=False)):
-        if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+        if not isinstance(layer, Dense):
             continue
         if layer in done:
             _put(model, name, done[layer])
@@ -90,9 +92,9 @@ def to_dense(model: nn.Module) -> nn.Module:
     return model
 
 
-def flat_weight(layer: nn.Module) -> Tensor:
+def flat_weight(layer: Dense) -> Tensor:
     """The weight of a dense layer as (out, fan-in), the fan-in of a convolution ordered position by position."""
-    weight = layer.weight.detach()  # type: ignore[union-attr]
+    weight = layer.weight.detach()
     return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
 
 
@@ -101,7 +103,7 @@ def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), attribute, layer)
 
 
-def _obstacle(name: str, layer: nn.Module, block: int, patterns: tuple[str, ...]) -> str:
+def _obstacle(name: str, layer: Dense, block: int, patterns: tuple[str, ...]) -> str:
     if any(fnmatch(name, pattern) for pattern in patterns):
         return "named in skip"
     if type(layer) not in (nn.Linear, nn.Conv2d, nn.Conv3d):
@@ -112,20 +114,21 @@ def _obstacle(name: str, layer: nn.Module, block: int, patterns: tuple[str, ...]
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             return "padding other than numbers of zeros"
     try:
-        matrix.grid_of(tuple(flat_weight(layer).shape), block)
+        weight = flat_weight(layer)
+        matrix.grid_of((weight.shape[0], weight.shape[1]), block)
     except SparseError as error:
         return str(error)
     return ""
 
 
 def _counterpart(
-    layer: nn.Module, density: float, block: int, headroom: float, mode: str, generator: torch.Generator | None,
+    layer: Dense, density: float, block: int, headroom: float, mode: str, generator: torch.Generator | None,
     keep: str,
 ) -> BlockWeight:  # fmt: skip
     weight = flat_weight(layer)
-    gm, gn = matrix.grid_of(tuple(weight.shape), block)
+    gm, gn = matrix.grid_of((weight.shape[0], weight.shape[1]), block)
     n = max(1, round(density * gm * gn))
-    shared = {
+    shared: dict[str, Any] = {
         "bias": layer.bias is not None, "block": block, "density": density, "mode": mode, "generator": generator,
         "capacity": min(gm * gn, max(n, round(headroom * n))),
     }  # fmt: skip
@@ -144,21 +147,20 @@ def _counterpart(
         kept = matrix.balanced_kept((weight.shape[0], weight.shape[1]), block, density, generator)
     sparse.to(weight)
     sparse.adopt(weight, kept.view(gm, gn))
-    if sparse.bias is not None:
-        sparse.bias.data.copy_(layer.bias.data)  # type: ignore[union-attr]
+    if sparse.bias is not None and layer.bias is not None:
+        sparse.bias.data.copy_(layer.bias.data)
     return sparse
 
 
 def _dense_layer(layer: BlockWeight) -> nn.Module:
-    bias = layer.bias is not None
     weight = layer.dense_weight() if isinstance(layer, (Conv2d, Conv3d)) else layer.to_dense()
     if isinstance(layer, (Conv2d, Conv3d)):
-        torch_type = nn.Conv2d if isinstance(layer, Conv2d) else nn.Conv3d
+        torch_type: type = nn.Conv2d if isinstance(layer, Conv2d) else nn.Conv3d
         geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        dense: nn.Module = torch_type(layer.in_channels, layer.out_channels, *geometry, bias=bias)
+        dense: nn.Module = torch_type(layer.in_channels, layer.out_channels, *geometry, bias=layer.bias is not None)
     else:
-        dense = nn.Linear(layer.shape[1], layer.shape[0], bias=bias)
+        dense = nn.Linear(layer.shape[1], layer.shape[0], bias=layer.bias is not None)
     dense.weight = nn.Parameter(weight.detach().contiguous())
-    if bias:
-        dense.bias = nn.Parameter(layer.bias.detach().clone())  # type: ignore[union-attr]
+    if layer.bias is not None:
+        dense.bias = nn.Parameter(layer.bias.detach().clone())
     return dense.train(layer.training)

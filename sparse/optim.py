@@ -30,6 +30,7 @@ class _LiveOptimizer(Optimizer):
         self._one_block: dict[torch.device, Tensor] = {}
         super().__init__([p for p in model.parameters() if p.requires_grad], defaults)
 
+    # torch declares that a closure returns a float; its own optimizers return the closure's tensor as well.
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """One step on every parameter that has a gradient; a closure is run first and its loss returned."""
@@ -40,11 +41,11 @@ class _LiveOptimizer(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad, group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        if parameter.dtype != torch.float32 or parameter.grad.dtype != torch.float32:
+    def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        if parameter.dtype != torch.float32 or gradient.dtype != torch.float32:
             raise SparseError(
                 f"a parameter is {parameter.dtype}: keep parameters in float32 and compute under autocast"
             )
@@ -54,7 +55,7 @@ class _LiveOptimizer(Optimizer):
             state["step"] = torch.zeros((), device=parameter.device) if group.get("capturable") else 0
             state |= {name: torch.zeros_like(parameter) for name in self.moments}
         state["step"] += 1
-        tensors = [parameter, parameter.grad.contiguous(), *(state[name] for name in self.moments)]
+        tensors = [parameter, gradient.contiguous(), *(state[name] for name in self.moments)]
         if parameter in self._layers:
             self._apply(tensors, self._layers[parameter].row_ptr, group, state["step"])
             return

@@ -19,9 +19,10 @@ class Prunable(Protocol):
     name: str
     parameter: nn.Parameter
     block: int
-    shape: tuple[int, ...]
     initial: Initial | None
 
+    @property
+    def shape(self) -> tuple[int, ...]: ...
     @property
     def capacity(self) -> int: ...
     def kept(self) -> Tensor: ...

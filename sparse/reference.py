@@ -59,7 +59,8 @@ def shares(row_ptr: Index, together: int, stages: int, ctas: int) -> list[list[t
         edges = [start + (end - start) * j // count for j in range(count)] + [end]
         cut.append([(a, b - a) for a, b in pairwise(edges)] if count else [])
     total = sum(1 + length for row in cut for _, length in row) * stages
-    done, found = 0, []
+    done = 0
+    found: list[list[tuple[int, int, list[int]]]] = []
     for row in cut:
         found.append([])
         for first, length in row:

@@ -162,7 +162,8 @@ class BlockWeight(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """x (..., in) Wᵀ + bias, sparse or dense as ``mode`` and the cost model say; both give the same result."""
         device = x.device.type
-        values, bias = self.values, self.bias
+        values: Tensor = self.values
+        bias: Tensor | None = self.bias
         if device != values.device.type:  # before autocast, which does not know every device
             raise SparseError(f"x is on {x.device} but the weight on {values.device}: move one with .to(device)")
         if torch.is_autocast_enabled(device):
@@ -226,7 +227,7 @@ class BlockWeight(nn.Module):
                     f"{prefix}weight is dense: load it into the model before sparse.convert, or train from the start"
                 )
             return
-        values, rows, cols, shape, *bias = (state[prefix + name] for name in names)
+        values, rows, cols, shape = (state[prefix + name] for name in names[:4])
         if strict:
             unexpected.extend(key for key in state if key.startswith(prefix) and key[len(prefix) :] not in names)
         fault = self._fault(values, tuple(shape.tolist()), rows, cols)
@@ -238,8 +239,8 @@ class BlockWeight(nn.Module):
         with torch.no_grad():
             self._place(matrix.layout(kept, self.capacity), values.shape[0])
             self.values.zero_()[: values.shape[0]].copy_(values)
-            for tensor in bias:
-                self.bias.copy_(tensor)  # type: ignore[union-attr]
+            if self.bias is not None:
+                self.bias.copy_(state[prefix + "bias"])
 
     def _fault(self, values: Tensor, shape: tuple[int, ...], rows: Tensor, cols: Tensor) -> str:
         if shape != self.shape:

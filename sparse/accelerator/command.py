@@ -77,7 +77,12 @@ def accelerate(config: AcceleratorConfig) -> Path:
         value = getattr(config, name)
         if value is not None and not 0 < value <= 1:
             raise SparseError(f"{name} {value} must lie in (0, 1]")
-    return _evaluate(config) if config.evaluate is not None else _simulate(config)
+    if config.evaluate is not None:
+        return _evaluate(config, config.evaluate)
+    if config.model is not None:
+        return _simulate(config, from_factory(config.model))
+    assert config.network is not None  # one of the three is given
+    return _simulate(config, network(config.network))
 
 
 def setting(config: AcceleratorConfig, machine: Machine | None = None) -> Setting:
@@ -89,8 +94,8 @@ def setting(config: AcceleratorConfig, machine: Machine | None = None) -> Settin
     return Setting(machine, energy_table(config.energy_table, machine), mends)
 
 
-def _evaluate(config: AcceleratorConfig) -> Path:
-    raw, stated = read_records(config.evaluate), stated_machine(config.evaluate)
+def _evaluate(config: AcceleratorConfig, stored: Path) -> Path:
+    raw, stated = read_records(stored), stated_machine(stored)
     machine, minibatch = stated or (Machine.scaled(config.pes), config.minibatch)
     rows = evaluate_all(raw, minibatch, setting(config, machine), config.processes)
     summary = compare(raw, rows)
@@ -113,13 +118,7 @@ def _agreement(summary: dict[str, Any]) -> str:
             f" {summary['records_with_accesses']}")  # fmt: skip
 
 
-def workload_of(config: AcceleratorConfig) -> Workload:
-    """The network asked for."""
-    return from_factory(config.model) if config.model is not None else network(config.network)
-
-
-def _simulate(config: AcceleratorConfig) -> Path:
-    workload = workload_of(config)
+def _simulate(config: AcceleratorConfig, workload: Workload) -> Path:
     masks = match(workload.layers, checkpoint_masks(config.masks)) if config.masks is not None else None
     activations = 0.5 if config.activation_density is None and config.network is not None else config.activation_density
     densities = Densities(config.density, activations, config.seed)
@@ -142,7 +141,7 @@ def _others(config: AcceleratorConfig, workload: Workload, densities: Densities,
     for flow in DATAFLOWS:
         if flow != config.dataflow:
             found += cases(workload, densities, flow, setting(config), config.minibatch, masks, QUICK)
-    other = replace(config, pes=48 - config.pes)
+    other = replace(config, pes=32 if config.pes == 16 else 16)
     return found + cases(workload, densities, config.dataflow, setting(other), config.minibatch, masks, QUICK)
 
 
@@ -161,9 +160,9 @@ def _totals(config: AcceleratorConfig, mine: Sequence[Result], rest: Sequence[Re
 def _title(config: AcceleratorConfig, workload: Workload, masks: Any, results: Sequence[Result]) -> str:
     model = "corrected model" if config.variant == "corrected" else "authors' model"
     mended = f", mended: {', '.join(config.mends)}" if config.mends else ""
-    weights = (
-        f"masks of {len(masks)} layers from {config.masks.name}" if masks else f"weight density {config.density:g}"
-    )
+    weights = f"weight density {config.density:g}"
+    if config.masks is not None:
+        weights = f"masks of {len(masks)} layers from {config.masks.name}"
     found = sorted(r.density for r in results if r.phase == "wu")
     low, high = f"{found[0]:.2f}", f"{found[-1]:.2f}"
     activations = f"activation density {low}" if low == high else f"activation densities {low} to {high}"

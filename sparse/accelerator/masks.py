@@ -171,7 +171,7 @@ def layer_mask(layer: Layer, mask: np.ndarray) -> np.ndarray:
         raise SparseError(f"masks: layer {layer.name!r} has no weight left; the model needs at least one")
     r, s, c, k = layer.rows, layer.columns, layer.channels, layer.filters
     if k is None:
-        ordered = mask.reshape(c, r, s).transpose(1, 2, 0)
+        ordered: np.ndarray = mask.reshape(c, r, s).transpose(1, 2, 0)
     elif mask.ndim == 2:
         ordered = mask.reshape(k, r, s, c).transpose(1, 2, 3, 0)
     else:

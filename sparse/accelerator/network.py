@@ -102,7 +102,8 @@ def _run_case(case: Case) -> Result:
     problem, setting = case.problem, case.setting
     dense_mapping = Search(problem, case.dataflow, setting, None, case.effort).best()
     dense = simulate_dense(problem, dense_mapping, setting)
-    density, waves = case.density, (np.ones(1), np.ones(1))
+    density = case.density
+    waves: tuple[np.ndarray, np.ndarray] = np.ones(1), np.ones(1)
     if density == 1 and case.mask is None:  # an operand without zeros is stored uncompressed: the dense machine
         chosen, balanced, unbalanced = dense_mapping, dense, dense
     else:
@@ -114,7 +115,7 @@ def _run_case(case: Case) -> Result:
         chosen = Search(problem, case.dataflow, setting, sparsity, case.effort).best()
         balanced, unbalanced = simulate_sparse(problem, chosen, mask, setting, case.weight_density)
         load = loads(mask, problem, chosen.rf, chosen.spatial)
-        waves = tuple(_sample(load.imbalance(balancing)) for balancing in (False, True))
+        waves = _sample(load.imbalance(False)), _sample(load.imbalance(True))
     return Result(
         case.layer.name, case.phase, case.dataflow, problem.macs, density, dense_mapping.pes / setting.machine.pes,
         dense_mapping, chosen, dense, balanced, unbalanced, waves,

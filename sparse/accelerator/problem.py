@@ -166,7 +166,8 @@ class Problem:
     def sizes(self, tile: tuple[int, ...] | None = None) -> tuple[int, int, int]:
         """Elements of the three tensors' tiles (of the whole tensors without an argument)."""
         tile = tile or self.bounds
-        return tuple(math.prod(extent(axis, tile) for axis in tensor) for tensor in self.tensors)
+        sparse, other, result = (math.prod(extent(axis, tile) for axis in tensor) for tensor in self.tensors)
+        return sparse, other, result
 
     @property
     def sparse_dims(self) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ def stated_machine(path: Path) -> tuple[Machine, int] | None:
     if stated is None:
         return None
     names = ("RF_words_per_PE", "GLB_words", "RF_word_bits", "GLB_words_per_line", "DRAM_words_per_line", "batch_N")
-    sides = stated.get("PEs") if isinstance(stated, dict) else None
+    sides: Any = stated.get("PEs") if isinstance(stated, dict) else None
     square = isinstance(sides, list) and len(sides) == 2 and sides[0] == sides[1]
     values = [sides[0], *(stated.get(name) for name in names)] if square else []
     if not square or not all(type(value) is int and value > 0 for value in values):

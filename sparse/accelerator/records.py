@@ -65,9 +65,10 @@ def _parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
                 f"{key} {raw[key]!r} disagrees with dims, phase and a minibatch of {minibatch}: {computed!r}"
             )
     spatial = raw.get("spatial") or spatial_factors(problem, raw["dataflow"], setting.machine.array_width)
-    factors = [_factors(key, value) for key, value in
-               (("RF", raw["RF"]), ("spatial", spatial), ("GLB", raw["GLB"]), ("DRAM", raw["DRAM"]))]  # fmt: skip
-    mapping = Mapping(*factors, str(raw["perm_GLB"]), str(raw["perm_DRAM"]))
+    mapping = Mapping(
+        _factors("RF", raw["RF"]), _factors("spatial", spatial), _factors("GLB", raw["GLB"]),
+        _factors("DRAM", raw["DRAM"]), str(raw["perm_GLB"]), str(raw["perm_DRAM"]),
+    )  # fmt: skip
     mapping.check(problem)
     if mapping.pes > setting.machine.pes:
         raise SparseError(f"spatial factors use {mapping.pes} PEs, the machine has {setting.machine.pes}: give --pes 32"

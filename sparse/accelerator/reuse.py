@@ -43,9 +43,10 @@ class Batch:
 
     def mapping(self, row: int) -> Mapping:
         """One row as a mapping."""
-        factors = [tuple(int(v) for v in a[row]) for a in (self.rf, self.spatial, self.glb, self.dram)]
-        orders = ["".join(DIMENSIONS[d] for d in order[row]) for order in (self.glb_order, self.dram_order)]
-        return Mapping(*factors, *orders)
+        levels = (self.rf, self.spatial, self.glb, self.dram)
+        rf, spatial, glb, dram = (tuple(int(v) for v in factors[row]) for factors in levels)
+        inner, outer = ("".join(DIMENSIONS[d] for d in order[row]) for order in (self.glb_order, self.dram_order))
+        return Mapping(rf, spatial, glb, dram, inner, outer)
 
     @property
     def pes(self) -> Ints:
@@ -72,7 +73,8 @@ class Accesses:
 
 def extents(tensor: Tensor, tile: Ints) -> list[Ints]:
     """Length of the tile on each axis of a tensor; `tile` is (B, 7)."""
-    return [1 + sum(step * (tile[:, dim] - 1) for dim, step in axis) for axis in tensor]
+    one = np.ones(len(tile), dtype=np.int64)
+    return [sum((step * (tile[:, dim] - 1) for dim, step in axis), one) for axis in tensor]
 
 
 def volume(tensor: Tensor, tile: Ints) -> Ints:

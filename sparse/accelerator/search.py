@@ -92,8 +92,11 @@ class Search:
         self.held[[R, S]] = not problem.update  # whole kernels stay in a PE, formula 2
         self.costs = Costs.of(problem, setting, self.pes, None if sparsity is None else self.density)
         self.estimates: dict[tuple[int, ...], Estimate] = {}
-        self.counts = None if sparsity is None or sparsity.mask is None else self._counts(sparsity.mask)
-        self.exact = self.counts is not None and (not sparsity.independent or self.counts.size <= effort.countable)
+        self.counts: np.ndarray | None = None
+        self.exact = False  # whether waits are counted on the mask instead of estimated
+        if sparsity is not None and sparsity.mask is not None:
+            self.counts = self._counts(sparsity.mask)
+            self.exact = not sparsity.independent or self.counts.size <= effort.countable
 
     def best(self) -> Mapping:
         """The best mapping found; SparseError when not even the smallest tile fits."""
@@ -175,7 +178,7 @@ class Search:
         key = tuple(int(rf[dim]) for dim in self.problem.sparse_dims)
         if key not in self.estimates:
             factors, spatial = tuple(int(v) for v in rf), tuple(int(v) for v in self.spatial)
-            if self.exact:
+            if self.counts is not None and self.exact:
                 self.estimates[key] = mask_estimate(self.counts, self.problem, factors, spatial)
             else:
                 self.estimates[key] = self._independent(factors, spatial)
@@ -273,6 +276,7 @@ class Search:
     def _simulated(self, mapping: Mapping) -> float:
         """Energy-delay product in whole cycles: near-ties differ by the rounding of one cycle."""
         sparsity = self.sparsity
+        assert sparsity is not None and sparsity.mask is not None
         return simulate_sparse(self.problem, mapping, sparsity.mask, self.setting, sparsity.weight_density)[0].edp
 
 

@@ -30,9 +30,9 @@ class Outcome:
     """Cycles and energy of one case on one machine variant."""
 
     cycles: int
-    storage: tuple[tuple[float, float, float], ...]
+    storage: tuple[tuple[float, ...], ...]
     """Energy by level (register file, global buffer, DRAM) and tensor."""
-    index: tuple[float, float, float]
+    index: tuple[float, ...]
     """Energy of masks and block pointers by level."""
     sort: float
     mac: float
@@ -96,7 +96,8 @@ def simulate_sparse(
 def partial_tiles(counts: Accesses) -> tuple[np.ndarray, np.ndarray]:
     """Where the register-file and buffer tile of the sparse operand are neither one element nor the whole tensor."""
     whole = counts.tile[2, 0]
-    return tuple((counts.tile[level, 0] != 1) & (counts.tile[level, 0] != whole) for level in (0, 1))
+    rf, glb = ((counts.tile[level, 0] != 1) & (counts.tile[level, 0] != whole) for level in (0, 1))
+    return rf, glb
 
 
 def gains_cycles(counts: Accesses, pes: np.ndarray, mends: Mends) -> np.ndarray:

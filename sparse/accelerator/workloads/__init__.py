@@ -30,6 +30,13 @@ class Workload:
     def weights(self) -> int:
         return sum(layer.weights for layer in self.layers)
 
+    @property
+    def budget(self) -> float:
+        """Share of the weights that the published budget keeps. SparseError when none is published."""
+        if self.weight_reduction is None:
+            raise SparseError(f"no weight budget is published for {self.name!r}: state the density yourself")
+        return 1 / self.weight_reduction
+
 
 def network(name: str) -> Workload:
     """One of the authors' five layer tables (scripts/common.py of their simulator; strides at output resolution)."""
