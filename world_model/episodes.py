@@ -50,6 +50,11 @@ class Task:
     renderer: str
     version: int
 
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """``action_low`` and ``action_high`` as arrays, float32 (a,)."""
+        return np.array(self.action_low, np.float32), np.array(self.action_high, np.float32)
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -158,7 +163,7 @@ def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: s
     name = "".join(letter if letter.isalnum() else "-" for letter in task.id)
     frames = gym.spaces.Box(0, 255, (task.frame_size, task.frame_size, 3), np.uint8)
     states = gym.spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32)
-    actions = gym.spaces.Box(np.float32(task.action_low), np.float32(task.action_high), dtype=np.float32)
+    actions = gym.spaces.Box(*task.bounds, dtype=np.float32)
     return {
         "dataset_id": f"procosm/{name}-v0",
         "total_episodes": episodes,

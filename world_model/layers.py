@@ -131,6 +131,7 @@ def sparsify(
     with torch.no_grad():
         for name in done.converted:
             layer = module.get_submodule(name)
+            assert isinstance(layer, sparse.nn.BlockWeight)
             layer.values.mul_(layer.density**-0.5)
 
 

@@ -11,7 +11,8 @@ def coefficients(sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """c_skip, c_out, c_in and c_noise at noise levels (b,); the first three as (b, 1, 1, 1, 1), to scale latents."""
     total = sigma**2 + SIGMA_DATA**2
     c_skip, c_out, c_in = SIGMA_DATA**2 / total, sigma * SIGMA_DATA / total.sqrt(), total.rsqrt()
-    return *(c.view(-1, 1, 1, 1, 1) for c in (c_skip, c_out, c_in)), sigma.log() / 4  # type: ignore[return-value]
+    c_skip, c_out, c_in = (c.view(-1, 1, 1, 1, 1) for c in (c_skip, c_out, c_in))
+    return c_skip, c_out, c_in, sigma.log() / 4
 
 
 def loss_weight(sigma: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """The denoising network: a diffusion transformer over latent patches (Cosmos §5.1, arXiv 2501.03575)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +79,8 @@ class DiffusionTransformer(nn.Module):
 
     def modulations(self) -> list[AdaLNLoRA]:
         """Of each block's attention and MLP, then of the last layer: the order of :meth:`run`."""
-        pairs = ((block.modulate_attention, block.modulate_mlp) for block in self.blocks)
+        blocks = cast(Iterable[Block], self.blocks)  # to torch, a list of modules of any kind
+        pairs = ((block.modulate_attention, block.modulate_mlp) for block in blocks)
         return [*(modulate for pair in pairs for modulate in pair), self.modulate_out]
 
     def run(self, tokens: Tensor, parts: list[tuple[Tensor, ...]]) -> Tensor:

@@ -38,7 +38,7 @@ class TemporalConv(nn.Module):
         self.pad = kernel - 1
         self.conv = nn.Conv1d(channels, channels, kernel, stride)
         with torch.no_grad():  # starts as the identity, so that a video model starts as an image model
-            nn.init.zeros_(self.conv.bias)
+            nn.init.zeros_(self.conv.get_parameter("bias"))
             nn.init.dirac_(self.conv.weight)
             self.conv.weight.copy_(self.conv.weight.roll(kernel - 1 - kernel // 2, dims=2))
 
