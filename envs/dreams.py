@@ -166,7 +166,7 @@ class Dreams:
         begun = self.model.starts[chosen]
         self.latents[torch.from_numpy(slots)] = begun
         self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
-        if self._watch is not None:
+        if self._watch is not None and self.trust is not None:
             self.trust[slots] = self._watch.begin(slots, self.state[slots])
 
     def moment(self, slot: int) -> Moment:
@@ -189,7 +189,8 @@ class Dreams:
         self.latents[slot] = moment.latents
         self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
         self.termination[slot], self._noise_seed[slot] = 0.0, moment.noise_seed
-        if self._watch is not None:
+        if self._watch is not None and self.trust is not None:
+            assert moment.forecasts is not None  # told by the same model
             self.trust[slot] = self._watch.resume(slot, moment.forecasts, moment.state)
         if self.denoising_steps > 1:
             self._noise_stream[slot] = np.random.default_rng(moment.noise_seed)
@@ -224,7 +225,7 @@ class Dreams:
                 "its training diverged. Train it again, or open another checkpoint"
             )
         truncated = self.elapsed >= self.max_episode_steps
-        if self._watch is not None:
+        if self._watch is not None and self.trust is not None:
             self.trust[:] = self._watch.advance(actions, self.state)
             if self._trust_below is not None:
                 truncated |= self.trust < self._trust_below

@@ -48,6 +48,8 @@ class MujocoEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gym.Env's own form)
 
+    action_space: gym.spaces.Box
+
     def __init__(
         self,
         task: str,
@@ -82,13 +84,14 @@ class MujocoEnv(gym.Env):
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.task.dt_s))}
         self.action_space = gym.spaces.Box(self._simulator.action_low, self._simulator.action_high, dtype=np.float32)
         self._shown = observation
-        every = {
+        every: dict[str, gym.spaces.Space] = {
             "pixels": gym.spaces.Box(0, 255, (frame_size, frame_size, 3), np.uint8),
             "state": gym.spaces.Box(-np.inf, np.inf, state.shape, np.float32),
         }
-        alone = isinstance(observation, str)
         self.observation_space = (
-            every[observation] if alone else gym.spaces.Dict({kind: every[kind] for kind in observation})
+            every[observation]
+            if isinstance(observation, str)
+            else gym.spaces.Dict({kind: every[kind] for kind in observation})
         )
         self._view: mujoco.MjData | None = None
         self._renderer: GLRenderer | RaycastRenderer | None = None
@@ -144,14 +147,11 @@ class MujocoEnv(gym.Env):
         """uint8 (frame_size, frame_size, 3): the frame of this moment."""
         simulator = self._simulator
         model = simulator.model
-        if self._drawn_model is not model:
+        if self._renderer is None or self._view is None or self._drawn_model is not model:
             self.close()
             kind = RaycastRenderer if self.task.renderer == "raycast" else GLRenderer
-            self._renderer, self._view, self._drawn_model = (
-                kind(model, self.task.frame_size, self._camera),
-                mujoco.MjData(model),
-                model,
-            )
+            self._renderer = kind(model, self.task.frame_size, self._camera)
+            self._view, self._drawn_model = mujoco.MjData(model), model
         # Positions in the task's own data lag half a step behind its qpos, and tasks compute rewards from them:
         # a second MjData shows where things are now and leaves the task alone.
         view = self._view

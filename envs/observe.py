@@ -44,7 +44,7 @@ class View:
 
     def space(self, task: Task, latents_shape: tuple[int, ...]) -> spaces.Space:
         """The observation space, given the task and the shape (context, c, h, w) of the latents."""
-        every = {
+        every: dict[str, spaces.Space] = {
             "pixels": spaces.Box(0, 255, (task.frame_size, task.frame_size, 3), np.uint8),
             "latent": spaces.Box(-np.inf, np.inf, latents_shape, np.float32),
             "state": spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32),
@@ -75,7 +75,7 @@ def overwrite(observed: Observed, slots: np.ndarray, part: Observed) -> None:
 
 def action_space(task: Task) -> spaces.Box:
     """The actions of a task, in its own units."""
-    return spaces.Box(np.float32(task.action_low), np.float32(task.action_high), dtype=np.float32)
+    return spaces.Box(*task.bounds, dtype=np.float32)
 
 
 def usable_actions(actions: object, space: spaces.Box) -> np.ndarray:

@@ -59,7 +59,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
 
     def _check_frames(self) -> None:
         """Refuse an env whose frames the model was not trained on."""
-        seen, learned = asdict(self.env.unwrapped.task), asdict(self.model.task)
+        seen, learned = asdict(self.env.get_wrapper_attr("task")), asdict(self.model.task)
         # Compared as JSON, because a checkpoint has been through it: tuples came back as lists.
         other = [key for key in SAME_FRAMES if json.dumps(seen[key]) != json.dumps(learned[key])]
         if other:

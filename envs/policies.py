@@ -82,7 +82,7 @@ class Uniform:
     """Every action drawn anew, uniformly within its bounds."""
 
     def __init__(self, task: Task) -> None:
-        self._low, self._high = np.float32(task.action_low), np.float32(task.action_high)
+        self._low, self._high = task.bounds
 
     def begin(self, rng: np.random.Generator) -> None:
         """Keep the episode's generator."""
@@ -101,7 +101,7 @@ class Smooth:
     """
 
     def __init__(self, task: Task) -> None:
-        low, high = np.float64(task.action_low), np.float64(task.action_high)
+        low, high = np.array(task.action_low, np.float64), np.array(task.action_high, np.float64)
         self._middle, self._half = 0.5 * (low + high), 0.5 * (high - low)
 
     def begin(self, rng: np.random.Generator) -> None:
@@ -122,7 +122,7 @@ class Constant:
     """One action throughout an episode; every third episode takes the middle of the bounds ("no action")."""
 
     def __init__(self, task: Task) -> None:
-        self._low, self._high = np.float32(task.action_low), np.float32(task.action_high)
+        self._low, self._high = task.bounds
 
     def begin(self, rng: np.random.Generator) -> None:
         """Draw the episode's action."""
@@ -152,7 +152,7 @@ class SavedPolicy:
                 f"policy {path} gives actions of shape {self._model.action_space.shape}, but {task.id} takes "
                 f"({len(task.action_low)},): take a policy trained on this task"
             )
-        self._channels_first = self._sees_frames and shape[0] == 3
+        self._channels_first = shape == (3, size, size)
 
     def begin(self, rng: np.random.Generator) -> None:
         """Seed torch, which SB3 samples from, for this episode."""
@@ -178,7 +178,12 @@ def algorithm_of(path: str) -> "type[BaseAlgorithm]":
         raise TaskError(
             f"{path} is no policy saved by SB3 ({error}): give the zip that model.save(PATH) wrote"
         ) from error
-    marks = {"clip_range": sb3.PPO, "target_entropy": sb3.SAC, "policy_delay": sb3.TD3, "gae_lambda": sb3.A2C}
+    marks: dict[str, type[BaseAlgorithm]] = {
+        "clip_range": sb3.PPO,
+        "target_entropy": sb3.SAC,
+        "policy_delay": sb3.TD3,
+        "gae_lambda": sb3.A2C,
+    }
     found = next((kind for mark, kind in marks.items() if mark in settings), None)
     if found is None:
         raise TaskError(f"{path} was saved by an algorithm other than PPO, SAC, TD3 or A2C")

@@ -129,7 +129,8 @@ class Collector:
                 observation, info = env.reset()
         behaviour.begin(rng)
         frames, states, physics_states = [observation], [info["state"]], [info["physics"]]
-        actions, rewards, terminated, truncated = [], [], False, False
+        actions: list[np.ndarray] = []
+        rewards, terminated, truncated = [], False, False
         while len(actions) < min(limit, left) and not (terminated or truncated):
             action = behaviour.act(states[-1], lambda: frames[-1])
             action = np.clip(action, env.action_space.low, env.action_space.high)
@@ -157,18 +158,18 @@ def write_part(folder: Path, part: Part, episodes: list[tuple[Episode, np.ndarra
     Raises:
         DatasetError: the disk did not take it.
     """
-    arrays = {
-        "frames": np.concatenate([episode.frames for episode, _ in episodes]),
-        "states": np.concatenate([episode.states for episode, _ in episodes]),
-        "physics": np.concatenate([physics for _, physics in episodes]),
-        "actions": np.concatenate([episode.actions for episode, _ in episodes]),
-        "rewards": np.concatenate([episode.rewards for episode, _ in episodes]),
-        "lengths": np.array([len(episode.actions) for episode, _ in episodes]),
-        "terminated": np.array([episode.terminated for episode, _ in episodes]),
-        "wide": np.array([episode.wide for episode, _ in episodes]),
-    }
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(
+        buffer,
+        frames=np.concatenate([episode.frames for episode, _ in episodes]),
+        states=np.concatenate([episode.states for episode, _ in episodes]),
+        physics=np.concatenate([physics for _, physics in episodes]),
+        actions=np.concatenate([episode.actions for episode, _ in episodes]),
+        rewards=np.concatenate([episode.rewards for episode, _ in episodes]),
+        lengths=np.array([len(episode.actions) for episode, _ in episodes]),
+        terminated=np.array([episode.terminated for episode, _ in episodes]),
+        wide=np.array([episode.wide for episode, _ in episodes]),
+    )
     try:
         write_bytes(folder / f"{part.name}.npz", buffer.getvalue())
     except ProcosmError as error:
@@ -212,7 +213,7 @@ def main(folder: Path) -> None:
     collector = None
     for line in sys.stdin:
         part = parts[line.strip()]
-        answer = {"steps": part.steps}
+        answer: dict[str, int | str] = {"steps": part.steps}
         try:
             collector = collector or Collector(job)
             write_part(folder, part, list(collector.episodes(part)))

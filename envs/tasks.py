@@ -5,7 +5,7 @@ Cameras, action repeat, time limits and seeds of segments are other files' busin
 """
 
 import difflib
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import gymnasium as gym
 import numpy as np
@@ -28,12 +28,15 @@ class Simulator(Protocol):
         dt_s: seconds of simulated time for each control step.
     """
 
-    model: mujoco.MjModel
-    data: mujoco.MjData
     action_low: np.ndarray
     action_high: np.ndarray
     max_steps: int
     dt_s: float
+
+    @property
+    def model(self) -> mujoco.MjModel: ...
+    @property
+    def data(self) -> mujoco.MjData: ...
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Start an episode; returns the state, float32 (s,)."""
@@ -82,7 +85,8 @@ def _flatten(space: gym.Space, value: object) -> np.ndarray:
 class _GymnasiumTask:
     def __init__(self, name: str) -> None:
         try:
-            self._env = gym.make(name, disable_env_checker=True).unwrapped
+            # Any: a MuJoCo task has model, data, dt and _get_obs, which gym.Env does not declare.
+            self._env = cast(Any, gym.make(name, disable_env_checker=True).unwrapped)
         except (gym.error.Error, ImportError) as error:
             known = [
                 key

@@ -26,15 +26,14 @@ def run_parts(folder: Path, job: Job, parts: list[Part], processes: int) -> None
     total = sum(part.steps for part in job.parts)
     done = total - sum(part.steps for part in parts)
     with tqdm(total=total, initial=done, desc=f"collect {job.task.id}", unit="step", file=sys.stderr) as bar:
-        if min(processes, len(parts)) <= 1:
-            collector = Collector(job) if parts else None
+        if min(processes, len(parts)) > 1:
+            _share_out(folder, parts, min(processes, len(parts)), bar)
+        elif parts:
+            collector = Collector(job)
             for part in parts:
                 write_part(folder, part, list(collector.episodes(part)))
                 bar.update(part.steps)
-            if collector:
-                collector.close()
-            return
-        _share_out(folder, parts, min(processes, len(parts)), bar)
+            collector.close()
 
 
 def _share_out(folder: Path, parts: list[Part], processes: int, bar: tqdm) -> None:
@@ -73,6 +72,8 @@ class _Worker:
                 text=True,
                 env=environment,
             )
+        assert self._process.stdin and self._process.stdout  # both are pipes
+        self._orders, self._answers = self._process.stdin, self._process.stdout
 
     def serve(self, waiting: queue.SimpleQueue, bar: tqdm, failures: list[ProcosmError]) -> None:
         """Take parts until none wait or anything failed."""
@@ -89,9 +90,9 @@ class _Worker:
 
     def _ask(self, part: Part) -> dict:
         try:
-            self._process.stdin.write(part.name + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._orders.write(part.name + "\n")
+            self._orders.flush()
+            line = self._answers.readline()
         except OSError:
             line = ""
         if line:
@@ -107,6 +108,6 @@ class _Worker:
     def stop(self) -> None:
         """End the process; what it was collecting is lost, what it wrote is kept."""
         self._process.kill()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._orders.close()
+        self._answers.close()
         self._process.wait()

@@ -23,6 +23,7 @@ class WorldModelEnv(gym.Env):
     can tell it, ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``).
     """
 
+    action_space: gym.spaces.Box
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(

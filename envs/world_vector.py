@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -28,6 +29,7 @@ class WorldModelVectorEnv(VectorEnv):
     adds ``final_obs`` and ``final_info``. Each has its mask under ``_<key>``, as Gymnasium's vector environments do.
     """
 
+    action_space: spaces.Box
     metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
     def __init__(
@@ -84,7 +86,7 @@ class WorldModelVectorEnv(VectorEnv):
         self.single_observation_space = self.view.space(model.task, tuple(model.starts.shape[1:]))
         self.single_action_space = action_space(model.task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.action_space = cast(spaces.Box, batch_space(self.single_action_space, num_envs))
         self._generators: list[np.random.Generator] = []
         self._finished = np.zeros(num_envs, bool)
 
