@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import procosm
 from procosm.agents.verbs import VERBS
@@ -73,7 +74,7 @@ def _carry_out(name: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _named(path: str) -> type:
+def _named(path: str) -> Any:
     """What ``module:name`` stands for."""
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)

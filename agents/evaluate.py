@@ -116,7 +116,7 @@ def _parts(
         windows = choose_windows(held_out, model.dynamics.context, config.horizon, config.windows, config.seed)
         return open_loop(model, windows, scale, config.seed)
 
-    def grow() -> list[dict[str, object]]:
+    def grow() -> list[dict[str, float]]:
         return growth(model, constant, config.horizon, scale, config.seed) if constant else []
 
     return {

@@ -45,7 +45,7 @@ def changes(model: WorldModel, episodes: Sequence[Episode], horizon: int) -> tup
 
 def growth(
     model: WorldModel, episodes: Sequence[Episode], horizon: int, state_scale: np.ndarray, seed: int = 0
-) -> list[dict[str, object]]:
+) -> list[dict[str, float]]:
     """Agreement of dreamed with true change, by horizon.
 
     ``slope`` is the least-squares factor through the origin (1 is right, .5 is half the rate, 0 stands still),
@@ -56,7 +56,7 @@ def growth(
         a row for each horizon that an episode reaches, the slope with a 95 % bootstrap interval over episodes.
     """
     dreamed, true, steps = changes(model, episodes, horizon)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, float]] = []
     for t in range(horizon):
         there = steps > t
         x, y = true[there, t] / state_scale, dreamed[there, t] / state_scale  # (n, s)

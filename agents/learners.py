@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -60,6 +61,7 @@ def set_exploration(learner: BaseAlgorithm, share: float) -> None:
     """
     if isinstance(learner, PPO):
         space = learner.action_space
+        assert isinstance(space, spaces.Box)  # a task's actions are motors
         half = torch.as_tensor((space.high - space.low) / 2, dtype=torch.float32)  # (a,)
         learner.policy.log_std.requires_grad_(False)
         learner.policy.log_std.data.copy_(torch.log(half * share))

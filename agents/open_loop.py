@@ -72,7 +72,7 @@ def choose_windows(episodes: Sequence[Episode], context: int, horizon: int, coun
             f"no held-out episode has more than {context} frames, so nothing can be compared with it: collect again"
         )
     chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
-    return Windows.stack([window(*starts[i], context, horizon) for i in chosen])
+    return Windows.stack([window(episode, first, context, horizon) for episode, first in (starts[i] for i in chosen)])
 
 
 def _padded(values: np.ndarray, pad: int) -> np.ndarray:

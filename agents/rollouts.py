@@ -99,7 +99,7 @@ def _wave(player: Player, seeds: Sequence[int]) -> list[Played]:
     while len(going):
         observed = eyes.see(going, shown, first=not steps.any()) if seen else shown
         outcomes = [envs[slot].step(action) for slot, action in zip(going, act(observed), strict=True)]
-        totals[going] += [outcome[1] for outcome in outcomes]
+        totals[going] += [float(outcome[1]) for outcome in outcomes]
         steps[going] += 1
         terminated[going] = [outcome[2] for outcome in outcomes]
         on = np.array([not (outcome[2] or outcome[3]) for outcome in outcomes])
@@ -129,7 +129,7 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
             ended |= ends | cuts
             bar.update()
     env.close()
-    return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), None) for i in slots]
+    return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), None) for i in range(n)]
 
 
 def dreams_from(
@@ -150,7 +150,7 @@ def dreams_from(
 
 def actor(player: Player, task: Task, seed: int) -> Act:
     """What maps (k, …) observations to (k, a) actions within the bounds."""
-    low, high = np.float32(task.action_low), np.float32(task.action_high)
+    low, high = task.bounds
     if player.kind == "zero":
         return lambda observed: np.tile(np.clip(np.zeros_like(low), low, high), (len(observed), 1))
     if player.kind == "random":

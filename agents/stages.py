@@ -14,12 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.interface import ProcosmError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class StageError(ProcosmError):
@@ -89,16 +92,16 @@ def stage_seconds(run: Path) -> dict[str, float]:
     return {path.stem: read_json(path)["seconds"] for path in paths if path.exists()}
 
 
-def _settings(config: object) -> dict[str, Any]:
+def _settings(config: "DataclassInstance") -> dict[str, Any]:
     """A config's fields as JSON values, without what changes no result: paths (a run may move), processes."""
-    values = dataclasses.asdict(config)  # type: ignore[call-overload]
+    values = dataclasses.asdict(config)
     kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key != "processes"}
     return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
 
 
-def _defaults(config: object) -> dict[str, Any]:
+def _defaults(config: "DataclassInstance") -> dict[str, Any]:
     """What a record made before some field existed does not say: that version did what the field's default does."""
-    return {f.name: f.default for f in dataclasses.fields(config) if isinstance(f.default, bool | int | float | str)}  # type: ignore[arg-type]
+    return {f.name: f.default for f in dataclasses.fields(config) if isinstance(f.default, bool | int | float | str)}
 
 
 def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def sweep(path: Path, model: WorldModel, seed: int) -> dict[str, Any]:
 
 def constant_actions(task: Task) -> np.ndarray:
     """(n, a) actions: five along one motor's range, or both ends of each of the first motors alone, and none."""
-    low, high = np.array(task.action_low, np.float32), np.array(task.action_high, np.float32)
+    low, high = task.bounds
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     pushes = (
         [np.array([share]) for share in SHARES]

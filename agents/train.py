@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
@@ -118,17 +117,18 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
     done = learner.num_timesteps // config.round_steps
     steps = config.rollout_steps * config.round_iterations
-    if isinstance(learner, SAC):
-        load_rounds(learner.replay_buffer, folder / "replay", done, steps)
+    replay = learner.replay_buffer if isinstance(learner, SAC) else None
+    if replay is not None:
+        load_rounds(replay, folder / "replay", done, steps)
     log = _so_far(config, learner.num_timesteps)
     with _truth(config, model, folder, log, done * steps) as callback, _bar(config.rounds, done) as bar:
         learner.set_logger(configure(str(folder / "tb"), ["tensorboard"]))
         for index in range(done, config.rounds):
             _practise(learner, config, index, callback)
             log["rounds"].append(_summary(learner, index))
-            log["truth"] = callback.callbacks[0].records() if callback.callbacks else []
-            if isinstance(learner, SAC):
-                save_round(learner.replay_buffer, folder / "replay", index, steps)
+            log["truth"] = callback.records() if callback else []
+            if replay is not None:
+                save_round(replay, folder / "replay", index, steps)
             write_json(folder / "training.json", log)
             save_learner(learner, working)
             _show(bar, log)
@@ -137,7 +137,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     return folder
 
 
-def _practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback: BaseCallback) -> None:
+def _practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback: TruthCallback | None) -> None:
     """One round: every source of chance is seeded from (seed, round), and every dream begins anew."""
     seed = int(np.random.SeedSequence((config.seed, index)).generate_state(1)[0]) >> 1
     learner.set_random_seed(seed)
@@ -155,6 +155,7 @@ def _practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback
 
 def _summary(learner: BaseAlgorithm, index: int) -> dict[str, Any]:
     """What the dreams that ended in the last round were like."""
+    assert learner.ep_info_buffer is not None  # learn() made it
     ended = list(learner.ep_info_buffer)
     learner.ep_info_buffer.clear()
     return {
@@ -168,16 +169,16 @@ def _summary(learner: BaseAlgorithm, index: int) -> dict[str, Any]:
 @contextmanager
 def _truth(
     config: PolicyConfig, model: WorldModel, folder: Path, log: dict[str, Any], calls: int
-) -> Iterator[CallbackList]:
-    """The callbacks of a training: a look at MuJoCo every now and then, or none."""
+) -> Iterator[TruthCallback | None]:
+    """A look at MuJoCo every now and then of a training, or None."""
     if not config.truth_every:
-        yield CallbackList([])
+        yield None
         return
     env = judged(config.world_model, model.task, config.observation)
     every = config.truth_every * config.rollout_steps
     callback = TruthCallback(env, config.truth_episodes, every, folder)
     callback.restore(log["truth"], calls)
-    yield CallbackList([callback])
+    yield callback
     env.close()
 
 

@@ -48,7 +48,8 @@ class WorldModelVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Begin new episodes in all slots, with the seeds of ``seed()`` and the options of ``set_options()``."""
-        observed, infos = self.env.reset(seed=list(self._seeds), options=self._batched_options())
+        # VectorEnv declares one seed; every batch of Gymnasium's also takes a list, a seed for each slot.
+        observed, infos = self.env.reset(seed=list(self._seeds), options=self._batched_options())  # type: ignore[arg-type]
         self.reset_infos = [_slot_info(infos, slot) for slot in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -79,7 +80,7 @@ class WorldModelVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """The newest frame of every slot."""
-        frames = self.env.render()
+        frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
