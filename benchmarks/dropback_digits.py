@@ -22,13 +22,13 @@ from procosm.benchmarks import digits
 from procosm.benchmarks.record import RESULTS, record
 from procosm.sparse.baselines import make
 from procosm.sparse.optimizer import DropBack, DropBackConfig
-from procosm.sparse.quantile import QuantileConfig
+from procosm.sparse.quantile import Method, QuantileConfig
 from procosm.world_model.files import write_bytes
 
 NAME = "dropback_digits"
 BATCH = 64
 RATES = {"sgd": 0.1, "adamw": 3e-3}
-THRESHOLDS = ("sort", "dumique", "histogram")
+THRESHOLDS: tuple[Method, ...] = ("sort", "dumique", "histogram")
 SWAPS = ("static", "set", "rigl", "procrustes")
 STYLES = {
     "literal": ("DropBack as published", "#333333"), "dropback-histogram": ("DropBack, W0 regenerated", "#d9603b"),
@@ -71,7 +71,7 @@ def method_of(arm: str, model: nn.Module, base: torch.optim.Optimizer, density: 
     if arm.startswith("dropback"):
         form = arm.split("-")[1]
         config = DropBackConfig(
-            density, seed=seed, quantile=QuantileConfig(form if form in THRESHOLDS else "sort"),
+            density, seed=seed, quantile=QuantileConfig(next((t for t in THRESHOLDS if t == form), "sort")),
             moments="discard" if form == "discard" else "keep",
         )  # fmt: skip
         wrapper = DropBack(base, model.named_parameters(), config)

@@ -75,6 +75,7 @@ def vgg_s(width: float) -> nn.Module:
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     side = IMAGE
     for layer in network("vgg-s").layers:
+        assert layer.filters is not None  # none of them is depthwise
         before = layer.channels if layer.channels == 3 else round(layer.channels * width)
         after = layer.filters if layer.filters == 10 else round(layer.filters * width)
         if layer.height < side:

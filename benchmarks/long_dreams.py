@@ -9,6 +9,7 @@ from procosm.agents.intervals import estimate
 from procosm.agents.rollouts import dreams_from
 from procosm.benchmarks.paired import Actor, first_frames
 from procosm.benchmarks.zoo import Member
+from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import WorldModel
 
 FIRST_SEED = 9_300_000
@@ -24,9 +25,9 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -
     """Follow one dream for each seed; a frame is in range where its brightness and its contrast are among those of the
     checkpoint's real frames."""
     drawn = list(range(FIRST_SEED, FIRST_SEED + seeds))
-    dreams = dreams_from(
-        model, first_frames(model.task, drawn), "state", autoreset_mode="DISABLED", render_mode="rgb_array"
-    )
+    dreams = dreams_from(model, first_frames(model.task, drawn), "state", autoreset_mode="DISABLED")
+    batch = dreams.unwrapped
+    assert isinstance(batch, WorldModelVectorEnv)
     actor, slots = Actor(member, model.task, seeds), np.arange(seeds)
     for slot, seed in enumerate(drawn):
         actor.begin(slot, seed)
@@ -43,11 +44,11 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -
             trust[step] = infos["trust"]
         ended |= terminated
         # Latents are standardised: of normal data almost nothing is beyond six.
-        size = dreams.unwrapped.dreams.latents[:, -1].abs().amax(dim=(1, 2, 3)).cpu().numpy()
+        size = batch.dreams.latents[:, -1].abs().amax(dim=(1, 2, 3)).cpu().numpy()
         largest = np.maximum(largest, size)
         largest_before = np.maximum(largest_before, np.where(ended, 0.0, size))
         if step % LOOK_EVERY == 0:
-            seen = statistics(np.stack(dreams.render()))
+            seen = statistics(batch.dreams.frames())
             inside.append(((seen >= low) & (seen <= high)).all(axis=1))
             going.append(~ended)
     dreams.close()

@@ -62,7 +62,7 @@ class Dream:
             model, first_frames(model.task, seeds), "state", num_envs=slots, autoreset_mode="DISABLED", mixed=mixed
         )
         self._start = {seed: start for start, seed in enumerate(seeds)}
-        self._actions = np.zeros(self._env.action_space.shape, np.float32)
+        self._actions = np.zeros((slots, len(model.task.action_low)), np.float32)
         self.observed, _ = self._env.reset(seed=0)
 
     def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
@@ -91,7 +91,7 @@ class Actor:
 
     def __init__(self, member: Member, task: Task, slots: int) -> None:
         self._member = member
-        self._low, self._high = np.float32(task.action_low), np.float32(task.action_high)
+        self._low, self._high = task.bounds
         self._policy = algorithm_of(str(member.path)).load(member.path, device="cpu") if member.path else None
         self._smooth = [Smooth(task) for _ in range(slots)] if member.name == "smooth noise" else None
         self._rngs = [np.random.default_rng(0)] * slots

@@ -130,6 +130,7 @@ def follow(model: WorldModel, member: Member, seeds: Sequence[int], frames: np.n
     for slot, seed in enumerate(seeds):
         actor.begin(slot, int(seed))
     observed, _ = dreams.reset(seed=0, options={"start": list(range(n))})
+    assert model.trust is not None  # as main has made sure
     scale, going = model.trust["std"].cpu().numpy(), np.ones(n, bool)
     columns: list[tuple[np.ndarray, ...]] = []
     for _ in range(steps):

@@ -109,7 +109,8 @@ def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorith
     common |= {"policy_kwargs": {"net_arch": [64, 64]}}
     if algorithm == "ppo":
         return PPO("MlpPolicy", env, n_steps=128, batch_size=256, n_epochs=6, **common)
-    return ALGORITHMS[algorithm]("MlpPolicy", env, buffer_size=total, learning_starts=total // 16, **common)
+    common |= {"buffer_size": total, "learning_starts": total // 16}
+    return ALGORITHMS[algorithm]("MlpPolicy", env, **common)
 
 
 def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:

@@ -32,7 +32,7 @@ def headline(config: AcceleratorBenchmark) -> dict[str, Any]:
     for key, paper in PAPER.items():
         row = best[key]
         work = network(row["network"])
-        total = Total.of(run(work, 1 / work.weight_reduction, config, flow=row["dataflow"],
+        total = Total.of(run(work, work.budget, config, flow=row["dataflow"],
                              setting=setting(mends=CORRECTED), label=f"{work.name} corrected"))  # fmt: skip
         corrected[key] = {"network": work.name, "dataflow": row["dataflow"], key: getattr(total, key)}
         print(f"largest {key}: {row[key]:.2f}x ({row['network']}, {row['dataflow']}; defects mended"
@@ -43,7 +43,7 @@ def headline(config: AcceleratorBenchmark) -> dict[str, Any]:
 
 def _network(name: str, config: AcceleratorBenchmark) -> list[dict[str, Any]]:
     work = network(name)
-    densities = Densities(1 / work.weight_reduction, ACTIVATIONS)
+    densities = Densities(work.budget, ACTIVATIONS)
     todo = [case for flow in FLOWS for case in cases(work, densities, flow, setting(), MINIBATCH, None, QUICK)]
     results = run_cases(todo, config.processes, name)
     rows = []

@@ -20,6 +20,7 @@ AUTHORS_SECONDS = 60.0
 
 def reference(config: AcceleratorBenchmark) -> dict[str, Any]:
     """Recompute every record on its stored mapping."""
+    assert config.records is not None  # this part is not run without them
     raw = read_records(config.records)
     start = time.perf_counter()
     summary = compare(raw, evaluate_all(raw, MINIBATCH, setting(), config.processes))
@@ -31,13 +32,12 @@ def search_quality(config: AcceleratorBenchmark) -> dict[str, Any]:
     """Search every record's case anew: energy-delay product against the stored mapping's, and time."""
     from tqdm import tqdm
 
+    assert config.records is not None  # this part is not run without them
     machine, raw = setting(), read_records(config.records)
-    ratios, seconds, held = [], [], (None, None)
+    ratios, seconds = [], []
     for number, row in enumerate(tqdm(raw, desc="searches", unit="case")):
         record, flow = parse(row, number, MINIBATCH, machine), row["dataflow"]
-        if record.sparse and held[0] != record.mask_key:
-            held = (record.mask_key, problem_mask(record.problem, record.density))
-        mask = held[1] if record.sparse else None
+        mask = problem_mask(record.problem, record.density) if record.sparse else None
         sparsity = Sparsity(float(mask.mean()), mask) if mask is not None else None
         start = time.process_time()
         found = search(record.problem, flow, machine, sparsity)
@@ -66,7 +66,7 @@ def speed(config: AcceleratorBenchmark) -> dict[str, Any]:
     rows = []
     for name in network_names():
         work = network(name)
-        todo = cases(work, Densities(1 / work.weight_reduction, ACTIVATIONS), "KN", setting(), MINIBATCH, None,
+        todo = cases(work, Densities(work.budget, ACTIVATIONS), "KN", setting(), MINIBATCH, None,
                      THOROUGH)  # fmt: skip
         start = time.perf_counter()
         results = run_cases(todo, config.processes, name)

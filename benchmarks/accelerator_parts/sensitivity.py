@@ -28,7 +28,7 @@ from procosm.sparse.accelerator.workloads import Workload, network
 def sensitivity(config: AcceleratorBenchmark) -> dict[str, Any]:
     """Energy ratio and speedup of every variant, and the figure."""
     work = network("vgg-s")
-    density = 1 / work.weight_reduction
+    density = work.budget
     learnt, masks = load(config.masks)
     changes = [("base", "", {}), *_variants(work, density, learnt, masks)]
     todo = [_cases({"workload": work, "weights": density, **changed}) for _, _, changed in changes]
@@ -59,7 +59,7 @@ def _variants(
     work: Workload, density: float, learnt: Workload, masks: dict[str, np.ndarray]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Assumption, variant, and what it changes."""
-    groups = {
+    groups: dict[str, dict[str, dict[str, Any]]] = {
         "energy table": {table: {"setting": setting(table=table)} for table in TABLES if table != "public"},
         "activation density": {f"{a:g}": {"activations": a} for a in (0.3, 0.4, 0.6, 1.0)},
         "weight budget": {"10x": {"weights": 0.1}, "3x": {"weights": 1 / 3}},
@@ -93,6 +93,7 @@ def _blocks(workload: Workload, density: float, side: int) -> dict[str, np.ndarr
     """Whole blocks of input times output channels, all taps, drawn at random: what sparse.nn can keep."""
     rng, masks = np.random.default_rng(0), {}
     for layer in workload.layers:
+        assert layer.filters is not None  # VGG-S has no depthwise layer
         kept = rng.random([-(-layer.channels // side), -(-layer.filters // side)]) < density
         kept.flat[int(rng.integers(kept.size))] = True
         plane = np.kron(kept, np.ones((side, side), bool))[: layer.channels, : layer.filters]

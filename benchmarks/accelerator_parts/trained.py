@@ -26,7 +26,7 @@ def real_masks(config: AcceleratorBenchmark) -> dict[str, Any]:
     learnt, masks = load(config.masks)
     rows = []
     for name, changed in {"uniform density, Bernoulli masks": {}, **variants(learnt, masks)}.items():
-        options = {"workload": work, "weights": 1 / work.weight_reduction, **changed}
+        options = {"workload": work, "weights": work.budget, **changed}
         row = _row(name, run(options.pop("workload"), options.pop("weights"), config, label=name, **options))
         rows.append(row)
         print(f"{name:<34} energy {row['energy_ratio']:.2f}x  speed {row['speedup']:.2f}x  unbalanced"

@@ -89,7 +89,7 @@ def _wave(
     logs = [_Log(*env.reset(seed=seed)) for env, seed in zip(envs, seeds, strict=True)]
     eyes = None if player is None else Eyes(model, player.observation, len(seeds))
     act = None if player is None else actor(player, model.task, seeds[0])
-    low, high = np.array(model.task.action_low, np.float32), np.array(model.task.action_high, np.float32)
+    low, high = model.task.bounds
     going = list(range(len(seeds)))
     for step in range(steps):
         # Smooth noise looks at nothing: it is given no state and no frame.
