@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from procosm.sparse.errors import SparseError
 from procosm.sparse.normal import quantile
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -83,23 +82,6 @@ class Initial:
         else:
             flat = (quantile((drawn.to(torch.float64) + 0.5) * 2.0**-32) * self.scale).to(torch.float32)
         return flat.view(self.shape).to(dtype)
-
-
-def by_fan_in(
-    shape: tuple[int, ...],
-    name: str,
-    seed: int,
-    kind: Literal["uniform", "normal"] = "uniform",
-    gain: float = 3.0**-0.5,
-) -> Initial:
-    """W0 with standard deviation gain / sqrt(fan in); the default is what torch gives Linear and Conv layers.
-
-    Raises:
-        SparseError: a parameter of fewer than two axes has no fan in.
-    """
-    if len(shape) < 2:
-        raise SparseError(f"{name} of shape {shape} has no fan in: give its Initial a scale of its own")
-    return Initial(shape, kind, gain / math.sqrt(math.prod(shape[1:])), seed, stream_of(name))
 
 
 def as_found(name: str, values: Tensor, seed: int) -> Initial:

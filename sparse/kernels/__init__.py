@@ -5,7 +5,7 @@ from procosm.sparse.kernels.block_norms import block_norms
 from procosm.sparse.kernels.data_gradient import data_gradient
 from procosm.sparse.kernels.forward import forward
 from procosm.sparse.kernels.log_histogram import log_histogram
-from procosm.sparse.kernels.pairing import imbalance, pair_rows
+from procosm.sparse.kernels.pairing import pair_rows
 from procosm.sparse.kernels.sgd import sgd
 from procosm.sparse.kernels.weight_gradient import weight_gradient
 
@@ -14,7 +14,6 @@ __all__ = [
     "block_norms",
     "data_gradient",
     "forward",
-    "imbalance",
     "log_histogram",
     "pair_rows",
     "sgd",

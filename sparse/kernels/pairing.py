@@ -16,11 +16,3 @@ def pair_rows(row_ptr: Tensor) -> Tensor:
     if order.numel() % 2:
         light[-1:] = -1
     return torch.stack([order[:half], light], 1)
-
-
-def imbalance(row_ptr: Tensor, pairs: Tensor) -> tuple[float, float]:
-    """max / mean of the blocks per CTA: one row a CTA, and one pair a CTA. 1.0 is perfect balance."""
-    lengths = row_ptr.diff().float()
-    paired = torch.where(pairs >= 0, lengths[pairs.clamp(min=0).long()], 0.0).sum(1)
-    row, pair = (float(work.max() / work.mean()) if work.any() else 1.0 for work in (lengths, paired))  # synchronize!
-    return row, pair

@@ -6,8 +6,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from procosm.sparse.errors import SparseError
-from procosm.sparse.generator import Initial, as_found, by_fan_in, philox, stream_of, words
+from procosm.sparse.generator import Initial, as_found, philox, stream_of, words
 from procosm.sparse.normal import quantile
 
 # Random123's kat_vectors, philox4x32 10: counter, key, result.
@@ -85,15 +84,6 @@ def test_weights_do_not_move_between_releases():
         "uniform": [-1131625758, -1080980001, -1087936239, -1082942338],
         "normal": [-1135888700, -1083014093, -1090774385, -1086250375],
     }
-
-
-def test_fan_in_scale_is_that_of_torchs_own_layers():
-    layer = nn.Conv2d(16, 64, 3)
-    recipe = by_fan_in(tuple(layer.weight.shape), "weight", seed=0)
-    assert recipe.scale == pytest.approx(float(layer.weight.detach().std()), rel=0.03)
-    assert float(recipe.tensor().abs().max()) <= 1 / (16 * 9) ** 0.5
-    with pytest.raises(SparseError, match="no fan in"):
-        by_fan_in((8,), "bias", seed=0)
 
 
 def test_recipes_as_found_keep_scales_and_constants():
