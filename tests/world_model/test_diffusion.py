@@ -12,7 +12,7 @@ from procosm.world_model.diffusion.precondition import (
     sample_sigma,
     uncertainty_loss,
 )
-from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler, sample_heun
+from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler
 
 
 def test_network_input_and_target_have_unit_variance_at_every_noise_level():
@@ -50,8 +50,7 @@ def test_drawn_noise_levels_have_the_stated_median():
     assert log.std() == pytest.approx(1.2, rel=0.03)
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(sample_euler, 1), (sample_heun, 2)])
-def test_samplers_converge_at_their_order_on_gaussian_data(sampler, order):
+def test_the_sampler_converges_at_first_order_on_gaussian_data():
     """For data N(0, s²) the ideal denoiser is linear and the flow is known: x(0) = x(σ) s / sqrt(s² + σ²)."""
     s = 0.7
     x = torch.randn(64, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * SIGMA_MAX
@@ -60,8 +59,8 @@ def test_samplers_converge_at_their_order_on_gaussian_data(sampler, order):
     def denoise(x, sigma):
         return x * (s**2 / (s**2 + sigma**2))[:, None]
 
-    errors = [(sampler(denoise, x, karras_sigmas(n).double()) - exact).abs().max().item() for n in (40, 80)]
-    assert errors[1] < errors[0] / 2**order * 1.3
+    errors = [(sample_euler(denoise, x, karras_sigmas(n).double()) - exact).abs().max().item() for n in (40, 80)]
+    assert errors[1] < errors[0] / 2 * 1.3
 
 
 def test_one_step_from_zero_is_the_denoiser_itself():

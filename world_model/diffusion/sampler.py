@@ -1,4 +1,4 @@
-"""From noise to a latent, as plain functions: every sampler takes (denoise, x, sigmas) and returns the latent."""
+"""From noise to a latent along the probability-flow ODE."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -29,17 +29,4 @@ def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     for sigma, following in pairwise(sigmas):
         clean = denoise(x, sigma.expand(x.shape[0]))
         x = clean + (following / sigma) * (x - clean)
-    return x
-
-
-def sample_heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Heun's second-order steps (Karras et al. 2022, Algorithm 1 without churn); the last step is Euler's."""
-    for sigma, following in pairwise(sigmas):
-        clean = denoise(x, sigma.expand(x.shape[0]))
-        slope = (x - clean) / sigma
-        ahead = x + (following - sigma) * slope
-        if following > 0:
-            slope = (slope + (ahead - denoise(ahead, following.expand(x.shape[0]))) / following) / 2
-            ahead = x + (following - sigma) * slope
-        x = ahead
     return x
