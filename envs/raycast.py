@@ -13,7 +13,6 @@ LIGHT = np.array([-0.3, -0.5, 0.81])
 AMBIENT = 0.35
 FLOOR = np.array([[0.55, 0.58, 0.62], [0.30, 0.33, 0.38]])
 CHECKER_M = 0.5
-_EDGE = 2
 
 
 class RaycastRenderer:
