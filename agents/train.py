@@ -5,7 +5,7 @@ A round lets every dream live once, from a held-out window to its horizon. All r
 had happened.
 """
 
-import os
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from procosm.agents.learners import new_learner, reopen_learner, set_exploration
 from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.worlds import dreams, judged
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.files import read_json, write_json
+from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import has_bfloat16
 
@@ -201,19 +201,9 @@ def save_learner(learner: BaseAlgorithm, path: Path) -> None:
         ProcosmError: the disk does not take it; what stood at ``path`` is untouched.
     """
     learner._last_obs = None
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            learner.save(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ProcosmError(
-            f"cannot write {path}: {error.strerror}. The rounds before this one are kept: free some space and run the "
-            "same command again"
-        ) from error
+    memory = io.BytesIO()
+    learner.save(memory)
+    write_bytes(path, memory.getvalue())
 
 
 def _bar(rounds: int, done: int) -> tqdm:
