@@ -33,6 +33,7 @@ BASELINES = ("rigl", "set", "static")
 ROADS = ("InvertedPendulum",)  # the task that `procosm run` solves with its default settings
 WITHIN_DB = 0.2
 UNITS = {"return": "return"}
+TITLES = {"dynamics": "{} ahead", "tokenizer": "tokenizer"}  # of the figure's panels, by part
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,19 @@ def interval(values: list[float]) -> dict[str, float]:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """PSNR of dreams over density with intervals, by task and horizon; the band is dense +- 0.2 dB."""
+    """PSNR over density with intervals: dreams by task and horizon, tokenizers; the band is dense +- 0.2 dB."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    means = [row for row in rows if row["metric"].endswith(" mean") and row["part"] == "dynamics"]
-    panels = sorted({(row["task"], row["metric"]) for row in means if row["metric"].startswith("psnr")})
+    means = [r for r in rows if r["part"] in TITLES and r["metric"].startswith("psnr") and r["metric"].endswith("mean")]
+    panels = sorted({(row["part"], row["task"], row["metric"]) for row in means})
     if not panels:
         return
     across = len(panels) if len(panels) < 3 else 2
     down = -(-len(panels) // across)
     figure, grid = pyplot.subplots(down, across, figsize=(5 * across, 3.6 * down), squeeze=False)
-    for axes, (task, metric) in zip(grid.flat, panels, strict=False):
-        panel = [row for row in means if (row["task"], row["metric"]) == (task, metric)]
+    for axes, (part, task, metric) in zip(grid.flat, panels, strict=False):
+        panel = [row for row in means if (row["part"], row["task"], row["metric"]) == (part, task, metric)]
         for row in (row for row in panel if row["method"] == "dense"):
             axes.axhline(row["value"], color="black", linestyle="--", linewidth=1, label="dense")
             axes.axhspan(row["value"] - WITHIN_DB, row["value"] + WITHIN_DB, color="black", alpha=0.1)
@@ -129,10 +130,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             error = [row.get("high", row["value"]) - row["value"] for row in line]
             x = [row["density"] for row in line]
             axes.errorbar(x, [row["value"] for row in line], error, marker="o", capsize=3, label=method)
-        steps = metric.split("_")[1]
-        axes.set(xscale="log", xlabel="density of the dynamics", ylabel="PSNR, dB", title=f"{task}, {steps} ahead")
+        title = f"{task}, {TITLES[part].format(metric.split('_')[1])}"
+        axes.set(xscale="log", xlabel=f"density of the {part}", ylabel="PSNR, dB", title=title)
         axes.set_xticks([0.05, 0.1, 0.25, 0.5], ["0.05", "0.1", "0.25", "0.5"])
         axes.minorticks_off()
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
     grid[0, 0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
