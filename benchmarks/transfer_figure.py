@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 LOOKS = {
     "dream": ("#d55e00", "*", "trained in the dream"),
@@ -20,49 +21,53 @@ LOOKS = {
     "untrained": ("#555555", "", "untrained"),
 }
 """Colour, mark and name of each arm."""
-APART = 1.12
+APART = 1.15
 """Arms with the same real steps are drawn this factor apart, so that their intervals can be told from each other."""
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path | None:
-    """Means over seeds with their 95 % intervals: curves for the online learners, marks for the arms that had all of
-    the run's data. Without any mean nothing is drawn.
+    """Means over seeds with their 95 % intervals: curves for the online learners, marks beside the dotted line for the
+    arms that had the run's data, with their number of seeds where it is below that of the others. Without any mean
+    nothing is drawn.
     """
     means = [row for row in rows if row["metric"] == "return mean"]
     tasks = list(dict.fromkeys(row["task"] for row in means))
     if not tasks:
         return None
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4.4 * len(tasks), 4.0), squeeze=False)
+    figure, axes = plt.subplots(1, len(tasks), figsize=(max(6.4, 4.4 * len(tasks)), 4.4), squeeze=False)
+    most = max(row["n"] for row in means)
     for axis, task in zip(axes[0], tasks, strict=True):
-        _panel(axis, [row for row in means if row["task"] == task])
+        _panel(axis, [row for row in means if row["task"] == task], most)
         axis.set(title=task, xlabel="real steps", xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("mean return in MuJoCo")
     every = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        every.values(), every.keys(), loc="lower center", ncols=min(4, len(tasks) + 1), frameon=False, fontsize=8
-    )
-    figure.tight_layout(rect=(0, 0.14, 1, 1))
+    columns = 4 if len(tasks) > 2 else 2
+    figure.legend(every.values(), every.keys(), loc="lower center", ncols=columns, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.05 * -(-len(every) // columns), 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
     plt.close(figure)
     return path
 
 
-def _panel(axis: plt.Axes, means: Sequence[dict[str, Any]]) -> None:
-    marked = [arm for arm in LOOKS if not arm.startswith("online") and arm != "untrained"]
+def _panel(axis: plt.Axes, means: Sequence[dict[str, Any]], most: int) -> None:
+    beside = [arm for arm in LOOKS if not arm.startswith("online") and arm != "untrained"]
     for arm, (colour, mark, label) in LOOKS.items():
         points = sorted((row for row in means if row["arm"] == arm), key=lambda row: row["real_steps"])
         if not points:
             continue
-        label = f"{label}, n = {points[0]['n']}" if points[0]["n"] < 5 else label
         y = [row["value"] for row in points]
         if arm == "untrained":
             axis.axhline(y[0], color=colour, lw=1, ls="--", label=label)
             continue
-        shift = APART ** (marked.index(arm) - len(marked) // 2) if arm in marked else 1.0
-        x = [row["real_steps"] * shift for row in points]
-        error = [[row["value"] - row.get("low", row["value"]) for row in points]]
-        error.append([row.get("high", row["value"]) - row["value"] for row in points])
-        size = 11 if arm == "dream" else 5
-        style = "-" if len(points) > 1 else "none"
-        axis.errorbar(x, y, error, color=colour, marker=mark, ms=size, ls=style, lw=1.2, capsize=2, label=label)
+        if arm == "dream":
+            axis.axvline(points[0]["real_steps"], color=colour, lw=0.8, ls=":")
+        x = [row["real_steps"] * (APART ** beside.index(arm) if arm in beside else 1) for row in points]
+        error = [[abs(row["value"] - row.get(end, row["value"])) for row in points] for end in ("low", "high")]
+        size, line = (11 if arm == "dream" else 5), ("-" if len(points) > 1 else "none")
+        axis.errorbar(x, y, error, color=colour, marker=mark, ms=size, ls=line, lw=1.2, capsize=2, label=label)
+        if points[-1]["n"] < most:
+            axis.annotate(f"n = {points[-1]['n']}", (x[-1], y[-1]), (4, 4), textcoords="offset points", fontsize=7)
