@@ -19,11 +19,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from procosm.agents.train import PolicyConfig, save_learner, train_policy
 from procosm.agents.worlds import truth
 from procosm.world_model.episodes import Task
+from procosm.world_model.files import read_json
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Parts of a training after which its policy is saved."""
-EPSILONS = (0.1, 0.3, 0.5)
+EPSILONS = (0.05, 0.1, 0.3, 0.5)
 """Chances with which a degraded policy's action is replaced by a uniform one."""
 PPO_STEPS = 5
 """On-policy steps are cheap and teach less: PPO gets this many times the steps of SAC and TD3."""
@@ -41,6 +42,8 @@ class ZooConfig:
     """Trainings in the dream."""
     dream_iterations: int = 24
     """Iterations of each of them."""
+    dreamed: tuple[Path, ...] = ()
+    """Policies of finished runs (RUN/policy/policy.zip), trained in this dream or in another's of the task."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path) -> list[
         for member in model_free(algorithm, task, config.steps, seed, folder)
     ]
     best = [member for member in members if member.name.endswith("s0-4")]  # seed 0 of each algorithm, fully trained
+    finished = [_of_a_run(path) for path in config.dreamed]
     degraded = [
         dataclasses.replace(member, name=f"{member.name} eps {epsilon}", family="degraded", epsilon=epsilon)
-        for member in best
+        for member in (*best, *finished)
         for epsilon in EPSILONS
     ]
-    return [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder)]
+    return [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder), *finished]
 
 
 def model_free(algorithm: str, task: Task, steps: int, seed: int, folder: Path) -> Iterator[Member]:
@@ -111,6 +115,12 @@ def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorith
         return PPO("MlpPolicy", env, n_steps=128, batch_size=256, n_epochs=6, **common)
     common |= {"buffer_size": total, "learning_starts": total // 16}
     return ALGORITHMS[algorithm]("MlpPolicy", env, **common)
+
+
+def _of_a_run(policy: Path) -> Member:
+    """The policy of RUN/policy/policy.zip, which was trained in RUN's dream."""
+    steps = read_json(policy.with_name("training.json"))["rounds"][-1]["imagined_steps"]
+    return Member(f"dream {policy.parent.parent.name}", "dream", path=policy, steps=steps)
 
 
 def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:
