@@ -45,6 +45,8 @@ class RankingConfig:
     """Episodes of each policy in each world."""
     horizons: tuple[int, ...] = (32, 100)
     """Returns of the first so many steps are ranked as well; those not below the task's own limit are left out."""
+    steps: int | None = None
+    """Cut every episode here, where whole ones would take too long, and rank only ``horizons`` up to it."""
     slots: int = 256
     """Dreams side by side."""
     quick: bool = False
@@ -58,18 +60,21 @@ def ranking(config: RankingConfig) -> Path:
         config = dataclasses.replace(config, out=config.out / "quick", zoo=small, episodes=8, slots=64)
     folder = find_checkpoint(config.checkpoint, None)
     model = load(folder)
-    task = model.task
-    name = task.id.rsplit("-v", 1)[0].replace("/", "_")
+    name = model.task.id.rsplit("-v", 1)[0].replace("/", "_")
     out = config.out / name
-    horizons = [h for h in config.horizons if h < task.max_episode_steps]
-    members = zoo(config.zoo, task, folder, out / "zoo")
+    members = zoo(config.zoo, model.task, folder, out / "zoo")
+    horizons = [h for h in config.horizons if h < model.task.max_episode_steps]
+    cut = "" if config.steps is None else f"-{config.steps}"
+    if config.steps is not None:
+        model = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=config.steps))
+        horizons = [h for h in horizons if h <= config.steps]
     seeds = list(range(FIRST_SEED, FIRST_SEED + config.episodes))
 
     def dream() -> World:
         return Dream(model, seeds, config.slots, has_bfloat16())
 
-    real = played(out / "truth", model, members, seeds, horizons, lambda: Truth(task, TRUTH_SLOTS))
-    dreamed = played(out / "dream", model, members, seeds, horizons, dream)
+    real = played(out / f"truth{cut}", model, members, seeds, horizons, lambda: Truth(model.task, TRUTH_SLOTS))
+    dreamed = played(out / f"dream{cut}", model, members, seeds, horizons, dream)
     return report(config, model, name, members, real, dreamed)
 
 
@@ -110,7 +115,8 @@ def report(
     write_csv(results / f"{stem}.csv", [row for rows in zip(members, real, dreamed, strict=True) for row in raw(*rows)])
     rows: list[dict[str, Any]] = []
     panels: list[Scores] = []
-    for key in (key for key in real[0][0] if key.startswith("return")):
+    part = "return" if config.steps is None else "return_"  # of an episode that was cut, the whole means nothing
+    for key in (key for key in real[0][0] if key.startswith(part)):
         scores = Scores.of(key, real, dreamed)
         panels.append(scores)
         rows += [{"task": model.task.id, **row} for row in agreement_rows(members, scores)]
@@ -119,6 +125,7 @@ def report(
         "intervals": "95 % bootstrap over policies (gaps: over paired episodes)",
         "first_seed": FIRST_SEED,
         "episodes": config.episodes,
+        "cut": config.steps,
         "normalised": "scores of both worlds less the worst true score, over the range of the true scores",
         "panel": [{"policy": m.name, "family": m.family, "steps": m.steps, "seen": m.seen} for m in members],
         "world_model": {key: model.provenance.get(key) for key in ("commit", "command", "date")},

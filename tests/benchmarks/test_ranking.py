@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +15,7 @@ from procosm.agents.rollouts import dreams_from
 from procosm.benchmarks import ranking
 from procosm.benchmarks.agreement import Scores, agreement_rows
 from procosm.benchmarks.paired import Dream, Truth, first_frames, play
-from procosm.benchmarks.zoo import CONTROLS, Member, ZooConfig, model_free
+from procosm.benchmarks.zoo import CONTROLS, EPSILONS, Member, ZooConfig, model_free, zoo
 from procosm.world_model.checkpoint import load
 
 SEEDS = [3, 4, 5, 6, 7]
@@ -157,3 +158,26 @@ def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_
     (tmp_path / "InvertedPendulum/dream/zero.json").unlink()
     monkeypatch.setattr(ranking, "Truth", None)  # nothing is played again in MuJoCo
     assert json.loads(ranking.ranking(config).read_text())["rows"] == result["rows"]
+
+
+def test_episodes_may_be_cut_and_then_only_their_parts_are_ranked(truth_checkpoint, policy, tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking, "zoo", lambda *_: [policy, *CONTROLS])
+    monkeypatch.setattr(ranking, "RESULTS", tmp_path / "results")
+    config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), 4, horizons=(2, 5, 100), steps=5, slots=3)
+    result = json.loads(ranking.ranking(config).read_text())
+    assert {row["horizon"] for row in result["rows"]} == {"first 2 steps", "first 5 steps"}
+    rows = json.loads((tmp_path / "InvertedPendulum/truth-5/zero.json").read_text())
+    assert max(row["steps"] for row in rows) == 5
+
+
+def test_policies_of_finished_runs_join_the_panel_whole_and_degraded(truth_checkpoint, policy, tmp_path):
+    folder = tmp_path / "seed7" / "policy"
+    folder.mkdir(parents=True)
+    shutil.copy(policy.path, folder / "policy.zip")
+    (folder / "training.json").write_text('{"rounds": [{"imagined_steps": 64}, {"imagined_steps": 128}]}')
+    config = ZooConfig(seeds=0, dream_seeds=0, dreamed=(folder / "policy.zip",))
+    members = {m.name: m for m in zoo(config, load(truth_checkpoint).task, truth_checkpoint, tmp_path / "zoo")}
+    assert set(members) == {*(m.name for m in CONTROLS), "dream seed7", *(f"dream seed7 eps {e}" for e in EPSILONS)}
+    assert members["dream seed7"].family == "dream" and members["dream seed7"].steps == 128
+    assert not any(m.seen for name, m in members.items() if name.startswith("dream"))
+    assert members["dream seed7 eps 0.1"].family == "degraded" and members["dream seed7 eps 0.1"].epsilon == 0.1
