@@ -163,11 +163,11 @@ def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_
 def test_episodes_may_be_cut_and_then_only_their_parts_are_ranked(truth_checkpoint, policy, tmp_path, monkeypatch):
     monkeypatch.setattr(ranking, "zoo", lambda *_: [policy, *CONTROLS])
     monkeypatch.setattr(ranking, "RESULTS", tmp_path / "results")
-    config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), 4, horizons=(2, 5, 100), steps=5, slots=3)
+    config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), 4, horizons=(5, 8, 100), steps=8, slots=3)
     result = json.loads(ranking.ranking(config).read_text())
-    assert {row["horizon"] for row in result["rows"]} == {"first 2 steps", "first 5 steps"}
-    rows = json.loads((tmp_path / "InvertedPendulum/truth-5/zero.json").read_text())
-    assert max(row["steps"] for row in rows) == 5
+    assert {row["horizon"] for row in result["rows"]} == {"first 5 steps", "first 8 steps"}
+    rows = json.loads((tmp_path / "InvertedPendulum/truth-8/zero.json").read_text())
+    assert max(row["steps"] for row in rows) == 8
 
 
 def test_policies_of_finished_runs_join_the_panel_whole_and_degraded(truth_checkpoint, policy, tmp_path):
