@@ -111,7 +111,9 @@ def main(config: TrustConfig) -> Path:
 def behaviours(policies: Sequence[Path]) -> list[Member]:
     """What acts: noise of both kinds, each policy, and each policy degraded."""
     noise = [member for member in CONTROLS if member.name != "zero"]
-    whole = [Member(path.parent.name if path.stem == "policy" else path.stem, "", path=path) for path in policies]
+    folders = [path.parent.parent if path.parent.name == "policy" else path.parent for path in policies]
+    names = [f.name if p.stem == "policy" else p.stem for f, p in zip(folders, policies, strict=True)]
+    whole = [Member(name, "", path=path) for name, path in zip(names, policies, strict=True)]
     degraded = [dataclasses.replace(m, name=f"{m.name} eps {DEGRADED}", epsilon=DEGRADED) for m in whole]
     return [*noise, *whole, *degraded]
 
