@@ -20,10 +20,11 @@ from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import State
 
 UNITS = {"psnr_db": "dB", "ssim": "1", "iou": "1"}
-SAMPLER_STEPS = 4
-"""Denoising steps of a sampled dream."""
 ARMS = {"9 frames": CONDITION, "1 frame": 1}
-SHOWN = ("truth", *ARMS)
+MEAN, SAMPLED = "mean", "sampled"
+"""One denoising step from zero, as environments dream unless asked; or ``SAMPLER_STEPS`` from drawn noise."""
+SAMPLER_STEPS = 4
+SHOWN = ("truth", *(f"{arm}, {MEAN}" for arm in ARMS))
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def _methods(model: WorldModel, real: Tensor, seeds: list[int]) -> dict[str, Ite
     scored = real.shape[1] - CONDITION
     methods: dict[str, Iterator[Tensor]] = {}
     for arm, frames in ARMS.items():
-        begun = conditioned(real, frames)
-        methods[arm] = map(partial(dream, model, begun, scored), seeds)
-        methods[f"{arm}, mean"] = map(partial(dream, model, begun, scored), [None])
+        follow = partial(dream, model, conditioned(real, frames), scored)
+        methods[f"{arm}, {MEAN}"] = map(follow, [None])
+        methods[f"{arm}, {SAMPLED}"] = map(follow, seeds)
     methods["tokenizer"] = iter([real[:, CONDITION:]])
     return methods
 

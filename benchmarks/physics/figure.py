@@ -14,8 +14,10 @@ from procosm.benchmarks.physics.rows import Scores, per_film, together
 
 COLUMNS = (1, 6, 11, 16, 21, 27, 33)
 COLOURS = {
-    "9 frames": "#1f5fbf",
-    "1 frame": "#8a4fbf",
+    "9 frames, mean": "#1f5fbf",
+    "9 frames, sampled": "#85b0ec",
+    "1 frame, mean": "#8a4fbf",
+    "1 frame, sampled": "#c9a6e8",
     "copy last frame": "#b5541c",
     "tokenizer": "#2b7d4f",
     "real frames": "#1c1d20",
@@ -64,7 +66,9 @@ def _film(axis: plt.Axes, name: str, strip: Mapping[str, np.ndarray]) -> None:
             picture[row * step :, column * step :][:size, :size] = strip[kind][frame - 1]
     axis.imshow(picture, interpolation="nearest")
     axis.set_title(name, fontsize=9)
-    axis.set_yticks([row * step + size / 2 for row in range(len(SHOWN))], SHOWN, fontsize=7)
+    axis.set_yticks(
+        [row * step + size / 2 for row in range(len(SHOWN))], [kind.split(",")[0] for kind in SHOWN], fontsize=7
+    )
     axis.set_xticks([i * step + size / 2 for i in range(len(columns))], map(str, columns), fontsize=7)
     axis.tick_params(length=0)
     for spine in axis.spines.values():

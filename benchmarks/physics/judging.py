@@ -54,7 +54,7 @@ def judge(config: Judgement, out: Path) -> Path:
     details = {
         "reading": reading(made),
         "films": f"{config.films} a scenario, 4 cameras, 33 frames of .02 s scored after the 9th",
-        "sampling": f"{config.seeds} seeds, {SAMPLER_STEPS} denoising steps; 'mean' is one step from zero",
+        "sampling": f"{config.seeds} seeds, {SAMPLER_STEPS} denoising steps from noise; 'mean' is one step from zero",
         "world model": {key: model.provenance[key] for key in ("commit", "date", "configs")},
         "paper": PAPER,
     }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from procosm.agents.intervals import interval
-from procosm.benchmarks.physics.dreams import ARMS, UNITS
+from procosm.benchmarks.physics.dreams import ARMS, MEAN, SAMPLED, UNITS
 from procosm.benchmarks.stats import paired_difference
 
 HORIZONS = (1, 2, 4, 8, 16, 24, 33)
@@ -61,14 +61,14 @@ def _row(task: str, method: str, metric: str, values: np.ndarray, seed: int) -> 
 
 
 def _differences(task: str, scores: Scores, seed: int) -> Iterator[dict[str, Any]]:
-    """Nine frames less one, film by film: sampled dreams and means."""
+    """Nine frames less one, film by film."""
     more, fewer = ARMS
-    for ending in ("", ", mean"):
+    for sampler in (MEAN, SAMPLED):
         for metric, unit in UNITS.items():
-            pair = [per_film(scores[f"{arm}{ending}/{metric}"]) for arm in (more, fewer)]
+            pair = [per_film(scores[f"{arm}, {sampler}/{metric}"]) for arm in (more, fewer)]
             each = paired_difference(pair[0], pair[1], seed)
             yield {
-                "metric": metric, "task": task, "method": f"{more} less {fewer}{ending}", "unit": unit, "seed": seed,
+                "metric": metric, "task": task, "method": f"{more} less {fewer}, {sampler}", "unit": unit, "seed": seed,
                 "value": each.mean, "low": each.low, "high": each.high, "n": each.n,
             }  # fmt: skip
 
@@ -76,8 +76,8 @@ def _differences(task: str, scores: Scores, seed: int) -> Iterator[dict[str, Any
 def reading(made: list[dict[str, Any]]) -> str:
     """The result in two sentences."""
     value = {(row["metric"], row["method"]): row for row in made if row["task"] == ALL and "frame" not in row}
-    iou = {arm: value["iou", arm]["value"] for arm in ARMS}
-    gain = value["iou", "9 frames less 1 frame"]
+    iou = {arm: value["iou", f"{arm}, {MEAN}"]["value"] for arm in ARMS}
+    gain = value["iou", f"9 frames less 1 frame, {MEAN}"]
     verdict = "more frames help" if gain["low"] > 0 else "more frames do not help for certain"
     return (
         f"Objects overlap their true places by {iou['9 frames']:.2f} from nine frames and {iou['1 frame']:.2f} from "

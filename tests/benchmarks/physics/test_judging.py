@@ -105,7 +105,12 @@ def test_a_film_that_stands_still_is_copied_without_error(model):
     assert found["copy last frame/psnr_db"].min() > 80
     np.testing.assert_array_equal(found["copy last frame/iou"], found["real frames/iou"])
     assert found["real frames/iou"].min() > 0.9
-    assert found["9 frames/psnr_db"].shape == (1, 4, 2, 2) and found["9 frames, mean/psnr_db"].shape == (1, 4, 1, 2)
+    assert found["9 frames, sampled/psnr_db"].shape == (1, 4, 2, 2) and found["9 frames, mean/psnr_db"].shape == (
+        1,
+        4,
+        1,
+        2,
+    )
     np.testing.assert_array_equal(shown["truth"], still.frames[0, 0, CONDITION:])
 
 
@@ -113,19 +118,19 @@ def made_up(films, better):
     """Scores whose nine-frame arm is better than its one-frame arm by ``better`` in every frame."""
     rng = np.random.default_rng(films)
     base = rng.uniform(0.2, 0.6, (films, 4, 2, 33))
-    methods = ("1 frame", "1 frame, mean", "copy last frame", "tokenizer")
+    methods = ("1 frame, mean", "1 frame, sampled", "copy last frame", "tokenizer")
     scores = {f"{method}/{metric}": base for method in methods for metric in UNITS}
-    return scores | {f"9 frames{ending}/{metric}": base + better for ending in ("", ", mean") for metric in UNITS}
+    return scores | {f"9 frames, {kind}/{metric}": base + better for kind in ("mean", "sampled") for metric in UNITS}
 
 
 def test_rows_average_a_films_cameras_seeds_and_frames_first():
     found = {"seesaw": made_up(6, 0.1), "dominoes": made_up(5, 0.1)}
     made = rows(found, seed=0)
     chosen = {(r["task"], r["method"], r["metric"], r.get("frame")): r for r in made}
-    row = chosen["seesaw", "1 frame", "iou", None]
-    assert row["n"] == 6 and row["value"] == pytest.approx(found["seesaw"]["1 frame/iou"].mean())
+    row = chosen["seesaw", "1 frame, mean", "iou", None]
+    assert row["n"] == 6 and row["value"] == pytest.approx(found["seesaw"]["1 frame, mean/iou"].mean())
     assert row["low"] < row["value"] < row["high"]
-    both = chosen[ALL, "9 frames less 1 frame", "iou", None]
+    both = chosen[ALL, "9 frames less 1 frame, mean", "iou", None]
     assert both["n"] == 11 and both["value"] == pytest.approx(0.1)
     assert both["high"] - both["low"] < 1e-9  # pairs: what films have in common is no doubt about the difference
     late = chosen[ALL, "copy last frame", "ssim", 33]
