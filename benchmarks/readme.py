@@ -11,6 +11,7 @@ from procosm.world_model.files import read_json, write_bytes
 README = RESULTS.parent.parent / "README.md"
 START, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
 TASKS = ("InvertedPendulum", "Reacher")
+RANKED = (*TASKS, "HalfCheetah")
 
 
 def read(name: str) -> dict[str, Any] | None:
@@ -37,6 +38,20 @@ def task_row(task: str) -> str:
     return f"| {task} | {shown} | {zero:.1f} | {steps:,} | {minutes} |"
 
 
+def ranking_row(task: str) -> str | None:
+    """How well the dream ranks policies over the longest part of an episode that was ranked; None if not measured."""
+    result = read(f"ranking_{task.lower()}")
+    if result is None:
+        return None
+    horizon = result["rows"][0]["horizon"]
+    found = {r["metric"]: r for r in result["rows"] if (r["horizon"], r.get("panel")) == (horizon, "all")}
+    cells = [
+        f"{found[metric]['value']:.3f} [{found[metric]['low']:.3f}, {found[metric]['high']:.3f}]"
+        for metric in ("Pearson r", "MMRV", "regret@1")
+    ]
+    return f"| {task} | {horizon} | {found['Pearson r']['n']} | {' | '.join(cells)} |"
+
+
 def table() -> str:
     """The results section."""
     lines = [
@@ -46,6 +61,15 @@ def table() -> str:
         "|---|---|---|---|---|",
         *(task_row(task) for task in TASKS),
     ]
+    ranked = [row for row in map(ranking_row, RANKED) if row]
+    if ranked:
+        lines += [
+            "",
+            "| does the dream rank policies as MuJoCo does? "
+            "| returns over | policies | Pearson r [95 %] | MMRV | regret@1 |",
+            "|---|---|---|---|---|---|",
+            *ranked,
+        ]
     speed = read("dream_speed")
     if speed is not None:
         best: dict[tuple[str, str], dict[str, Any]] = {}
