@@ -88,7 +88,8 @@ def score(
     """Every metric of every method, (n, v, r, t), by ``method/metric``; and the first film's frames, (t, H, W, 3).
 
     ``iou`` holds objects as colours show them against objects as MuJoCo's segmentation shows them. ``real frames`` is
-    the colours' own mistake, ``tokenizer`` that of a perfect dream.
+    the colours' own mistake, ``tokenizer`` that of a perfect dream. Copying the last frame is spared the tokenizer's
+    mistakes: where nothing moves, its PSNR has no bound.
     """
     n, v = trial.frames.shape[:2]
     clips, classes = trial.frames.reshape(n * v, *trial.frames.shape[2:]), trial.classes[:, :, CONDITION:]

@@ -15,7 +15,7 @@ from procosm.benchmarks.physics.film import film
 from procosm.benchmarks.physics.rows import PAPER, reading, rows
 from procosm.benchmarks.physics.scenarios import SCENARIOS
 from procosm.benchmarks.record import record
-from procosm.world_model.checkpoint import load
+from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.precision import has_bfloat16
 
@@ -41,13 +41,9 @@ def judge(config: Judgement, out: Path) -> Path:
     folder, model = out / "scores", load(out / "world_model")
     model.dynamics.mixed = model.tokenizer.mixed = has_bfloat16()
     files = {name: folder / f"{name.replace(' ', '_')}.safetensors" for name in SCENARIOS}
-    missing = [name for name, path in files.items() if not path.exists()]
-    classifier = real_colours(config.seed)
-    for name in tqdm(missing, desc="judging", unit="scenario"):
-        trial = held_out(name, config.films, config.seed)
-        found, pictures = score(model, classifier, trial, list(range(config.seeds)))
-        strips = {f"frames/{kind}": frames for kind, frames in pictures.items()}
-        write_tensors(files[name], {key: torch.from_numpy(values) for key, values in (found | strips).items()})
+    missing = {name: path for name, path in files.items() if not path.exists()}
+    if missing:
+        _score(model, config, missing)
     stored = {name: {key: v.numpy() for key, v in read_tensors(path).items()} for name, path in files.items()}
     shown = {name: {kind: each.pop(f"frames/{kind}") for kind in SHOWN} for name, each in stored.items()}
     made = rows(stored, config.seed)
@@ -61,6 +57,16 @@ def judge(config: Judgement, out: Path) -> Path:
     record("physics", made, out, details)
     physics_figure(shown, stored, out / "physics.png")
     return folder
+
+
+def _score(model: WorldModel, config: Judgement, missing: dict[str, Path]) -> None:
+    """Score these scenarios, each into its file."""
+    classifier = real_colours(config.seed)
+    for name, path in tqdm(missing.items(), desc="judging", unit="scenario"):
+        trial = held_out(name, config.films, config.seed)
+        found, shown = score(model, classifier, trial, list(range(config.seeds)))
+        strips = {f"frames/{kind}": frames for kind, frames in shown.items()}
+        write_tensors(path, {key: torch.from_numpy(values) for key, values in (found | strips).items()})
 
 
 def real_colours(seed: int) -> ColourClassifier:
