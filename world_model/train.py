@@ -112,9 +112,9 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
 
 
 def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:
-    """What makes the sparsifier of each stage, which takes the pattern over from the stage before; None at density 1.
+    """What makes the sparsifier of a stage in which the pattern changes; None at density 1.
 
-    The pattern changes about 9 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
+    It changes about 9 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
     the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3).
     """
     if density == 1.0:
@@ -164,7 +164,11 @@ def train_dynamics(
     work: Path,
     choose: MakeSparsifier | None = None,
 ) -> dict[str, object]:
-    """Second and third stage; the third runs again while the growth test is missed, at most ``extensions`` times."""
+    """Second and third stage; the third runs again while the growth test is missed, at most ``extensions`` times.
+
+    The third keeps the pattern of live blocks: a dream lives on its own predictions, and a block lost in the middle of
+    it costs more than a better one can bring back in the steps that are left.
+    """
     table, z = tables["train"], latents["train"]
     with torch.no_grad():
         change = z[table.steps + 1] - z[table.steps]
@@ -190,9 +194,8 @@ def train_dynamics(
     metrics["before_unrolling"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
     for round_ in range(1 + sizes.extensions):
         name = f"unroll-{round_}"
-        metrics[name] = run_stage(
-            name, dynamics, unroll(round_ * sizes.unroll.steps), sizes.unroll, work / f"{name}.safetensors", choose
-        )
+        losses = unroll(round_ * sizes.unroll.steps)
+        metrics[name] = run_stage(name, dynamics, losses, sizes.unroll, work / f"{name}.safetensors")
         gate = growth(dynamics, tables["constant"], latents["constant"])
         tqdm.write(f"growth test: error {gate['growth_error']:.3f}, slope {gate['growth_slope']:.2f}", file=sys.stderr)
         if gate["growth_error"] <= sizes.growth_gate:

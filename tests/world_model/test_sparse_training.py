@@ -20,7 +20,7 @@ from procosm.world_model.interface import CheckpointError, ProcosmError, State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import StageConfig, rate, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
-from procosm.world_model.train import TrainConfig, sparsifier, train, train_tokenizer
+from procosm.world_model.train import HEADROOM, TrainConfig, sparsifier, train, train_tokenizer
 from procosm.world_model.windows import tabulate
 
 DENSITY, BLOCK = 0.25, 16
@@ -147,6 +147,22 @@ def test_a_loaded_model_dreams_as_the_one_in_memory(trained):
     assert torch.isfinite(dreams[0][0]).all()
 
 
+def test_the_unrolled_stage_keeps_the_pattern(trained):
+    """And the stage before it changes the one that training begins with."""
+    folder, _ = trained
+    last = read_tensors(folder.with_name("world_model.training") / "diffusion.safetensors")
+    ours = read_tensors(folder / "dynamics.safetensors")
+    torch.manual_seed(0)
+    sizes = preset("debug")
+    tokenizer, dynamics = checkpoint.untrained(checkpoint.load(folder).task, sizes.tokenizer, sizes.dynamics)
+    for module in (tokenizer, dynamics):
+        layers.sparsify(module, DENSITY, BLOCK, module.stay_dense, HEADROOM)
+    first = dynamics.state_dict()
+    places = [key for key in ours if key.endswith((".rows", ".cols"))]
+    assert places and all(torch.equal(ours[key], last[f"model.{key}"]) for key in places)
+    assert not all(torch.equal(ours[key], first[key]) for key in places)
+
+
 class Stopped(Exception):
     """Stands for a kill."""
 
@@ -168,7 +184,7 @@ def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained
             patch.setattr(stage.Optimizer, "step", stop)
             run(data, out)
         saved = read_tensors(tmp_path / "part.training" / f"{name}.safetensors")
-        assert any(key.startswith("sparsifier.probe.") for key in saved)
+        assert any(key.startswith("sparsifier.probe.") for key in saved) == (name != "unroll-0")
     run(data, out)
     for name in ("tokenizer", "dynamics", "starts"):
         ours, theirs = (read_tensors(folder / f"{name}.safetensors") for folder in (out, trained[0]))
