@@ -150,6 +150,7 @@ def rows_of(found: Found) -> list[dict[str, Any]]:
         for i, point in enumerate(content["points"]):
             value = float(torch.tensor(point["returns"], dtype=torch.float64).mean())
             row = {**cell._asdict(), "real_steps": point["real_steps"], "run": content["run"]}
+            row |= {"policy": "trained with its run"} if point.get("of_the_run") else {}
             rows.append({"metric": "return", **row, "value": value, "unit": "return", "n": len(point["returns"])})
             groups.setdefault((cell.task, cell.arm, i), {})[cell.seed] = point | {"return": value}
     for (task, arm, _), by_seed in groups.items():
@@ -171,9 +172,10 @@ def world_model_rows(config: TransferConfig) -> list[dict[str, Any]]:
     rows = []
     for task in config.tasks:
         for path in sorted((config.runs / task).glob("seed*/stages/*.json")):
-            if path.stem in ("data", "world_model") and (path.parents[1] / "world_model").exists():
+            stage = read_json(path)
+            if path.stem in ("data", "world_model") and stage["finished"]:
                 row = {"metric": f"wall-clock seconds of {path.stem}", "task": task, "run": path.parents[1].name}
-                rows.append({**row, "value": read_json(path)["seconds"], "unit": "s"})
+                rows.append({**row, "value": stage["seconds"], "unit": "s"})
     return rows
 
 
@@ -188,7 +190,7 @@ def write(config: TransferConfig, cells: Sequence[Cell]) -> Path:
         "Seeds that share a run share its data and world model: their interval leaves out what varies with these",
         "first_seed_of_episodes": JUDGING_SEED,
         "practice": {task: vars(practice_of(config, task)) for task in config.tasks},
-        "world_model_commits": {cell.name: content["world_model_commit"] for cell, content in found.items()},
+        "world_model_commits": {f"{c.task}/{x['run']}": x["world_model_commit"] for c, x in found.items()},
         "missing": [cell.name for cell in cells if cell not in found],
     }
     return record("transfer", rows + world_model_rows(config), results, details)

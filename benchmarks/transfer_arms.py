@@ -108,11 +108,14 @@ class Desk:
 
 
 class Point(NamedTuple):
-    """What a policy is worth: real steps behind it, a return for each episode, CPU seconds of its learning if known."""
+    """What a policy is worth: real steps behind it, a return for each episode, CPU seconds of its learning if known,
+    and whether it was not trained here but with its run.
+    """
 
     real_steps: int
     returns: list[float]
     cpu_seconds: float | None
+    of_the_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def dream(desk: Desk) -> list[Point]:
             r["return"] for r in rows if r["world"] == "mujoco" and r["policy"] == "trained" and r["seed"] in wanted
         ]
         if len(mine) == len(wanted):
-            return [Point(desk.collected(), mine, None)]
+            return [Point(desk.collected(), mine, None, of_the_run=True)]
     return _practised(desk, settings, dreams)
 
 

@@ -145,7 +145,7 @@ def test_a_runs_own_policy_is_taken_only_where_it_was_trained_alike(runs, tmp_pa
         for world in ("mujoco", "dream")
     ]
     write_json(run / "evaluation" / "returns.json", rows)
-    assert transfer_arms.dream(desk) == [transfer_arms.Point(300, [10.0, 30.0], None)]
+    assert transfer_arms.dream(desk) == [transfer_arms.Point(300, [10.0, 30.0], None, of_the_run=True)]
     assert transfer_arms.dream(replace(desk, own=False)) == [trained_here]
     longer = replace(desk, practice=replace(TINY, iterations=3))
     assert transfer_arms.dream(longer) == [trained_here], "the run's was trained for 2 iterations"
