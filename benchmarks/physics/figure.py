@@ -51,7 +51,7 @@ def physics_figure(strips: Mapping[str, Mapping[str, np.ndarray]], found: Mappin
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=9, frameon=False)
     figure.subplots_adjust(left=0.05, right=0.98, top=0.97, bottom=0.07)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
     return path
 
