@@ -48,7 +48,12 @@ class LinearDynamics:
     mixed = False
 
     def predict(
-        self, state: State, action: torch.Tensor, noise: torch.Tensor | None = None, steps: int = 1
+        self,
+        state: State,
+        action: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        steps: int = 1,
+        near_real: bool = False,
     ) -> Prediction:
         latent = DECAY * state.latents[:, -1] + (action @ torch.from_numpy(PUSH).T).view(-1, 1, SIDE, SIDE)
         if noise is not None:
