@@ -1,22 +1,28 @@
 """Dreams of a whole episode's length, whatever the model says of their end: do they stay in the range of the data?"""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from procosm.agents.intervals import estimate
 from procosm.agents.rollouts import dreams_from
+from procosm.agents.worlds import truth
 from procosm.benchmarks.paired import Actor, first_frames
 from procosm.benchmarks.zoo import Member
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.probe import probe
+from procosm.envs.starts import wide_start
 from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.episodes import Task
 
 FIRST_SEED = 9_300_000
 LOOK_EVERY = 10
 """Steps between decoded frames: the decoder costs more than the dream."""
 MARGIN = 0.1
 """How far a statistic of a frame may lie outside its range over real frames, as a part of that range."""
+REAL_FRAMES = 256
 PLACES = (1, 10, 32, 100, 300, 1000)
 """Steps at which trust is told."""
 
@@ -24,7 +30,7 @@ PLACES = (1, 10, 32, 100, 300, 1000)
 def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int, near_real: bool) -> list[dict[str, Any]]:
     """Follow one dream for each seed, drawn back to real frames or not.
 
-    A frame is in range where its brightness and its contrast are among those of the checkpoint's real frames.
+    A frame is in range where its brightness and its contrast are among those of real frames from all over the task.
     """
     drawn = list(range(FIRST_SEED, FIRST_SEED + seeds))
     dreams = dreams_from(
@@ -76,13 +82,26 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int, n
 
 @torch.inference_mode()
 def frame_range(model: WorldModel) -> tuple[np.ndarray, np.ndarray]:
-    """(2,) least and greatest brightness and contrast of the checkpoint's real frames, a little widened.
+    """(2,) least and greatest brightness and contrast of real frames from all over the task, a little widened.
 
     They are seen through the tokenizer, as dreams are: decoding blurs, and that is not the dream's fault.
     """
-    real = statistics(model.tokenizer.decode(model.starts.flatten(0, 1)[:, None])[:, -1].cpu().numpy())
-    low, high = real.min(axis=0), real.max(axis=0)
+    latents = model.tokenizer.encode(torch.from_numpy(real_frames(model.task))[:, None].to(model.starts.device))
+    seen = statistics(model.tokenizer.decode(latents)[:, -1].cpu().numpy())
+    low, high = seen.min(axis=0), seen.max(axis=0)
     return low - MARGIN * (high - low), high + MARGIN * (high - low)
+
+
+def real_frames(task: Task) -> np.ndarray:
+    """(n, H, W, 3) uint8, MuJoCo in states drawn as those are from which collecting begins wide."""
+    env, seen, rng = truth(task, "pixels"), probe(task.id), np.random.default_rng(0)
+    frames = []
+    for _ in range(REAL_FRAMES):
+        frame, _ = env.reset(seed=int(rng.integers(2**31)))
+        physics = wide_start(cast(MujocoEnv, env.unwrapped), seen, rng)
+        frames.append(frame if physics is None else env.reset(options={"physics": physics})[0])
+    env.close()
+    return np.stack(frames)
 
 
 def statistics(frames: np.ndarray) -> np.ndarray:
