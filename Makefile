@@ -66,6 +66,8 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/InvertedPendulum
 	$(BIN)/python -m procosm.benchmarks.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
 	  runs/ranking/InvertedPendulum/zoo/dream-s0/policy.zip runs/ranking/InvertedPendulum/zoo/ppo-s0-4.zip
+	$(BIN)/python -m procosm.benchmarks.physics --publish
+	$(BIN)/python -m procosm.benchmarks.transfer
 	$(BIN)/python -m procosm.benchmarks.play_speed
 
 bench-gpu: $(DEV)
