@@ -104,6 +104,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background a shell has it ignored
     )
     while not (made / "training.zip").exists() and process.poll() is None:
         time.sleep(0.02)
