@@ -184,7 +184,6 @@ def write(config: TransferConfig, cells: Sequence[Cell]) -> Path:
     found = {cell: counted(config, cell) for cell in cells if cell_path(config, cell).exists()}
     results = config.out if config.quick else RESULTS
     rows = rows_of(found)
-    draw(rows, results / "figures" / "transfer.png")
     details = {
         "intervals": "95 % Student t over seeds; n is their number, in rows of single seeds the number of episodes. "
         "Seeds that share a run share its data and world model: their interval leaves out what varies with these",
@@ -193,7 +192,9 @@ def write(config: TransferConfig, cells: Sequence[Cell]) -> Path:
         "world_model_commits": {f"{c.task}/{x['run']}": x["world_model_commit"] for c, x in found.items()},
         "missing": [cell.name for cell in cells if cell not in found],
     }
-    return record("transfer", rows + world_model_rows(config), results, details)
+    path = record("transfer", rows + world_model_rows(config), results, details)
+    draw(rows, results / "figures" / "transfer.png")
+    return path
 
 
 def quick_run(config: TransferConfig) -> TransferConfig:

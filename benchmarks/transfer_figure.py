@@ -1,5 +1,6 @@
 """The picture of `transfer`: return in MuJoCo over real steps, a panel for each task."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ APART = 1.15
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path | None:
     """Means over seeds with their 95 % intervals: curves for the online learners, marks beside the dotted line for the
-    arms that had the run's data, with their number of seeds where it is below that of the others. Without any mean
-    nothing is drawn.
+    arms that had the run's data, with their number of seeds where it is below that of the others. A task with a
+    single arm has nothing to compare and no panel; without any panel nothing is drawn.
     """
     means = [row for row in rows if row["metric"] == "return mean"]
-    tasks = list(dict.fromkeys(row["task"] for row in means))
+    arms = dict.fromkeys((row["task"], row["arm"]) for row in means)
+    tasks = [task for task, n in Counter(task for task, _ in arms).items() if n > 1]
     if not tasks:
         return None
     figure, axes = plt.subplots(1, len(tasks), figsize=(max(6.4, 4.4 * len(tasks)), 4.4), squeeze=False)

@@ -195,6 +195,7 @@ def test_cells_judged_on_more_episodes_count_by_the_first(config):
     write_json(transfer.cell_path(config, cell), {"run": "seed0", "world_model_commit": None, "points": points})
     row = json.loads(transfer.write(config, list(plan(config))).read_text())["rows"][0]
     assert (row["value"], row["n"]) == (2.0, TINY.episodes)
+    assert not list((config.out.parent / "results").glob("figures/*")), "a single arm has nothing to compare"
 
 
 def test_ppo_learns_online_only_beside_a_dream_of_ppo():
