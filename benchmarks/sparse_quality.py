@@ -70,8 +70,10 @@ def plan(config: SparseQualityConfig) -> Iterator[Cell]:
             yield from cells(task, "dynamics", "procrustes", density)
     for task, density, method in product(config.tasks, densities, BASELINES):
         yield from cells(task, "dynamics", method, density)
-    roads = () if config.quick else [("road", task) for task in ROADS if task in config.tasks]
-    for part, task in (*roads, *product(("world", "tokenizer"), config.tasks)):
+    for task in [] if config.quick else [task for task in config.tasks if task in ROADS]:
+        for at in (("dense", 1.0), *(("procrustes", density) for density in densities[:3])):
+            yield from cells(task, "road", *at)
+    for part, task in product(("world", "tokenizer"), config.tasks):
         for seed in seeds:
             yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
     for density, method, task in product(densities, ("procrustes", *BASELINES), config.tasks):
