@@ -116,7 +116,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     means = [r for r in rows if r["part"] in TITLES and r["metric"].startswith("psnr") and r["metric"].endswith("mean")]
-    panels = sorted({(row["part"], row["task"], row["metric"]) for row in means})
+    drawn = [row for row in means if row["method"] != "dense"] or means
+    panels = sorted({(row["part"], row["task"], row["metric"]) for row in drawn})
     if not panels:
         return
     across = len(panels) if len(panels) < 3 else 2
