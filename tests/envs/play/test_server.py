@@ -108,6 +108,7 @@ def test_the_command_opens_to_a_network_with_a_token_and_ends_with_ctrl_c():
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background a shell has it ignored
     ) as process:
         port, token = re.search(r":(\d+)/\?token=(\S{22})", process.stdout.readline()).groups()
         assert get(f"127.0.0.1:{port}")[0] == 403
