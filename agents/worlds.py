@@ -39,14 +39,20 @@ class ScaledReward(VecEnvWrapper):
         return observed, rewards * np.float32(self.factor), dones, infos
 
 
-def dreams(model: WorldModel, count: int, observation: str, horizon: int, gamma: float) -> VecEnv:
-    """``count`` dreams of at most ``horizon`` steps to train in, their rewards multiplied by ``reward_scale``."""
+def dreams(
+    model: WorldModel, count: int, observation: str, horizon: int, gamma: float, trust_below: float | None = None
+) -> VecEnv:
+    """``count`` dreams of at most ``horizon`` steps to train in, their rewards multiplied by ``reward_scale``.
+
+    Below ``trust_below`` a dream is cut, as at its horizon.
+    """
     batch = gym.make_vec(
         "Procosm/World-v0",
         num_envs=count,
         checkpoint=model,
         observation=observation,
         max_episode_steps=horizon,
+        trust_below=trust_below,
         autoreset_mode="SAME_STEP",
     )
     counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)

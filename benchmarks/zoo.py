@@ -8,6 +8,7 @@ only the members with ``seen`` behave as collecting does.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from procosm.agents.train import PolicyConfig, save_learner, train_policy
-from procosm.agents.worlds import truth
+from procosm.agents.worlds import dreams, truth
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json
 
@@ -26,6 +27,8 @@ SHARES = (0.125, 0.25, 0.5, 1.0)
 """Parts of a training after which its policy is saved."""
 EPSILONS = (0.05, 0.1, 0.3, 0.5)
 """Chances with which a degraded policy's action is replaced by a uniform one."""
+TRUSTED = 0.5
+"""Trust below which the dreams of ``ZooConfig.trusting`` are cut."""
 PPO_STEPS = 5
 """On-policy steps are cheap and teach less: PPO gets this many times the steps of SAC and TD3."""
 
@@ -42,6 +45,8 @@ class ZooConfig:
     """Trainings in the dream."""
     dream_iterations: int = 24
     """Iterations of each of them."""
+    trusting: int = 0
+    """Trainings in dreams that are cut where their trust falls below one half."""
     dreamed: tuple[Path, ...] = ()
     """Policies of finished runs (RUN/policy/policy.zip), trained in this dream or in another's of the task."""
 
@@ -124,11 +129,13 @@ def _of_a_run(policy: Path) -> Member:
 
 
 def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:
-    """PPO trained only in the dream, with the settings of `procosm train-policy`."""
-    for seed in range(config.dream_seeds):
-        name = f"dream-s{seed}"
-        settings = PolicyConfig(
-            world_model, folder / name, seed=seed, iterations=config.dream_iterations, truth_every=0
-        )
-        steps = settings.rounds * settings.round_steps
-        yield Member(name, "dream", "ppo", train_policy(settings) / "policy.zip", steps=steps)
+    """PPO trained only in the dream, with the settings of `procosm train-policy`, heeding trust or not."""
+    trusting = partial(dreams, trust_below=TRUSTED)
+    for kind, world, seeds in (("dream", dreams, config.dream_seeds), ("dream-trusting", trusting, config.trusting)):
+        for seed in range(seeds):
+            name = f"{kind}-s{seed}"
+            settings = PolicyConfig(
+                world_model, folder / name, seed=seed, iterations=config.dream_iterations, truth_every=0
+            )
+            steps = settings.rounds * settings.round_steps
+            yield Member(name, "dream", "ppo", train_policy(settings, world) / "policy.zip", steps=steps)
