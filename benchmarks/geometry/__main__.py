@@ -185,7 +185,8 @@ class _Start:
                 continue
             body = self.marks.bodies[mark]
             f = fundamental(self.eyes[v].beside(*self.poses[body]), eye.beside(*poses[body]))
-            yield float(sampson(f, self.places[v][mark][None], place[None])[0])
+            if f.any():  # a body that turns about an axis through the camera gives no epipolar lines
+                yield float(sampson(f, self.places[v][mark][None], place[None])[0])
 
 
 def reading(rows: list[dict[str, Any]]) -> str:
