@@ -63,7 +63,10 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.accelerator
 	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed0 --publish
 	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed0 --publish
-	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/InvertedPendulum --zoo.dream-seeds 3 --zoo.trusting 3 \
+	  --zoo.dreamed $(patsubst %,runs/bench/InvertedPendulum/seed%/policy/policy.zip,0 1 2)
+	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/Reacher --zoo.steps 12000 --zoo.dream-seeds 0 \
+	  --zoo.dreamed runs/bench/Reacher/seed2/policy/policy.zip
 	$(BIN)/python -m procosm.benchmarks.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
 	  runs/ranking/InvertedPendulum/zoo/dream-s0/policy.zip runs/ranking/InvertedPendulum/zoo/ppo-s0-4.zip
 	$(BIN)/python -m procosm.benchmarks.physics --publish
