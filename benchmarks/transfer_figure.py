@@ -22,7 +22,7 @@ LOOKS = {
     "untrained": ("#555555", "", "untrained"),
 }
 """Colour, mark and name of each arm."""
-APART = 1.15
+APART = 1.04
 """Arms with the same real steps are drawn this factor apart, so that their intervals can be told from each other."""
 
 
