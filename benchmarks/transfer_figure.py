@@ -67,6 +67,7 @@ def _panel(axis: plt.Axes, means: Sequence[dict[str, Any]], most: int) -> None:
             continue
         if arm == "dream":
             axis.axvline(points[0]["real_steps"], color=colour, lw=0.8, ls=":")
+            axis.plot([points[0]["real_steps"] * f for f in (0.2, 5)], [points[0]["value"]] * 2, alpha=0)  # its decade
         x = [row["real_steps"] * (APART ** beside.index(arm) if arm in beside else 1) for row in points]
         error = [[abs(row["value"] - row.get(end, row["value"])) for row in points] for end in ("low", "high")]
         size, line = (11 if arm == "dream" else 5), ("-" if len(points) > 1 else "none")
