@@ -4,15 +4,15 @@ The data are scikit-learn's 1797 handwritten digits of 8 x 8 pixels, which ship 
 split into 1297 training and 500 held-out images.
 """
 
-import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+
+from procosm.benchmarks.stats import t_interval
 
 TRAIN = 1297
 
@@ -70,15 +70,6 @@ class Literal:
             z[z.abs() < 1e-10] = 0.0
 
 
-def mean(values: list[float]) -> dict[str, float]:
-    """Mean, n and the 95 % t-interval of the mean; without an interval for one value."""
-    n, value = len(values), statistics.fmean(values)
-    if n == 1:
-        return {"value": value, "n": 1}
-    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return {"value": value, "n": n, "low": value - half, "high": value + half}
-
-
 def summary(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Over seeds, by task, arm, optimizer and density: mean accuracy, and mean of (arm - dense) on the same seeds."""
     groups: dict[tuple[str, str, str, float], dict[int, dict[str, Any]]] = {}
@@ -90,11 +81,11 @@ def summary(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             "task": task, "unit": "share", "arm": arm, "optimizer": optimizer,
             "density": density, "weights": statistics.fmean(run["weights"] for run in runs.values()),
         }  # fmt: skip
-        found.append({"metric": "accuracy_mean", **mean([run["value"] for run in runs.values()]), **about})
+        found.append({"metric": "accuracy_mean", **t_interval([run["value"] for run in runs.values()]), **about})
         dense = groups.get((task, "dense", optimizer, 1.0), {})
         gaps = [run["value"] - dense[seed]["value"] for seed, run in runs.items() if seed in dense]
         if arm != "dense" and gaps:
-            found.append({"metric": "accuracy_minus_dense", **mean(gaps), **about})
+            found.append({"metric": "accuracy_minus_dense", **t_interval(gaps), **about})
     return found
 
 

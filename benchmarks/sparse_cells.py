@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from procosm.agents.evaluate import JUDGING_SEED
+from procosm.agents.open_loop import psnr_db
 from procosm.agents.rollouts import Player, play_truth
 from procosm.agents.run import RunConfig, run
 from procosm.agents.train import PolicyConfig, train_policy
@@ -21,7 +22,7 @@ from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, load_episodes, load_task
-from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
+from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
 from procosm.world_model.layers import sparsify
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
@@ -206,12 +207,8 @@ def tokenized(
         done |= {f"latents.{kind}": encode(tokenizer, table.frames) for kind, table in here.tables.items()}
         write_tensors(path, done)
     saved = read_tensors(path)
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-
-    tokenizer.load_state_dict(part("tokenizer."))
-    return tokenizer.eval().requires_grad_(False), part("head."), part("latents.")
+    tokenizer.load_state_dict(under("tokenizer.", saved))
+    return tokenizer.eval().requires_grad_(False), under("head.", saved), under("latents.", saved)
 
 
 def dreamed(
@@ -276,6 +273,4 @@ def judged(
 
 def psnr(seen: Tensor, truth: Tensor) -> float:
     """Mean over frames of the peak signal-to-noise ratio, dB; both (n, h, w, 3) uint8."""
-    error = ((seen.float() - truth.float()) / 255).square().flatten(1).mean(1)
-    # One grey level in one sample is the least error that 8-bit frames can show.
-    return float((-10 * error.clamp_min(1 / 255**2 / truth[0].numel()).log10()).mean())
+    return float(psnr_db(seen.numpy(), truth.numpy()).mean())

@@ -8,8 +8,6 @@ Every (task, part, method, density, seed) is a cell on disk; killed at any momen
 is written after every cell and names the cells that are missing.
 """
 
-import math
-import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,11 +18,11 @@ from typing import Any
 import matplotlib
 import torch
 import tyro
-from scipy.stats import t as student
 from tqdm import tqdm
 
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse_cells import Cell, Protocol, settle
+from procosm.benchmarks.stats import t_interval
 from procosm.world_model.files import read_json
 from procosm.world_model.stage import StageConfig
 
@@ -93,21 +91,12 @@ def rows_of(cells: dict[Cell, dict[str, float]]) -> list[dict[str, Any]]:
             groups.setdefault((*cell[:4], metric), {})[cell.seed] = value
     for (task, part, method, density, metric), values in groups.items():
         place = {"task": task, "part": part, "method": method, "density": density, "unit": UNITS.get(metric, "dB")}
-        rows.append({"metric": f"{metric} mean", **place, **interval(list(values.values()))})
+        rows.append({"metric": f"{metric} mean", **place, **t_interval(list(values.values()))})
         dense = groups.get((task, part, "dense", 1.0, metric), {})
         pairs = [values[seed] - dense[seed] for seed in sorted(values.keys() & dense.keys())]
         if method != "dense" and pairs:
-            rows.append({"metric": f"{metric} minus dense", **place, **interval(pairs)})
+            rows.append({"metric": f"{metric} minus dense", **place, **t_interval(pairs)})
     return rows
-
-
-def interval(values: list[float]) -> dict[str, float]:
-    """Mean and 95 % t-interval of the mean; no interval for a single value."""
-    mean, n = statistics.fmean(values), len(values)
-    if n == 1:
-        return {"value": mean, "n": n}
-    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return {"value": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

@@ -4,8 +4,13 @@
 Arguments are (…, n): one score of each of n policies, ``real`` in the truth env and ``dreamed`` in the world model.
 """
 
+import math
+import statistics
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import rankdata
+from scipy.stats import t as student
 
 from procosm.agents.intervals import Estimate, estimate
 
@@ -99,3 +104,12 @@ def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _best(scores: np.ndarray, k: int) -> np.ndarray:
     """(…, k) indices of the k highest; of equal ones the first."""
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
+
+
+def t_interval(values: Sequence[float]) -> dict[str, float]:
+    """A row's ``value``, the mean, with n and Student's 95 % interval of the mean; a single value has no interval."""
+    n, value = len(values), statistics.fmean(values)
+    if n == 1:
+        return {"value": value, "n": n}
+    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return {"value": value, "low": value - half, "high": value + half, "n": n}

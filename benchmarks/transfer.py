@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from procosm.agents.evaluate import JUDGING_SEED
 from procosm.benchmarks.record import RESULTS, record
-from procosm.benchmarks.sparse_quality import interval
+from procosm.benchmarks.stats import t_interval
 from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.transfer_figure import draw
 from procosm.envs.collect import CollectConfig, collect
@@ -156,14 +156,14 @@ def rows_of(found: Found) -> list[dict[str, Any]]:
     for (task, arm, _), by_seed in groups.items():
         place = {"task": task, "arm": arm, "real_steps": next(iter(by_seed.values()))["real_steps"]}
         values = {seed: point["return"] for seed, point in by_seed.items()}
-        rows.append({"metric": "return mean", **place, "unit": "return", **interval(list(values.values()))})
+        rows.append({"metric": "return mean", **place, "unit": "return", **t_interval(list(values.values()))})
         dream = {seed: point["return"] for seed, point in groups.get((task, "dream", 0), {}).items()}
         pairs = [values[seed] - dream[seed] for seed in sorted(values.keys() & dream.keys())]
         if arm != "dream" and pairs:
-            rows.append({"metric": "return minus dream", **place, "unit": "return", **interval(pairs)})
+            rows.append({"metric": "return minus dream", **place, "unit": "return", **t_interval(pairs)})
         seconds = [p["cpu_seconds"] for p in by_seed.values() if p["cpu_seconds"] is not None]
         if seconds:
-            rows.append({"metric": "CPU seconds of learning", **place, "unit": "s", **interval(seconds)})
+            rows.append({"metric": "CPU seconds of learning", **place, "unit": "s", **t_interval(seconds)})
     return rows
 
 

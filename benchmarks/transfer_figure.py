@@ -40,6 +40,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path | None:
     most = max(row["n"] for row in means)
     for axis, task in zip(axes[0], tasks, strict=True):
         _panel(axis, [row for row in means if row["task"] == task], most)
+        axis.margins(y=0.1)
         axis.set(title=task, xlabel="real steps", xscale="log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -73,4 +74,6 @@ def _panel(axis: plt.Axes, means: Sequence[dict[str, Any]], most: int) -> None:
         size, line = (11 if arm == "dream" else 5), ("-" if len(points) > 1 else "none")
         axis.errorbar(x, y, error, color=colour, marker=mark, ms=size, ls=line, lw=1.2, capsize=2, label=label)
         if points[-1]["n"] < most:
-            axis.annotate(f"n = {points[-1]['n']}", (x[-1], y[-1]), (4, 4), textcoords="offset points", fontsize=7)
+            axis.annotate(
+                f"n = {points[-1]['n']}", (x[-1], y[-1]), (-8, -2), textcoords="offset points", ha="right", fontsize=7
+            )

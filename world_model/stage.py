@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from procosm.world_model.files import read_tensors, write_tensors
+from procosm.world_model.files import read_tensors, under, write_tensors
 from procosm.world_model.interface import ProcosmError
 
 Losses = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
@@ -142,20 +142,16 @@ def _resume(
     tensors = read_tensors(save)
     start = int(tensors["step"])
     try:
-        module.load_state_dict(_part(tensors, "model."))
+        module.load_state_dict(under("model.", tensors))
         if sparsifier and start < steps:
-            sparsifier.load_state_dict(_part(tensors, "sparsifier."))
+            sparsifier.load_state_dict(under("sparsifier.", tensors))
     except (RuntimeError, ValueError) as error:
         raise ProcosmError(
             f"{save} was begun with another model: give its settings to go on, or delete it. {error}"
         ) from error
     if start < steps:
         optimizer.load(tensors)
-    return start, _part(tensors, "sum.")
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return start, under("sum.", tensors)
 
 
 def _save(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, optimize
 
-from procosm.benchmarks.geometry.__main__ import GeometryConfig, _poses, geometry, reading
+from procosm.benchmarks.geometry.__main__ import GeometryConfig, _poses, _Start, geometry, reading
 from procosm.benchmarks.geometry.epipolar import Eye, fundamental, sampson
 from procosm.benchmarks.geometry.landmarks import follow, landmarks, trackable
 from procosm.benchmarks.geometry.views import one_view, picture, second_camera, two_views
@@ -110,6 +110,19 @@ def test_a_landmark_projects_to_where_mujoco_draws_it(pendulum):
     cart = next(g for g in range(model.ngeom) if model.geom(g).name == "cart")
     place = views[0].eye().project(data.geom_xpos[cart][None])[0][0]
     assert place == pytest.approx([columns.mean() + 0.5, rows.mean() + 0.5], abs=0.6)
+
+
+def test_a_body_that_turns_about_an_axis_through_the_camera_gives_no_lines_but_its_landmarks_are_measured():
+    env = MujocoEnv("Reacher-v5")
+    env.reset(seed=0)
+    views, begun = one_view(env.task), env.physics()
+    start, turned = _Start(views, begun, picture(views, begun)), begun.copy()
+    turned[1] += 0.5  # the shoulder, whose axis goes through the camera above it
+    found = list(start.compare(turned, {"real frames": picture(views, turned)}))
+    assert np.isfinite([value for *_, value in found]).all() and "landmark_error" in {metric for metric, *_ in found}
+    later, eye = _poses(views[0]), views[0].eye()
+    arm = next(b for b, pose in enumerate(later) if (pose[1] != start.poses[b][1]).any())
+    assert not fundamental(eye.beside(*start.poses[arm]), eye.beside(*later[arm])).any()
 
 
 def test_the_second_camera_stands_elsewhere_and_looks_at_the_same_point():

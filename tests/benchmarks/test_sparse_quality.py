@@ -10,7 +10,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from procosm.benchmarks import sparse_quality
 from procosm.benchmarks.sparse_cells import Cell, Protocol, chooser, psnr, worth
-from procosm.benchmarks.sparse_quality import SparseQualityConfig, interval, plan, rows_of, write
+from procosm.benchmarks.sparse_quality import SparseQualityConfig, plan, rows_of, write
+from procosm.benchmarks.stats import t_interval
 
 
 def test_the_plan_holds_every_cell_and_begins_with_the_question() -> None:
@@ -39,7 +40,7 @@ def test_differences_from_dense_are_paired_by_seed() -> None:
     )
     assert rows["psnr_1_db mean", "dense"]["value"] == 30
     assert ("psnr_1_db minus dense", "dense") not in rows
-    assert interval([1.0]) == {"value": 1.0, "n": 1}
+    assert t_interval([1.0]) == {"value": 1.0, "n": 1}
 
 
 def test_psnr_is_that_of_scikit_image() -> None:
