@@ -54,7 +54,7 @@ class SparseCpuConfig:
     tokens: int = 4096
     """Rows of x, a quarter of it in a training step; halved for sizes of 4096 and more."""
     rounds: int = 5
-    """How often a layer is timed; a training step three fifths of it, one of size 4096 once."""
+    """How often a layer is timed; a training step three fifths of it."""
     threads: int = os.cpu_count() or 1
     """Threads of torch."""
 
@@ -166,9 +166,9 @@ def layer_rows(config: SparseCpuConfig, point: Point) -> list[dict[str, Any]]:
 
 def step_rows(config: SparseCpuConfig, point: Point) -> list[dict[str, Any]]:
     """A training step of the dynamics (forward, backward, AdamW), dense and sparse; two layers, one from 2048 on."""
-    large, wide = point.d >= 4096, point.d >= 2048
+    wide = point.d >= 2048
     shape = TransformerConfig(width=point.d, layers=1 if wide else 2, heads=max(1, point.d // HEAD))
-    windows = config.tokens // 64 // (2 if large else 1)  # of 16 tokens
+    windows = config.tokens // 64 // (2 if point.d >= 4096 else 1)  # of 16 tokens
     steps, reports = [], []
     for density in (1.0, point.density):
         torch.manual_seed(SEED)
@@ -176,8 +176,7 @@ def step_rows(config: SparseCpuConfig, point: Point) -> list[dict[str, Any]]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         steps.append(step_of(model, batch, optimizer, DTYPES[point.dtype]))
         reports.append((model, optimizer))
-    rounds = 1 if large else max(1, config.rounds * 3 // 5)
-    timed, share = undisturbed({"step": (steps[0], steps[1])}, rounds)
+    timed, share = undisturbed({"step": (steps[0], steps[1])}, max(1, config.rounds * 3 // 5))
     extra = {"layers": shape.layers, "tokens": 16 * windows, "others": round(share, 3)}
     sizes = [sparse.memory_report(*report).total[0] for report in reports]
     memory = bytes_row("memory of weights, gradients and AdamW", point, sizes[0] / sizes[1])
