@@ -49,7 +49,7 @@ _FITTED = f"{_ZEN5}; blocks of 32 fitted to benchmarks/results/sparse_cpu.json, 
 _H200 = "estimated from the data sheet and published block-sparse efficiencies, not measured"
 MACHINES = {
     ("cpu", 4): Machine(94e9, 20e9, 4e-6, 40e-6, {16: 0.25, 32: 0.58, 64: 0.80, 128: 0.93}, True, _ZEN5),
-    ("cpu", 2): Machine(420e9, 30e9, 25e-6, 40e-6, {16: 0.10, 32: 0.50, 64: 0.75, 128: 0.88}, False, _FITTED),
+    ("cpu", 2): Machine(420e9, 30e9, 25e-6, 40e-6, {16: 0.10, 32: 0.80, 64: 0.75, 128: 0.88}, False, _FITTED),
     ("cuda", 4): Machine(45e12, 4e12, 5e-6, 30e-6, {16: 0.1, 32: 0.2, 64: 0.35, 128: 0.5}, False, _H200),
     ("cuda", 2): Machine(700e12, 4e12, 5e-6, 30e-6, {16: 0.04, 32: 0.08, 64: 0.15, 128: 0.2}, False, _H200),
 }
