@@ -1,4 +1,4 @@
-"""One cell of sparse_quality: a tokenizer, dynamics or a world model trained at one density, and what it is worth.
+"""One cell of sparse_quality: a tokenizer, dynamics or a whole run at one density, and what it is worth.
 
 A cell goes on from its last save when it was killed, and is a JSON file when it is done.
 """
@@ -13,11 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from procosm.agents.evaluate import JUDGING_SEED
 from procosm.agents.open_loop import psnr_db
-from procosm.agents.rollouts import Player, play_truth
 from procosm.agents.run import RunConfig, run
-from procosm.agents.train import PolicyConfig, train_policy
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
@@ -26,20 +23,17 @@ from procosm.world_model.files import read_json, read_tensors, under, write_json
 from procosm.world_model.layers import sparsify
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
-from procosm.world_model.provenance import provenance
 from procosm.world_model.stage import MakeSparsifier, StageConfig, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.train import HEADROOM, TrainConfig, encode, sparsifier, train_tokenizer
 from procosm.world_model.validation import imagine
-from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, tabulate
+from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
 
 HORIZONS = (1, 8)
 
 
 class Cell(NamedTuple):
-    """What is trained: ``part`` is dynamics, long (dynamics, more steps), policy (in the dream of these dynamics),
-    tokenizer, world (all three, as `procosm train --density` makes them, in short), or road (a whole `procosm run`).
-    """
+    """What is trained: ``part`` is dynamics, tokenizer, or road (a whole `procosm run`)."""
 
     task: str
     part: str
@@ -62,22 +56,32 @@ class Protocol:
     """Steps, batch and rate of a tokenizer of preset small."""
     diffuse: StageConfig = field(default_factory=lambda: StageConfig(300, 32, 1.5e-3, save_every=100))
     """Steps, batch and rate of dynamics of preset fast: one step ahead, no unrolled stage."""
-    long: StageConfig = field(default_factory=lambda: StageConfig(1200, 32, 1.5e-3, save_every=100))
-    """The same for four times as many steps: does the difference grow with training?"""
     windows: int = 128
     """Held-out windows that judge dynamics, and held-out frames that judge a tokenizer."""
-    dreams: int = 192
-    """Dreams side by side in which PPO learns, each of ``policy_horizon`` steps."""
-    iterations: int = 12
-    """Iterations of PPO."""
-    policy_horizon: int = 32
-    """Steps of such a dream."""
-    episodes: int = 10
-    """MuJoCo episodes that judge a policy."""
 
     def sizes(self, name: str) -> Preset:
         """A preset at this length."""
         return dataclasses.replace(preset(name), tokenize=self.tokenize)
+
+
+@dataclass(frozen=True)
+class Road:
+    """A task's whole runs: `procosm run` with its defaults but for these."""
+
+    preset: str
+    """Size of the world model."""
+    real_steps: int
+    """MuJoCo steps collected."""
+    episodes: int
+    """MuJoCo episodes that judge the policy."""
+    densities: tuple[float, ...]
+    """Densities beside dense."""
+
+
+ROADS = {
+    "InvertedPendulum": Road("small", 10_000, 100, (0.1, 0.5, 0.25)),
+    "HalfCheetah": Road("fast", 20_000, 20, (0.1,)),
+}
 
 
 @dataclass(frozen=True)
@@ -104,22 +108,20 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
     path = home / "cells" / f"{cell.name}.json"
     if path.exists():
         return read_json(path)
-    parts = {
-        "dynamics": dynamics_cell, "long": dynamics_cell, "policy": policy_cell, "tokenizer": tokenizer_cell,
-        "world": world_cell,
-    }  # fmt: skip
     if cell.part == "road":
         found = road_cell(cell, home)
     else:
-        found = parts[cell.part](cell, home, desk(home, cell.task, protocol), protocol)
+        part = {"dynamics": dynamics_cell, "tokenizer": tokenizer_cell}[cell.part]
+        found = part(cell, home, desk(home, cell.task, protocol), protocol)
     write_json(path, found)
     return found
 
 
 def road_cell(cell: Cell, home: Path) -> dict[str, float]:
-    """`procosm run` with its own settings; stages that are finished in the run's folder are not done again."""
-    folder = home / "roads" / f"{cell.density:g}-{cell.seed}"
-    run(RunConfig(env=cell.task, out=folder, density=cell.density, seed=cell.seed, processes=1))
+    """`procosm run` with the settings of ROADS; stages that are finished in the run's folder are not done again."""
+    folder, road = home / "roads" / f"{cell.density:g}-{cell.seed}", ROADS[cell.task]
+    settings = RunConfig(env=cell.task, out=folder, density=cell.density, seed=cell.seed, processes=1)
+    run(dataclasses.replace(settings, preset=road.preset, steps=road.real_steps, episodes=road.episodes))
     return worth(read_json(folder / "metrics.json"))
 
 
@@ -149,48 +151,6 @@ def dynamics_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dic
     return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
 
 
-def policy_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
-    """The return in MuJoCo of a policy trained in the dream of the dynamics of a dynamics cell."""
-    tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, 0), home, here, protocol)
-    dynamics = dreamed(cell._replace(part="dynamics"), home, here, protocol, head, latents)
-    return {"return": practised(cell, home, here, protocol, tokenizer, dynamics, latents)}
-
-
-def world_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
-    """What `procosm train --density` makes, and a policy trained in its dream: the tokenizer is dense, of this seed."""
-    tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, cell.seed), home, here, protocol)
-    dynamics = dreamed(cell, home, here, protocol, head, latents)
-    found = judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
-    return found | {"return": practised(cell, home, here, protocol, tokenizer, dynamics, latents)}
-
-
-def practised(
-    cell: Cell, home: Path, here: Desk, protocol: Protocol, tokenizer: CausalTokenizer, dynamics: DiffusionDynamics,
-    latents: dict[str, Tensor],
-) -> float:  # fmt: skip
-    """Mean return in MuJoCo of a policy that learnt in this model's dream."""
-    folder, table = home / "worlds" / cell.name, here.tables["holdout"]
-    starts = choose_starts(table, dynamics.context)
-    rewards = here.tables["train"].rewards[here.tables["train"].steps]
-    checkpoint.save(
-        folder / "world_model",
-        checkpoint.WorldModel(
-            task=here.task, tokenizer=tokenizer, dynamics=dynamics, start_frames=table.frames[starts],
-            start_states=table.states[starts[:, -1]], starts=latents["holdout"][starts],
-            reward_range=(float(rewards.min()), float(rewards.max())), metrics={}, provenance=provenance({}),
-        ),
-    )  # fmt: skip
-    policy = PolicyConfig(
-        folder / "world_model", folder / "policy", seed=cell.seed, truth_every=0, dreams=protocol.dreams,
-        iterations=protocol.iterations, horizon=protocol.policy_horizon,
-    )  # fmt: skip
-    player = Player(
-        folder / "world_model", "trained", train_policy(policy) / "policy.zip", policy.algorithm, policy.observation
-    )
-    played = play_truth(player, [JUDGING_SEED + i for i in range(protocol.episodes)], processes=1)
-    return sum(p.total for p in played) / len(played)
-
-
 def tokenized(
     cell: Cell, home: Path, here: Desk, protocol: Protocol
 ) -> tuple[CausalTokenizer, dict[str, Tensor], dict[str, Tensor]]:
@@ -216,7 +176,7 @@ def dreamed(
 ) -> DiffusionDynamics:
     """Dynamics trained one step ahead, as the second stage of world_model.train does it."""
     sizes, table, z = protocol.sizes("fast"), here.tables["train"], latents["train"]
-    stage = protocol.long if cell.part == "long" else protocol.diffuse
+    stage = protocol.diffuse
     torch.manual_seed(cell.seed)
     _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)

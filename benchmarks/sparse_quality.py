@@ -2,8 +2,9 @@
 
     python -m procosm.benchmarks.sparse_quality
 
-Blocks of 16 and much shorter training than `procosm train` (Protocol): it compares, it does not shine. Only a road is a
-whole `procosm run`, which goes on with what OUT/TASK/roads/DENSITY-SEED holds.
+Dynamics, on one dense tokenizer, and tokenizers are trained in blocks of 16 and for much shorter than `procosm train`
+does (Protocol): they compare, they do not shine. A road is a whole `procosm run`, which goes on with what
+OUT/TASK/roads/DENSITY-SEED holds.
 Every (task, part, method, density, seed) is a cell on disk; killed at any moment, the same command goes on. The result
 is written after every cell and names the cells that are missing.
 """
@@ -21,14 +22,13 @@ import tyro
 from tqdm import tqdm
 
 from procosm.benchmarks.record import RESULTS, record
-from procosm.benchmarks.sparse_cells import Cell, Protocol, settle
+from procosm.benchmarks.sparse_cells import ROADS, Cell, Protocol, settle
 from procosm.benchmarks.stats import t_interval
 from procosm.world_model.files import read_json
 from procosm.world_model.stage import StageConfig
 
 DENSITIES = (0.1, 0.5, 0.25, 0.05)
 BASELINES = ("rigl", "set", "static")
-ROADS = ("InvertedPendulum",)  # the task that `procosm run` solves with its default settings
 WITHIN_DB = 0.2
 UNITS = {"return": "return"}
 TITLES = {"dynamics": "{} ahead", "tokenizer": "tokenizer"}  # of the figure's panels, by part
@@ -42,7 +42,7 @@ class SparseQualityConfig:
     """Folder of data and cells; the same command goes on with what is there."""
     result: Path = RESULTS / "sparse_quality.json"
     """Where the result goes; the figure beside it."""
-    tasks: tuple[str, ...] = ("InvertedPendulum", "HalfCheetah")
+    tasks: tuple[str, ...] = tuple(ROADS)
     """Tasks."""
     seeds: int = 3
     """Seeds of each cell."""
@@ -53,8 +53,8 @@ class SparseQualityConfig:
 
 
 def plan(config: SparseQualityConfig) -> Iterator[Cell]:
-    """All cells, those that tell most first: each task at .1 and the curve, the other methods' curves, whole runs,
-    short world models, tokenizers at .1 and their curves, longer training, policies.
+    """All cells, those that tell most first: each task's dynamics at .1 and the curve, the other methods' curves, whole
+    runs, tokenizers.
     """
     seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
 
@@ -68,17 +68,11 @@ def plan(config: SparseQualityConfig) -> Iterator[Cell]:
             yield from cells(task, "dynamics", "procrustes", density)
     for task, density, method in product(config.tasks, densities, BASELINES):
         yield from cells(task, "dynamics", method, density)
-    for task in [] if config.quick else [task for task in config.tasks if task in ROADS]:
-        for at in (("dense", 1.0), *(("procrustes", density) for density in densities[:3])):
+    for task in () if config.quick else config.tasks:
+        for at in (("dense", 1.0), *(("procrustes", density) for density in ROADS[task].densities)):
             yield from cells(task, "road", *at)
-    for part, task in product(("world", "tokenizer"), config.tasks):
-        for seed in seeds:
-            yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
-    for density, method, task in product(densities, ("procrustes", *BASELINES), config.tasks):
-        yield from cells(task, "tokenizer", method, density)
-    for part, task in product(("long", "policy"), config.tasks):
-        for seed in seeds:
-            yield from (Cell(task, part, *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
+    for task, seed in product(config.tasks, seeds):
+        yield from (Cell(task, "tokenizer", *at, seed) for at in (("dense", 1.0), ("procrustes", 0.1)))
 
 
 def rows_of(cells: dict[Cell, dict[str, float]]) -> list[dict[str, Any]]:
@@ -139,7 +133,7 @@ def main(config: SparseQualityConfig) -> Path:
     protocol, cells = Protocol(), list(dict.fromkeys(plan(config)))
     if config.quick:
         short = StageConfig(2, 2, 1e-3)
-        protocol = Protocol(300, short, short, short, windows=4, dreams=4, iterations=1, policy_horizon=4, episodes=1)
+        protocol = Protocol(300, short, short, windows=4)
     missing = [cell for cell in cells if not path_of(config, cell).exists()]
     if not config.only_record:
         for cell in tqdm(missing, desc="cells", unit="cell", initial=len(cells) - len(missing), total=len(cells)):
