@@ -55,6 +55,10 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.pipeline --env InvertedPendulum --out runs/bench/InvertedPendulum --steps 10000
 	$(BIN)/python -m procosm.benchmarks.pipeline --env Reacher --out runs/bench/Reacher --preset medium --algorithm sac \
 	  --steps 20000 --dreams 64 --iterations 100 --gamma 0.95
+	$(BIN)/python -m procosm.benchmarks.pipeline --env HalfCheetah --out runs/bench/HalfCheetah --preset fast --steps 20000 \
+	  --episodes 20
+	$(BIN)/python -m procosm.benchmarks.pipeline --env Swimmer --out runs/bench/Swimmer --preset fast --steps 20000 \
+	  --episodes 20 --seeds 1
 	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m procosm.benchmarks.sparse_cpu
 	$(BIN)/python -m procosm.benchmarks.sparse_quality

@@ -44,8 +44,8 @@ EARLY = (0.125, 0.25, 0.5, 1.0)
 PRACTICE = {
     "InvertedPendulum": Practice("ppo", 384, 24, 0.99, episodes=30, shares=(*EARLY, 2.0, 5.0)),
     "Reacher": Practice("sac", 64, 100, 0.95, episodes=100, shares=EARLY),
-    "HalfCheetah": Practice("sac", 64, 100, 0.99, episodes=10, shares=EARLY),
-    "Swimmer": Practice("sac", 64, 100, 0.99, episodes=10, shares=EARLY),
+    "HalfCheetah": Practice("ppo", 384, 24, 0.99, episodes=10, shares=EARLY),
+    "Swimmer": Practice("ppo", 384, 24, 0.99, episodes=10, shares=EARLY),
 }
 QUICK = Practice("ppo", 16, 2, 0.99, episodes=5, shares=(0.5, 1.0), gradient_steps=100, clone_steps=100)
 QUICK_STEPS = 600
