@@ -61,7 +61,8 @@ class Practice:
     episodes: int
     """MuJoCo episodes that judge a policy."""
     shares: tuple[float, ...]
-    """Where online learners are judged, in units of the run's collected steps."""
+    """Where online learners are judged, in units of the run's collected steps; SAC, which takes a gradient step for
+    each real one, up to 1."""
     gradient_steps: int = 6000
     """Of offline SAC."""
     clone_steps: int = 2000
@@ -277,7 +278,8 @@ def memory(learner: SAC, data: Logged, scale: float) -> ReplayBuffer:
 def online(desk: Desk, algorithm: Algorithm) -> list[Point]:
     """A fresh learner in MuJoCo itself, on the true state, judged at several numbers of its own real steps."""
     slots, length = (8, 128) if algorithm == "ppo" else (1, 256)
-    marks = [round(share * desk.collected()) for share in desk.practice.shares]
+    shares = [share for share in desk.practice.shares if share <= 1 or algorithm == "ppo"]
+    marks = [round(share * desk.collected()) for share in shares]
     settings = replace(
         desk.settings(algorithm=algorithm, width=MODEL_FREE_WIDTH), dreams=slots, horizon=length, rollout_steps=length,
         iterations=math.ceil(marks[-1] / length),
