@@ -181,8 +181,8 @@ def train_dynamics(
 
     def unroll(first: int) -> Callable[[int], tuple[Tensor, dict[str, Tensor]]]:
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            at, _ = draw(table, sizes.unroll.batch, seed + 2, first + step)
-            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics))
+            at, generator = draw(table, sizes.unroll.batch, seed + 2, first + step)
+            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics), generator)
 
         return losses
 

@@ -5,7 +5,7 @@ import torch
 
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
 from procosm.world_model.diffusion.one_step import OneStep
-from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
+from procosm.world_model.diffusion.precondition import SIGMA_DATA, SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.interface import State
 
@@ -36,6 +36,10 @@ def window(batch=5, horizon=3, seed=0) -> Window:
         ends=torch.zeros(batch, horizon),
         mask=torch.ones(batch, horizon),
     )
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
 
 
 def test_actions_are_scaled_from_the_tasks_units(dynamics):
@@ -110,9 +114,56 @@ def test_noise_starts_the_sampler_and_is_the_only_randomness(dynamics):
     assert not torch.allclose(runs[0], runs[2], atol=1e-4)
 
 
+def test_what_is_disturbed_is_off_by_the_same_everywhere_and_noisy_besides(dynamics):
+    past = torch.zeros(4000, 3, *SHAPE)
+    sizes = {}
+    for noise, offset in ((0.05, 0.0), (0.0, 0.2), (0.0, 0.0)):
+        dynamics.config = dataclasses.replace(TINY, context_noise=noise, context_offset=offset)
+        seen = dynamics.disturbed(past, torch.Generator().manual_seed(0))
+        # The median over windows of a window's size is the configured one: the spread is log-normal.
+        sizes[noise, offset] = seen.square().mean(dim=(1, 2, 3, 4)).sqrt().median().item()
+        if noise == 0:
+            assert torch.equal(seen[:, 1:], seen[:, :-1])  # motion is what it was
+        else:
+            assert abs((seen[:, 1] * seen[:, 0]).mean() / seen.square().mean()) < 0.02
+    assert sizes[0.05, 0.0] == pytest.approx(0.05, rel=0.08)
+    assert sizes[0.0, 0.2] == pytest.approx(0.2, rel=0.08)
+    assert sizes[0.0, 0.0] == 0
+
+
+def test_training_asks_to_lead_back_from_a_disturbed_past(dynamics):
+    w = window(batch=64, horizon=1)
+
+    def back(x, sigma, context, action):  # what is asked for: from where the past seems to be to the real next latent
+        return (w.latents[:, 3:4] - context[:, -1:]) / dynamics.residual_std * SIGMA_DATA
+
+    def on(x, sigma, context, action):  # and what is not: the real change, which keeps every error for ever
+        return (w.latents[:, 3:4] - w.latents[:, 2:3]) / dynamics.residual_std * SIGMA_DATA
+
+    errors = []
+    for answer in (back, on):
+        dynamics.denoise = answer
+        errors.append(dynamics.diffusion_loss(w, seeded())[1]["one_step"].item())
+    assert errors[0] < 1e-10 < 0.1 < errors[1]
+
+
+def test_half_of_the_unrolled_windows_begin_disturbed(dynamics):
+    w, begun = window(batch=6), []
+
+    def advance(context, action):
+        begun.append(context)
+        return context[:, -1]
+
+    dynamics.advance = advance
+    dynamics.unrolled_loss(w, seeded())
+    moved = (begun[0] != w.latents[:, :3]).flatten(1).any(dim=1)
+    assert moved.tolist() == [False] * 3 + [True] * 3
+
+
 def test_unrolled_loss_over_one_step_is_the_one_step_error(dynamics):
     w = window(horizon=1)
-    _, metrics = dynamics.unrolled_loss(w)
+    dynamics.config = dataclasses.replace(TINY, context_noise=0.0, context_offset=0.0)
+    _, metrics = dynamics.unrolled_loss(w, torch.Generator())
     error = (dynamics.advance(w.latents[:, :3], w.actions[:, 0]) - w.latents[:, 3]) / 0.3
     assert metrics["latent"].item() == pytest.approx(error.square().mean().item(), rel=1e-5)
 
@@ -128,26 +179,26 @@ def test_steps_after_the_end_carry_no_loss(dynamics):
         rewards=torch.where(mask > 0, w.rewards, 1e3),
         latents=torch.cat([w.latents[:, :4], w.latents[:, 4:] * 1e3], dim=1),
     )
-    assert dynamics.unrolled_loss(cut)[0] == dynamics.unrolled_loss(garbage)[0]
+    assert dynamics.unrolled_loss(cut, seeded())[0] == dynamics.unrolled_loss(garbage, seeded())[0]
 
 
 def test_gradient_of_the_unrolled_loss_by_finite_differences(dynamics):
     model, w = dynamics.double(), window()
     w = Window(**{f.name: getattr(w, f.name).double() for f in dataclasses.fields(w)})
     p = model.net.patch_in.weight
-    model.unrolled_loss(w)[0].backward()
+    model.unrolled_loss(w, seeded())[0].backward()
     direction, eps = torch.randn_like(p), 1e-6
     with torch.no_grad():
         p.add_(eps * direction)
-        up = model.unrolled_loss(w)[0]
+        up = model.unrolled_loss(w, seeded())[0]
         p.sub_(2 * eps * direction)
-        down = model.unrolled_loss(w)[0]
+        down = model.unrolled_loss(w, seeded())[0]
     assert ((up - down) / (2 * eps)).item() == pytest.approx((p.grad * direction).sum().item(), rel=1e-4)
 
 
 def test_diffusion_loss_is_repeatable_and_reaches_every_trained_weight(dynamics):
     w = window(batch=32, horizon=1)
-    losses = [dynamics.diffusion_loss(w, torch.Generator().manual_seed(3))[0] for _ in range(2)]
+    losses = [dynamics.diffusion_loss(w, seeded())[0] for _ in range(2)]
     assert torch.equal(losses[0], losses[1])
     losses[0].backward()
     without = [name for name, p in dynamics.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

@@ -43,7 +43,9 @@ class DynamicsConfig:
     one_step_share: float = 0.5
     """Part of every batch trained as the one-step prediction from zero."""
     context_noise: float = 0.05
-    """Median of the augmentation noise on past latents; ln of it has standard deviation 1."""
+    """Median size, in training, of the noise on each past latent; ln of it has standard deviation 1."""
+    context_offset: float = 0.1
+    """The same of what is added to all past latents of a window alike: a long dream drifts so, and must come back."""
     state_weight: float = 0.5
     """Weight of the estimated true state's error against the latent's, when unrolled."""
 
@@ -150,7 +152,8 @@ class DiffusionDynamics(nn.Module):
     def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""
         k, config = self.context, self.config
-        clean = (window.latents[:, k : k + 1] - window.latents[:, k - 1 : k]) / self.residual_std * SIGMA_DATA
+        seen = self.disturbed(window.latents[:, :k], generator)
+        clean = (window.latents[:, k : k + 1] - seen[:, -1:]) / self.residual_std * SIGMA_DATA  # leads back
         b = clean.shape[0]
         sigma = sample_sigma(b, config.sigma_mean, config.sigma_std, generator)
         noise = torch.randn(clean.shape, generator=generator)
@@ -159,15 +162,25 @@ class DiffusionDynamics(nn.Module):
         x = torch.where(
             one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
         )
-        scale = config.context_noise * torch.randn(b, 1, 1, 1, 1, generator=generator).exp()
-        context = window.latents[:, :k]
-        seen = context + scale * torch.randn(context.shape, generator=generator)
         error = (self.denoise(x, sigma, seen, window.actions[:, 0]) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         loss = uncertainty_loss(error, sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
+
+    def disturbed(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """(b, context, c, h, w) past latents as a dream has them: a little wrong each, and all wrong in the same way.
+
+        Trained to lead from these to the real next latent, a dream's errors shrink at every step instead of adding up.
+        """
+
+        def size(median: float) -> Tensor:
+            return median * torch.randn(context.shape[0], 1, 1, 1, 1, generator=generator).exp()
+
+        noise = size(self.config.context_noise) * torch.randn(context.shape, generator=generator)
+        offset = size(self.config.context_offset) * torch.randn(context[:, :1].shape, generator=generator)
+        return context + noise + offset
 
     def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
@@ -178,13 +191,16 @@ class DiffusionDynamics(nn.Module):
         end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
         return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
 
-    def unrolled_loss(self, window: Window) -> tuple[Tensor, dict[str, Tensor]]:
+    def unrolled_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Self-forced loss: the network lives on its own predictions for the window's whole horizon.
 
-        The gradient passes through every step. Errors are in units of the residual, and the frozen state head asks
-        for the true state too: it weighs the few latents that carry a fingertip as much as the many that do not.
+        Half of the windows begin disturbed. The gradient passes through every step. Errors are in units of the
+        residual, and the frozen state head asks for the true state too: it weighs the few latents that carry a
+        fingertip as much as the many that do not.
         """
-        k, sequence = self.context, window.latents[:, : self.context]
+        k, past = self.context, window.latents[:, : self.context]
+        half = past.shape[0] // 2
+        sequence = torch.cat([past[:half], self.disturbed(past[half:], generator)])
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         horizon = window.actions.shape[1]
