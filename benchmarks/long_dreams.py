@@ -27,15 +27,13 @@ PLACES = (1, 10, 32, 100, 300, 1000)
 """Steps at which trust is told."""
 
 
-def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int, near_real: bool) -> list[dict[str, Any]]:
-    """Follow one dream for each seed, drawn back to real frames or not.
+def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -> list[dict[str, Any]]:
+    """Follow one dream for each seed.
 
     A frame is in range where its brightness and its contrast are among those of real frames from all over the task.
     """
     drawn = list(range(FIRST_SEED, FIRST_SEED + seeds))
-    dreams = dreams_from(
-        model, first_frames(model.task, drawn), "state", autoreset_mode="DISABLED", near_real=near_real
-    )
+    dreams = dreams_from(model, first_frames(model.task, drawn), "state", autoreset_mode="DISABLED")
     batch = dreams.unwrapped
     assert isinstance(batch, WorldModelVectorEnv)
     actor, slots = Actor(member, model.task, seeds), np.arange(seeds)
@@ -62,7 +60,7 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int, n
             inside.append(((seen >= low) & (seen <= high)).all(axis=1))
             going.append(~ended)
     dreams.close()
-    place = {"behaviour": member.name, "steps": steps, "near_real": near_real, "unit": "1"}
+    place = {"behaviour": member.name, "steps": steps, "unit": "1"}
     share, alive = np.stack(inside, axis=1), np.stack(going, axis=1)  # (n, looks)
     lasted = alive.any(axis=1)
     until_end = (share & alive)[lasted].sum(axis=1) / alive[lasted].sum(axis=1)

@@ -93,8 +93,7 @@ def main(config: TrustConfig) -> Path:
     together = [np.concatenate([getattr(found, name) for found in every]) for name in ("trust", "error", "there")]
     rows += trust_rows(Followed(*together), bound, "all behaviours")
     for member in behaviours(config.policies)[1:3]:  # smooth noise, and the first policy where there is one
-        for near_real in (False, True) if model.dynamics.manifold else (False,):
-            rows += long_dream_rows(model, member, config.long_seeds, config.long_steps, near_real)
+        rows += long_dream_rows(model, member, config.long_seeds, config.long_steps)
     rows.append(cost_row(model))
     name = model.task.id.rsplit("-v", 1)[0].replace("/", "_").lower()
     whole = next(row for row in rows if (row["metric"], row["behaviour"]) == ("AUROC", "all behaviours"))

@@ -72,7 +72,6 @@ class Dreams:
         max_episode_steps: int | None = None,
         starts: str | Sequence[int] = "holdout",
         trust_below: float | None = None,
-        near_real: bool = False,
     ) -> None:
         """Room for ``count`` dreams; none has begun.
 
@@ -83,7 +82,6 @@ class Dreams:
             max_episode_steps: steps after which a dream is truncated; None for the task's own.
             starts: ``holdout`` for every held-out window, or the indices of some.
             trust_below: dreams trusted less than this are truncated; None lets them go on.
-            near_real: latents are drawn back to those of real frames, which needs a checkpoint that knows them.
 
         Raises:
             TaskError: an argument out of range.
@@ -112,12 +110,7 @@ class Dreams:
                 f"trust_below={trust_below}, but this checkpoint of {model.task.id} cannot tell its trust: "
                 "`python -m procosm.envs.calibrate --world-model PATH --data PATH` teaches it"
             )
-        if near_real and model.dynamics.manifold is None:
-            raise TaskError(
-                f"near_real=True, but this checkpoint of {model.task.id} does not know where real frames are: "
-                "`python -m procosm.world_model.fit_manifold --world-model PATH --data PATH` teaches it"
-            )
-        self._trust_below, self._near_real = trust_below, near_real
+        self._trust_below = trust_below
         self._watch = None if model.trust is None else Watch(model.trust, count)
         self.trust = None if model.trust is None else np.ones(count, np.float32)
         if denoising_steps > 1:
@@ -214,7 +207,7 @@ class Dreams:
         device = self.latents.device
         now = State(self.latents, torch.from_numpy(self.state).to(device))
         prediction = self.model.dynamics.predict(
-            now, torch.from_numpy(actions).to(device), self._drawn_noise(), self.denoising_steps, self._near_real
+            now, torch.from_numpy(actions).to(device), self._drawn_noise(), self.denoising_steps
         )
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]

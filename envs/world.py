@@ -37,7 +37,6 @@ class WorldModelEnv(gym.Env):
         starts: str | Sequence[int] = "holdout",
         name: str | None = None,
         trust_below: float | None = None,
-        near_real: bool = False,
     ) -> None:
         """Open a world model; the arguments are those of ``WorldModelVectorEnv``.
 
@@ -48,7 +47,7 @@ class WorldModelEnv(gym.Env):
         self.render_mode = checked_render_mode(render_mode)
         self.view = View.parse(observation)
         model = open_model(checkpoint, name, device)
-        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below, near_real)
+        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below)
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
         self.observation_space = self.view.space(model.task, tuple(model.starts.shape[1:]))

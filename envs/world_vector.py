@@ -46,7 +46,6 @@ class WorldModelVectorEnv(VectorEnv):
         name: str | None = None,
         mixed: bool = False,
         trust_below: float | None = None,
-        near_real: bool = False,
     ) -> None:
         """Open a world model.
 
@@ -65,7 +64,6 @@ class WorldModelVectorEnv(VectorEnv):
                 has it, and equal to the single environment to fewer digits. A loaded model keeps its own setting unless
                 this is True.
             trust_below: truncate dreams whose trust falls below this, 0 to 1; None lets them go on.
-            near_real: draw dreams back to where real frames are: however long, they stay pictures of the task.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.
@@ -77,7 +75,7 @@ class WorldModelVectorEnv(VectorEnv):
         model = open_model(checkpoint, name, device)
         if mixed:
             model.dynamics.mixed = model.tokenizer.mixed = True
-        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below, near_real)
+        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below)
         self.task = model.task
         self.num_envs = num_envs
         self.metadata = {

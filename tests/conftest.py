@@ -53,7 +53,6 @@ class LinearDynamics:
         action: torch.Tensor,
         noise: torch.Tensor | None = None,
         steps: int = 1,
-        near_real: bool = False,
     ) -> Prediction:
         latent = DECAY * state.latents[:, -1] + (action @ torch.from_numpy(PUSH).T).view(-1, 1, SIDE, SIDE)
         if noise is not None:

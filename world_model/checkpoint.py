@@ -19,10 +19,9 @@ from torch import Tensor
 
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.episodes import Task
-from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
+from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
 from procosm.world_model.interface import CheckpointError, ProcosmError
 from procosm.world_model.layers import sparse_blocks, sparsify_like
-from procosm.world_model.manifold import Manifold
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 FORMAT = 1
@@ -124,8 +123,6 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
         tensors = read_tensors(folder / f"{name}.safetensors")
         try:
             sparsify_like(module, config.get("sparse", {}).get(name, {}), tensors)
-            if "manifold.radius" in tensors:
-                module.manifold = Manifold.like(under("manifold.", tensors))
             module.load_state_dict(tensors)
         except (KeyError, RuntimeError, CheckpointError) as error:
             raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error

@@ -77,9 +77,7 @@ class Dynamics(Protocol):
     mixed: bool
     """Whether products are taken in bfloat16: faster where ``precision.has_bfloat16``, and equal to fewer digits."""
 
-    def predict(
-        self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1, near_real: bool = False
-    ) -> Prediction:
+    def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
         """One step of imagination.
 
         Args:
@@ -87,7 +85,6 @@ class Dynamics(Protocol):
             action: (b, a), in the task's own units.
             noise: (b, c, h, w) standard normal draws the sampler starts from; None starts from zero (the mean).
             steps: denoising steps, from 1 up.
-            near_real: draw the latent back to those of real frames where it has left them (``world_model.manifold``).
         """
 
     def estimate(self, state: State) -> Tensor:

@@ -40,7 +40,7 @@ def episode(seed: int, steps: int, kind: str) -> Episode:
 class TooStrong(LinearDynamics):
     """A dream in which every action pushes harder than it should, by a third."""
 
-    def predict(self, state, action, noise=None, steps=1, near_real=False):
+    def predict(self, state, action, noise=None, steps=1):
         return super().predict(state, action * 4 / 3, noise, steps)
 
 

@@ -25,7 +25,6 @@ from procosm.world_model.diffusion.transformer import DiffusionTransformer, Tran
 from procosm.world_model.heads import OutcomeHead, StateHead
 from procosm.world_model.interface import Prediction, State
 from procosm.world_model.layers import fourier_features
-from procosm.world_model.manifold import Manifold
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,6 @@ class DiffusionDynamics(nn.Module):
         self.outcome_head = OutcomeHead(latent_shape, state_size, action_size)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self._one_step: tuple[object, OneStep] | None = None
-        self.manifold: Manifold | None = None  # with one, predicted latents can be kept near real ones
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
         self.register_buffer("action_low", -torch.ones(action_size))
         self.register_buffer("action_high", torch.ones(action_size))
@@ -121,9 +119,7 @@ class DiffusionDynamics(nn.Module):
         return self._one_step[1]
 
     @torch.inference_mode()
-    def predict(
-        self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1, near_real: bool = False
-    ) -> Prediction:
+    def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
         """One step of imagination; see :class:`procosm.world_model.interface.Dynamics`."""
         context, unit = state.latents, self.unit_action(action)
         if noise is None and steps == 1:
@@ -134,8 +130,6 @@ class DiffusionDynamics(nn.Module):
             sigmas = karras_sigmas(steps).to(x)
             residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit), x, sigmas)[:, 0]
         latent = context[:, -1] + residual * (self.residual_std / SIGMA_DATA)
-        if near_real and self.manifold is not None:
-            latent = self.manifold(latent)
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
         known = state.estimate
         before_state = self.state_head(context) if known is None else self.state_head.standardise(known)
