@@ -114,25 +114,30 @@ def test_noise_starts_the_sampler_and_is_the_only_randomness(dynamics):
     assert not torch.allclose(runs[0], runs[2], atol=1e-4)
 
 
-def test_what_is_disturbed_is_off_by_the_same_everywhere_and_noisy_besides(dynamics):
-    past = torch.zeros(4000, 3, *SHAPE)
-    sizes = {}
-    for noise, offset in ((0.05, 0.0), (0.0, 0.2), (0.0, 0.0)):
-        dynamics.config = dataclasses.replace(TINY, context_noise=noise, context_offset=offset)
-        seen = dynamics.disturbed(past, torch.Generator().manual_seed(0))
-        # The median over windows of a window's size is the configured one: the spread is log-normal.
-        sizes[noise, offset] = seen.square().mean(dim=(1, 2, 3, 4)).sqrt().median().item()
-        if noise == 0:
-            assert torch.equal(seen[:, 1:], seen[:, :-1])  # motion is what it was
-        else:
-            assert abs((seen[:, 1] * seen[:, 0]).mean() / seen.square().mean()) < 0.02
-    assert sizes[0.05, 0.0] == pytest.approx(0.05, rel=0.08)
-    assert sizes[0.0, 0.2] == pytest.approx(0.2, rel=0.08)
-    assert sizes[0.0, 0.0] == 0
+def test_every_other_window_is_off_by_the_same_everywhere(dynamics):
+    past, sizes = torch.zeros(4000, 3, *SHAPE), []
+    for offset in (0.2, 0.0):
+        dynamics.config = dataclasses.replace(TINY, context_offset=offset)
+        seen = dynamics.drifted(past, seeded())
+        assert torch.equal(seen[:, 1:], seen[:, :-1])  # motion is what it was
+        size = seen.square().mean(dim=(1, 2, 3, 4)).sqrt()
+        sizes += [size[size > 0].median().item(), (size > 0).float().mean().item()] if offset else [size.max().item()]
+    # The median over windows of a window's size is the configured one: the spread is log-normal.
+    assert sizes == [pytest.approx(0.2, rel=0.08), pytest.approx(0.5, abs=0.03), 0.0]
 
 
-def test_training_asks_to_lead_back_from_a_disturbed_past(dynamics):
+def test_slow_motion_survives_half_precision(dynamics):
+    still = window().latents[:, :1].expand(-1, 3, *SHAPE)
+    creeping = still + 1e-3 * torch.arange(3).view(1, 3, 1, 1, 1)
+    changes = dynamics.moved(creeping)[:, :-1].bfloat16()
+    assert torch.allclose(changes.float() * 0.3, torch.full_like(still[:, :2], 1e-3), rtol=1e-2)
+    assert (creeping.bfloat16() == still.bfloat16()).float().mean() > 0.5  # as latents, most of it is lost
+    assert torch.equal(dynamics.moved(creeping)[:, -1], creeping[:, -1])
+
+
+def test_training_asks_to_lead_back_from_a_drifted_past(dynamics):
     w = window(batch=64, horizon=1)
+    dynamics.config = dataclasses.replace(TINY, context_offset=0.2)
 
     def back(x, sigma, context, action):  # what is asked for: from where the past seems to be to the real next latent
         return (w.latents[:, 3:4] - context[:, -1:]) / dynamics.residual_std * SIGMA_DATA
@@ -147,8 +152,8 @@ def test_training_asks_to_lead_back_from_a_disturbed_past(dynamics):
     assert errors[0] < 1e-10 < 0.1 < errors[1]
 
 
-def test_half_of_the_unrolled_windows_begin_disturbed(dynamics):
-    w, begun = window(batch=6), []
+def test_some_of_the_unrolled_windows_begin_drifted(dynamics):
+    w, begun = window(batch=40), []
 
     def advance(context, action):
         begun.append(context)
@@ -157,12 +162,12 @@ def test_half_of_the_unrolled_windows_begin_disturbed(dynamics):
     dynamics.advance = advance
     dynamics.unrolled_loss(w, seeded())
     moved = (begun[0] != w.latents[:, :3]).flatten(1).any(dim=1)
-    assert moved.tolist() == [False] * 3 + [True] * 3
+    assert not moved[:20].any() and 0 < moved[20:].sum() < 20
 
 
 def test_unrolled_loss_over_one_step_is_the_one_step_error(dynamics):
     w = window(horizon=1)
-    dynamics.config = dataclasses.replace(TINY, context_noise=0.0, context_offset=0.0)
+    dynamics.config = dataclasses.replace(TINY, context_offset=0.0)
     _, metrics = dynamics.unrolled_loss(w, torch.Generator())
     error = (dynamics.advance(w.latents[:, :3], w.actions[:, 0]) - w.latents[:, 3]) / 0.3
     assert metrics["latent"].item() == pytest.approx(error.square().mean().item(), rel=1e-5)

@@ -41,10 +41,9 @@ class DynamicsConfig:
     """Standard deviation of ln σ in training."""
     one_step_share: float = 0.5
     """Part of every batch trained as the one-step prediction from zero."""
-    context_noise: float = 0.05
-    """Median size, in training, of the noise on each past latent; ln of it has standard deviation 1."""
-    context_offset: float = 0.1
-    """The same of what is added to all past latents of a window alike: a long dream drifts so, and must come back."""
+    context_offset: float = 0.03
+    """Median size, in training, of what is added to all past latents of every other window alike; ln of it has standard
+    deviation 1. A long dream drifts so, and learns here to come back."""
     state_weight: float = 0.5
     """Weight of the estimated true state's error against the latent's, when unrolled."""
 
@@ -101,8 +100,15 @@ class DiffusionDynamics(nn.Module):
         """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data."""
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            out = self.net(c_in * x, c_noise, context, action)
+            out = self.net(c_in * x, c_noise, self.moved(context), action)
         return c_skip * x + c_out * out.to(x.dtype)
+
+    def moved(self, context: Tensor) -> Tensor:
+        """(b, context, c, h, w) latents to their changes, in units of the residual, and the last of them.
+
+        What moves slowly changes a latent by less than bfloat16 tells apart: its change must be seen as such.
+        """
+        return torch.cat([(context[:, 1:] - context[:, :-1]) / self.residual_std, context[:, -1:]], dim=1)
 
     def advance(self, context: Tensor, action: Tensor) -> Tensor:
         """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w)."""
@@ -124,7 +130,7 @@ class DiffusionDynamics(nn.Module):
         context, unit = state.latents, self.unit_action(action)
         if noise is None and steps == 1:
             c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
-            residual = (c_out * self.one_step()(context, unit))[:, 0]
+            residual = (c_out * self.one_step()(self.moved(context), unit))[:, 0]
         else:
             x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
             sigmas = karras_sigmas(steps).to(x)
@@ -146,7 +152,7 @@ class DiffusionDynamics(nn.Module):
     def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""
         k, config = self.context, self.config
-        seen = self.disturbed(window.latents[:, :k], generator)
+        seen = self.drifted(window.latents[:, :k], generator)
         clean = (window.latents[:, k : k + 1] - seen[:, -1:]) / self.residual_std * SIGMA_DATA  # leads back
         b = clean.shape[0]
         sigma = sample_sigma(b, config.sigma_mean, config.sigma_std, generator)
@@ -163,18 +169,17 @@ class DiffusionDynamics(nn.Module):
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
 
-    def disturbed(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """(b, context, c, h, w) past latents as a dream has them: a little wrong each, and all wrong in the same way.
+    def drifted(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """(b, context, c, h, w) past latents as a long dream has them: every other window, all of it off by the same.
 
         Trained to lead from these to the real next latent, a dream's errors shrink at every step instead of adding up.
+        Motion, the differences of latents, stays what it is; and windows that have not drifted teach that most of what
+        is seen is to be believed, or slow motion would come to rest.
         """
-
-        def size(median: float) -> Tensor:
-            return median * torch.randn(context.shape[0], 1, 1, 1, 1, generator=generator).exp()
-
-        noise = size(self.config.context_noise) * torch.randn(context.shape, generator=generator)
-        offset = size(self.config.context_offset) * torch.randn(context[:, :1].shape, generator=generator)
-        return context + noise + offset
+        b = context.shape[0]
+        size = torch.randn(b, 1, 1, 1, 1, generator=generator).exp() * self.config.context_offset
+        offset = size * torch.randn(context[:, :1].shape, generator=generator)
+        return context + offset * (torch.rand(b, 1, 1, 1, 1, generator=generator) < 0.5)
 
     def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
@@ -188,13 +193,13 @@ class DiffusionDynamics(nn.Module):
     def unrolled_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Self-forced loss: the network lives on its own predictions for the window's whole horizon.
 
-        Half of the windows begin disturbed. The gradient passes through every step. Errors are in units of the
+        A quarter of the windows begin drifted. The gradient passes through every step. Errors are in units of the
         residual, and the frozen state head asks for the true state too: it weighs the few latents that carry a
         fingertip as much as the many that do not.
         """
         k, past = self.context, window.latents[:, : self.context]
         half = past.shape[0] // 2
-        sequence = torch.cat([past[:half], self.disturbed(past[half:], generator)])
+        sequence = torch.cat([past[:half], self.drifted(past[half:], generator)])
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         horizon = window.actions.shape[1]
