@@ -154,7 +154,13 @@ def write(config: SparseQualityConfig, cells: list[Cell], protocol: Protocol) ->
     missing = [f"{cell.task} {cell.name}" for cell in cells if cell not in there]
     rows = rows_of(there)
     draw(rows, config.result.with_suffix(".png"))
-    return record(config.result.stem, rows, config.result.parent, {"protocol": asdict(protocol), "missing": missing})
+    origins = sorted(config.out.glob("*/roads/*/world_model/provenance.json"))
+    details = {
+        "protocol": asdict(protocol),
+        "missing": missing,
+        "commits_of_roads": {"/".join(p.parts[-5:-2:2]): read_json(p).get("commit") for p in origins},
+    }
+    return record(config.result.stem, rows, config.result.parent, details)
 
 
 if __name__ == "__main__":
