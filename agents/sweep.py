@@ -41,11 +41,18 @@ def sweep(path: Path, model: WorldModel, seed: int) -> dict[str, Any]:
     dreamed = _dreamed(model, before_first(model, np.repeat(first[None], len(actions), axis=0)), actions)
     rows = []
     for action, *branches in zip(actions, real, dreamed, strict=True):
-        told = ", ".join(f"{value:+.2g}" if value else "0" for value in action)
-        for label, branch in zip((f"MuJoCo\n{told}", "dream"), branches, strict=True):
+        for label, branch in zip((f"MuJoCo\n{told(action)}", "dream"), branches, strict=True):
             rows.append((label, [branch.get(step) for step in STEPS]))
     _draw(path, rows)
     return {"file": path.name, "actions": actions.tolist()}
+
+
+def told(action: np.ndarray) -> str:
+    """An action as its row is called, short enough for the margin: of many motors only the one that is pushed."""
+    pushed = np.flatnonzero(action)
+    if len(action) > 2 and len(pushed) < 2:
+        return f"motor {pushed[0] + 1}: {action[pushed[0]]:+.2g}" if len(pushed) else "no action"
+    return ", ".join(f"{value:+.2g}" if value else "0" for value in action)
 
 
 def constant_actions(task: Task) -> np.ndarray:

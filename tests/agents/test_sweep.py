@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from procosm.agents.sweep import GAP, LEFT, SIDE, STEPS, TOP, constant_actions, sweep
+from procosm.agents.sweep import GAP, LEFT, SIDE, STEPS, TOP, constant_actions, sweep, told
 from procosm.world_model.checkpoint import load
 
 
@@ -15,6 +15,11 @@ def test_one_motor_is_pushed_at_five_strengths_and_several_one_by_one(linear_tas
     assert constant_actions(task).ravel().tolist() == [-1.0, 0.5, 1.0, 1.5, 3.0]
     arm = dataclasses.replace(linear_task, action_low=(-1.0, -2.0), action_high=(1.0, 2.0))
     assert constant_actions(arm).tolist() == [[0, 0], [-1, 0], [1, 0], [0, -2], [0, 2]]
+
+
+def test_rows_are_called_by_what_is_pushed():
+    called = [told(np.array(action, np.float32)) for action in ([0.75], [0, -1], [0] * 6, [0, 0, 1, 0, 0, 0])]
+    assert called == ["+0.75", "0, -1", "no action", "motor 3: +1"]
 
 
 def test_the_upper_row_of_a_pair_is_mujoco_and_stops_where_the_episode_ends(truth_checkpoint, tmp_path):
