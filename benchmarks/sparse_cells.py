@@ -79,8 +79,8 @@ class Road:
 
 
 ROADS = {
-    "InvertedPendulum": Road("small", 10_000, 100, (0.1, 0.5, 0.25)),
-    "HalfCheetah": Road("fast", 20_000, 20, (0.1,)),
+    "InvertedPendulum": Road("small", 10_000, 100, (0.1, 0.25, 0.5)),
+    "HalfCheetah": Road("fast", 20_000, 20, (0.1, 0.25, 0.5)),
 }
 
 
