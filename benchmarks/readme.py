@@ -1,5 +1,6 @@
 """Writes the README's table from ``results/*.json``: ``make results``. Numbers that were not measured say so."""
 
+import math
 import re
 import statistics
 import sys
@@ -42,13 +43,18 @@ def ranking_row(task: str) -> str | None:
     result = read(f"ranking_{task.lower()}")
     if result is None:
         return None
-    horizon = result["rows"][0]["horizon"]
+    horizon = max((row["horizon"] for row in result["rows"]), key=_length)
     found = {r["metric"]: r for r in result["rows"] if (r["horizon"], r.get("panel")) == (horizon, "all")}
     cells = [
         f"{found[metric]['value']:.3f} [{found[metric]['low']:.3f}, {found[metric]['high']:.3f}]"
         for metric in ("Pearson r", "MMRV", "regret@1")
     ]
     return f"| {task} | {horizon} | {found['Pearson r']['n']} | {' | '.join(cells)} |"
+
+
+def _length(horizon: str) -> float:
+    """Steps of "first 32 steps"; a whole episode is longer."""
+    return math.inf if horizon == "whole episode" else int(horizon.split()[1])
 
 
 def table() -> str:

@@ -120,8 +120,18 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
 def road_cell(cell: Cell, home: Path) -> dict[str, float]:
     """`procosm run` with the settings of ROADS; stages that are finished in the run's folder are not done again."""
     folder, road = home / "roads" / f"{cell.density:g}-{cell.seed}", ROADS[cell.task]
-    settings = RunConfig(env=cell.task, out=folder, density=cell.density, seed=cell.seed, processes=1)
-    run(dataclasses.replace(settings, preset=road.preset, steps=road.real_steps, episodes=road.episodes))
+    run(
+        RunConfig(
+            env=cell.task,
+            out=folder,
+            preset=road.preset,
+            steps=road.real_steps,
+            episodes=road.episodes,
+            density=cell.density,
+            seed=cell.seed,
+            processes=1,
+        )
+    )
     return worth(read_json(folder / "metrics.json"))
 
 

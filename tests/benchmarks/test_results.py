@@ -49,6 +49,25 @@ def test_the_table_shows_every_seed_and_says_what_was_not_measured(tmp_path, mon
     assert "| Reacher | not measured" in table
 
 
+@pytest.mark.parametrize(
+    ("horizons", "longest"),
+    [
+        (["first 32 steps", "first 100 steps"], "first 100 steps"),
+        (["whole episode", "first 32 steps"], "whole episode"),
+    ],
+)
+def test_the_longest_part_ranked_is_shown(horizons, longest, tmp_path, monkeypatch):
+    place = {"task": "HalfCheetah-v5", "panel": "all", "unit": "1", "low": 0.0, "high": 1.0, "n": 40}
+    rows = [
+        {"metric": metric, "horizon": horizon, **place, "value": 0.5}
+        for horizon in horizons
+        for metric in ("Pearson r", "MMRV", "regret@1")
+    ]
+    record("ranking_halfcheetah", rows, tmp_path)
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    assert f"| HalfCheetah | {longest} | 40 | 0.500 [0.000, 1.000] |" in readme.table()
+
+
 def test_the_committed_readme_is_what_make_results_writes():
     text = Path(readme.README).read_text()
     inside = text.split(readme.START)[1].split(readme.END)[0].strip()

@@ -29,6 +29,10 @@ def test_the_plan_holds_every_cell_and_begins_with_the_question() -> None:
     ]  # fmt: skip
 
 
+def test_a_task_without_settings_for_whole_runs_has_all_other_cells() -> None:
+    assert {cell.part for cell in plan(SparseQualityConfig(tasks=("Hopper",)))} == {"dynamics", "tokenizer"}
+
+
 def test_differences_from_dense_are_paired_by_seed() -> None:
     def cell(method: str, density: float, seed: int) -> Cell:
         return Cell("A", "dynamics", method, density, seed)

@@ -42,8 +42,8 @@ class DynamicsConfig:
     one_step_share: float = 0.5
     """Part of every batch trained as the one-step prediction from zero."""
     context_offset: float = 0.03
-    """Median size, in training, of what is added to all past latents of every other window alike; ln of it has standard
-    deviation 1. A long dream drifts so, and learns here to come back."""
+    """Median size, in training, of what is added to all past latents of half of the windows alike; ln of it has
+    standard deviation 1. A long dream drifts so, and learns here to come back."""
     state_weight: float = 0.5
     """Weight of the estimated true state's error against the latent's, when unrolled."""
 
@@ -170,7 +170,7 @@ class DiffusionDynamics(nn.Module):
         return loss + heads, metrics | {"loss": loss.detach()}
 
     def drifted(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """(b, context, c, h, w) past latents as a long dream has them: every other window, all of it off by the same.
+        """(b, context, c, h, w) past latents, half of the windows off as long dreams are, by one offset each.
 
         Trained to lead from these to the real next latent, a dream's errors shrink at every step instead of adding up.
         Motion, the differences of latents, stays what it is; and windows that have not drifted teach that most of what
