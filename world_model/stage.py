@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from procosm import sparse
 from procosm.world_model.files import read_tensors, under, write_tensors
 from procosm.world_model.interface import ProcosmError
 
@@ -60,17 +61,25 @@ def rate(step: int, config: StageConfig) -> float:
 
 
 class Optimizer:
-    """AdamW over a stage's parameters, with its state as named tensors for safetensors."""
+    """AdamW over a stage's parameters, with its state as named tensors for safetensors.
+
+    Block-sparse layers have learning rates of their own, see ``layers.sparsify``.
+    """
 
     def __init__(self, module: nn.Module, config: StageConfig) -> None:
         self.named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        rates = {layer.values: layer.rate for layer in module.modules() if isinstance(layer, sparse.nn.BlockWeight)}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for p in self.named.values():
+            groups.setdefault(rates.get(p, 1.0), []).append(p)
         self.adam = torch.optim.AdamW(
-            self.named.values(), config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
+            [{"params": group, "rate": rate} for rate, group in groups.items()],
+            config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay,
+        )  # fmt: skip
 
     def step(self, learning_rate: float) -> None:
         for group in self.adam.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate"]
         nn.utils.clip_grad_norm_(self.named.values(), 1.0)
         self.adam.step()
 

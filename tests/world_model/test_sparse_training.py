@@ -18,7 +18,7 @@ from procosm.world_model.episodes import Episode, Task, load_episodes, load_task
 from procosm.world_model.files import read_tensors
 from procosm.world_model.interface import CheckpointError, ProcosmError, State
 from procosm.world_model.presets import preset
-from procosm.world_model.stage import StageConfig, rate, run_stage
+from procosm.world_model.stage import Optimizer, StageConfig, rate, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.train import HEADROOM, TrainConfig, sparsifier, train, train_tokenizer
 from procosm.world_model.windows import tabulate
@@ -339,3 +339,19 @@ def test_values_keep_the_scale_of_activations():
     before = wide(x).std().item()
     layers.sparsify(wide, 0.125, BLOCK)
     assert wide(x).std().item() == pytest.approx(before, rel=0.1)
+
+
+def test_adam_moves_sparse_weights_faster_by_the_root_of_what_is_missing():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    layers.sparsify(model, 0.25, BLOCK, ["0*"])
+    optimizer = Optimizer(model, StageConfig(10, 4, 1e-3, weight_decay=0.0))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model(torch.randn(8, 64)).square().sum().backward()
+    optimizer.step(1e-3)
+    moved = {name: (p - before[name]).abs().max().item() for name, p in model.named_parameters()}
+    # Adam's first step is the learning rate wherever there is a gradient.
+    assert moved == {
+        "0.weight": pytest.approx(1e-3, rel=1e-3), "0.bias": pytest.approx(1e-3, rel=1e-3),
+        "1.values": pytest.approx(2e-3, rel=1e-3), "1.bias": pytest.approx(1e-3, rel=1e-3),
+    }  # fmt: skip
