@@ -25,7 +25,7 @@ from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.stage import MakeSparsifier, StageConfig, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
-from procosm.world_model.train import HEADROOM, TrainConfig, encode, sparsifier, train_tokenizer
+from procosm.world_model.train import TrainConfig, encode, sparsifier, train_tokenizer
 from procosm.world_model.validation import imagine
 from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
 
@@ -210,8 +210,7 @@ def dreamed(
 def thin(module: CausalTokenizer | DiffusionDynamics, cell: Cell) -> None:
     """Block-sparse layers, as world_model.train makes them."""
     if cell.method != "dense":
-        room = HEADROOM if cell.method == "procrustes" else 1.0
-        sparsify(module, cell.density, TrainConfig.block, module.stay_dense, room)
+        sparsify(module, cell.density, TrainConfig.block, module.stay_dense)
 
 
 def chooser(cell: Cell) -> MakeSparsifier | None:

@@ -42,7 +42,8 @@ class ProcrustesConfig:
     hysteresis: float = 0.1
     """delta: a kept block leaves below theta * (1 - delta), another enters above theta * (1 + delta)."""
     max_exchange: float = 0.3
-    """Most blocks of a layer that one change of the pattern may replace, as a share of those it keeps."""
+    """Most blocks of a layer that one change of the pattern may replace, as a share of those it keeps; above 0 at least
+    one."""
     stop_after: int | None = None
     """Last step at which the pattern may change; None: never stops."""
     block: int = 1
@@ -164,12 +165,13 @@ class Procrustes(Sparsifier):
 
 
 def limited(kept: Tensor, mask: Tensor, scores: Tensor, max_exchange: float) -> Tensor:
-    """``mask`` with at most max_exchange * (blocks kept) of its exchanges: the best newcomers enter, and as many of the
-    best blocks that would have left stay. A change of size is not an exchange. All (Gm, Gn).
+    """``mask`` with at most max_exchange * (blocks kept) of its exchanges, or one: the best newcomers enter, as many
+    of the best blocks that would have left stay. A change of size is not an exchange. All (Gm, Gn).
     """
     added, dropped = mask & ~kept, kept & ~mask
     exchanged = min(int(added.sum()), int(dropped.sum()))
-    surplus = exchanged - int(max_exchange * int(kept.sum()))
+    allowed = max(int(max_exchange * int(kept.sum())), int(max_exchange > 0))
+    surplus = exchanged - allowed
     if surplus <= 0:
         return mask
     out = top(torch.where(added, -scores, -torch.inf), surplus)

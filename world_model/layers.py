@@ -101,9 +101,7 @@ def fourier_features(x: Tensor, width: int, max_period: float = 10000.0) -> Tens
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
 
-def sparsify(
-    module: nn.Module, density: float, block: int, stay_dense: Iterable[str] = (), headroom: float = 1.0
-) -> None:
+def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable[str] = ()) -> None:
     """Make the linear and convolutional layers of a freshly initialised module block-sparse, in place.
 
     Values grow by 1/sqrt(density), so that activations keep their scale with the inputs that are left. So does their
@@ -113,7 +111,6 @@ def sparsify(
     Args:
         density: share of each layer's blocks to keep. block: side of a block, 16, 32, 64 or 128.
         stay_dense: name patterns (fnmatch).
-        headroom: slots per kept block, from 1 up: room for a method that moves blocks between layers.
 
     Raises:
         ProcosmError: settings that fit no layer.
@@ -121,7 +118,7 @@ def sparsify(
     weighty = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     tiny = [name for name, layer in weighty if density * layer.weight.numel() < block**2]
     try:
-        done = sparse.convert(module, density, block, [*stay_dense, *tiny], headroom, keep="balanced")
+        done = sparse.convert(module, density, block, [*stay_dense, *tiny], keep="balanced")
     except sparse.SparseError as error:
         raise ProcosmError(str(error)) from error
     if not done.converted:

@@ -27,8 +27,6 @@ from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.validation import growth, open_loop
 from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, tabulate
 
-HEADROOM = 1.25  # slots for each block kept: Procrustes moves blocks between layers, the other methods within them
-
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -74,10 +72,9 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     work = config.out.with_name(config.out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
-    room = HEADROOM if config.sparse_method == "procrustes" else 1.0
     for module, density in ((tokenizer, config.tokenizer_density), (dynamics, config.density)):
         if density < 1.0:
-            sparsify(module, density, config.block, module.stay_dense, room)
+            sparsify(module, density, config.block, module.stay_dense)
     thin_tokenizer, thin_dynamics = sparsifier(config, config.tokenizer_density), sparsifier(config, config.density)
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
     if thin_tokenizer or thin_dynamics:
@@ -116,7 +113,8 @@ def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:
     """What makes the sparsifier of a stage in which the pattern changes; None at density 1.
 
     It changes about 9 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
-    the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3).
+    the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3). Procrustes changes little at a
+    time and takes nothing from one layer for another: stages this short have no steps to spare for what that unsettles.
     """
     if density == 1.0:
         return None
@@ -125,6 +123,8 @@ def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:
         settings: dict[str, Any] = {"density": density, "seed": config.seed}
         if config.sparse_method != "static":
             settings |= {"update_every": 8 * min(max(steps // 96, 1), 12), "stop_after": 3 * steps // 4}
+        if config.sparse_method == "procrustes":
+            settings |= {"layer_floor": 1.0, "max_exchange": 0.1}
         return baselines.make(config.sparse_method, module, optimizer, **settings)
 
     return make
@@ -191,7 +191,7 @@ def train_dynamics(
     metrics: dict[str, object] = {
         "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors", choose)
     }
-    drift = Drift(z, sizes.unroll.batch // 2)
+    drift = Drift(sizes.unroll.batch // 2, dynamics.latent_shape)
     living = nn.ModuleDict({"dynamics": dynamics, "drift": drift})
     horizon = 32
     metrics["before_unrolling"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)

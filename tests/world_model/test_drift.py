@@ -3,71 +3,74 @@
 import pytest
 import torch
 
-from procosm.world_model.diffusion.drift import ALONG, FRESH, Drift
+from procosm.world_model.diffusion.drift import FRESH, Drift, across
 
 SHAPE = (4, 3, 3)
 
 
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
-def plane(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, c, h, w) data in a plane off the origin, and its two axes as rows."""
-    axes = torch.linalg.qr(torch.randn(36, 2, generator=seeded()))[0].T
-    return (1.0 + torch.randn(n, 2, generator=seeded()) @ axes).view(n, *SHAPE), axes
+def windows(n: int, steps: int = 5) -> torch.Tensor:
+    return torch.randn(n, steps, *SHAPE, generator=seeded())
 
 
-def test_an_offset_is_the_part_of_an_error_across_the_data():
-    data, axes = plane(500)
-    drift = Drift(data, 6)
-    assert drift.axes.shape == (2, 36)
-    error = torch.randn(6, 36, generator=seeded())
-    drift.carry(error.view(6, *SHAPE), torch.ones(6, dtype=torch.bool))
-    offsets = drift.offsets.flatten(1)
-    assert (offsets @ axes.T).abs().max() < 1e-5
-    assert torch.allclose(error - offsets, (error @ axes.T) @ axes, atol=1e-5)
+def test_across_is_what_least_squares_leaves():
+    latents, offsets = windows(6).double(), torch.randn(6, *SHAPE, generator=seeded(1)).double()
+    left = across(offsets, latents)
+    for window, offset, found in zip(latents, offsets, left, strict=True):
+        motion = (window[1:] - window[:-1]).flatten(1).T
+        share = torch.linalg.lstsq(motion, offset.flatten()[:, None]).solution
+        assert torch.allclose(found.flatten(), offset.flatten() - (motion @ share)[:, 0], atol=1e-10)
+    assert torch.allclose(across(left, latents), left, atol=1e-10)
 
 
-def test_the_axes_hold_the_stated_share_of_the_variance_and_no_axis_more_than_needed():
-    latents = torch.randn(4000, *SHAPE, generator=seeded()) * torch.linspace(0.1, 2, 36).view(SHAPE)
-    centred = (latents - latents.mean(0)).flatten(1)
-    axes = Drift(latents, 1).axes
-    share = [(centred @ part.T).square().sum() / centred.square().sum() for part in (axes, axes[:-1])]
-    assert share[1] < ALONG <= share[0] + 1e-5
+def test_along_the_motion_nothing_is_drift_and_beside_what_stands_still_everything_is():
+    latents = windows(3)
+    assert across(latents[:, 3] - latents[:, 1], latents).abs().max() < 1e-5
+    still, offsets = latents[:, :1].expand(-1, 5, *SHAPE), torch.randn(3, *SHAPE, generator=seeded(1))
+    assert torch.equal(across(offsets, still), offsets)
+    straight = latents[:, :1] + torch.arange(5).view(5, 1, 1, 1) * latents[:, 1:2]  # one direction, seen four times
+    direction = latents[:, 1].flatten(1)
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    expected = offsets.flatten(1) - (offsets.flatten(1) * direction).sum(1, keepdim=True) * direction
+    assert torch.allclose(across(offsets, straight).flatten(1), expected, atol=1e-4)
 
 
 def test_few_slots_begin_anew_and_the_others_stay():
-    drift = Drift(plane(100)[0], 20_000)
+    drift, still = Drift(20_000, SHAPE), torch.zeros(20_000, 2, *SHAPE)
     drift.offsets.fill_(1.0)
-    begun = drift.begin(seeded())
-    assert (begun == drift.offsets[:, None]).all()
+    begun = drift.begin(still, seeded())
+    assert torch.equal(begun, drift.offsets[:, None])
     fresh = (begun == 0).flatten(1).all(dim=1)
     assert fresh.float().mean().item() == pytest.approx(FRESH, rel=0.25)
     assert (begun[~fresh] == 1).all()
 
 
 def test_chains_end_at_the_fixed_point_of_a_network_that_is_off_by_the_same_at_every_step():
-    data, axes = plane(200)
-    drift = Drift(data, 400)
-    bias = torch.randn(36, generator=seeded())
-    bias -= (bias @ axes.T) @ axes  # where the network goes wrong: across the data
+    slots, keeps = 400, 0.9
+    moving = torch.zeros(slots, 3, *SHAPE)
+    moving[:, 1, 0], moving[:, 2, 0] = torch.randn(2, slots, 3, 3, generator=seeded())
+    bias = torch.randn(4, 9, generator=seeded(1))
+    bias[0] = 0  # channel 0 moves, the others are off
+    drift = Drift(slots, SHAPE)
     for step in range(300):
-        seen = drift.begin(torch.Generator().manual_seed(step))[:, 0].flatten(1)
-        along = torch.randn(400, 2, generator=seeded()) @ axes  # errors of the state do not add up
-        drift.carry((0.9 * seen + bias + along).view(-1, *SHAPE), torch.ones(400, dtype=torch.bool))
-    # A chain of age t is at (1 - 0.9^t) / (1 - 0.9) times the bias; ages are geometric with rate FRESH.
-    expected = 10 * (1 - 0.9 * FRESH / (1 - 0.9 * (1 - FRESH)))
-    found = (drift.offsets.flatten(1) @ bias).mean() / bias.square().sum()
+        seen = drift.begin(moving, seeded(step))[:, 0]
+        along = torch.randn(slots, 2, 1, 1, 1, generator=seeded(step)) * (moving[:, 1:] - moving[:, :-1])
+        drift.carry(keeps * seen + bias.view(SHAPE) + along.sum(1), moving, torch.ones(slots, dtype=torch.bool))
+    # A chain of n steps is at bias (1 - keeps^n) / (1 - keeps); n is geometric, at least 1, with rate FRESH.
+    expected = (1 - keeps * FRESH / (1 - keeps * (1 - FRESH))) / (1 - keeps)
+    found = (drift.offsets.flatten(1) @ bias.flatten()).mean() / bias.square().sum()
     assert found.item() == pytest.approx(expected, rel=0.05)
 
 
-def test_data_that_stand_still_and_a_resumed_chain():
-    still = Drift(torch.zeros(50, *SHAPE), 3)
-    still.carry(torch.ones(3, *SHAPE), torch.ones(3, dtype=torch.bool))
-    assert still.offsets.isfinite().all()
-    data, _ = plane(100)
-    first, second = Drift(data, 4), Drift(data, 4)
-    first.offsets.normal_(generator=seeded())
-    second.load_state_dict(first.state_dict())
-    assert torch.equal(first.begin(seeded()), second.begin(seeded()))
+def test_where_the_truth_ends_a_chain_waits_and_a_saved_chain_goes_on_alike():
+    latents, drift, saved = windows(4), Drift(4, SHAPE), Drift(4, SHAPE)
+    drift.offsets.normal_(generator=seeded())
+    before = drift.offsets.clone()
+    drift.carry(torch.ones(4, *SHAPE), latents, torch.tensor([True, False, True, False]))
+    assert torch.equal(drift.offsets[1::2], before[1::2])
+    assert not torch.equal(drift.offsets[::2], before[::2])
+    saved.load_state_dict(drift.state_dict())
+    assert torch.equal(drift.begin(latents, seeded()), saved.begin(latents, seeded()))

@@ -20,7 +20,7 @@ from procosm.world_model.interface import CheckpointError, ProcosmError, State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import Optimizer, StageConfig, rate, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
-from procosm.world_model.train import HEADROOM, TrainConfig, sparsifier, train, train_tokenizer
+from procosm.world_model.train import TrainConfig, sparsifier, train, train_tokenizer
 from procosm.world_model.windows import tabulate
 
 DENSITY, BLOCK = 0.25, 16
@@ -156,7 +156,7 @@ def test_the_unrolled_stage_keeps_the_pattern(trained):
     sizes = preset("debug")
     tokenizer, dynamics = checkpoint.untrained(checkpoint.load(folder).task, sizes.tokenizer, sizes.dynamics)
     for module in (tokenizer, dynamics):
-        layers.sparsify(module, DENSITY, BLOCK, module.stay_dense, HEADROOM)
+        layers.sparsify(module, DENSITY, BLOCK, module.stay_dense)
     first = dynamics.state_dict()
     places = [key for key in ours if key.endswith((".rows", ".cols"))]
     assert places and all(torch.equal(ours[key], last[f"model.{key}"]) for key in places)

@@ -5,44 +5,44 @@ from torch import Tensor, nn
 
 FRESH = 0.01
 """Chance with which a slot begins again at no offset."""
-ALONG = 0.95
-"""Share of the data's variance that the principal axes hold along which an offset is none."""
 
 
 class Drift(nn.Module):
     """Offsets that a network puts on its own latents, one for each slot, carried from batch to batch.
 
-    The past latents of a real window, moved by a slot's offset, lead to an error; its part across the data is the
-    slot's next offset. So a chain of steps drifts as a long dream does, while its motion is held to real windows, and
-    a network trained on what its chains have become learns to come back from where it really goes: a random offset
-    hardly ever points there. The part along the data is left out, for it is no drift: a pole seen leaning a little more
-    is a pole that leans a little more.
+    The past latents of a real window, moved by a slot's offset, lead to an error; its part across the window's motion
+    is the slot's next offset. So a chain of windows drifts as a long dream does, while what moves is held to real ones,
+    and a network trained on what its chains have become learns to come back from where it really goes: a random offset
+    hardly ever points there. The part along the motion is left out, for it is no drift: a cart seen a little further on
+    is a cart that is further on, and to call it back would be friction that the task does not have.
 
     Attributes:
-        offsets: (slots, c, h, w), in units of the latents. axes: (k, c h w), orthonormal.
+        offsets: (slots, c, h, w), in units of the latents.
     """
 
     offsets: Tensor
-    axes: Tensor
 
-    def __init__(self, latents: Tensor, slots: int) -> None:
-        """No drift yet, beside (n, c, h, w) real latents."""
+    def __init__(self, slots: int, latent_shape: tuple[int, int, int]) -> None:
+        """No drift yet."""
         super().__init__()
-        flat = latents[:: -(-len(latents) // 4096)].flatten(1)
-        _, sizes, axes = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
-        held = sizes.square().cumsum(0) / sizes.square().sum().clamp_min(1e-12)
-        self.register_buffer("axes", axes[: int((held < ALONG).sum()) + 1], persistent=False)
-        self.register_buffer("offsets", latents.new_zeros(slots, *latents.shape[1:]))
+        self.register_buffer("offsets", torch.zeros(slots, *latent_shape))
 
-    def begin(self, generator: torch.Generator) -> Tensor:
-        """(slots, 1, c, h, w) to add to all past latents of as many windows."""
-        fresh = torch.rand(len(self.offsets), 1, 1, 1, generator=generator) < FRESH
-        self.offsets.mul_(~fresh.to(self.offsets.device))
+    def begin(self, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """(slots, 1, c, h, w) to add to all past latents of as many windows, (slots, t, c, h, w)."""
+        fresh = torch.rand(len(self.offsets), 1, 1, 1, generator=generator).to(latents.device) < FRESH
+        self.offsets.copy_(across(torch.where(fresh, 0.0, self.offsets), latents))
         return self.offsets[:, None].clone()
 
     @torch.no_grad()
-    def carry(self, error: Tensor, known: Tensor) -> None:
-        """Go on from (slots, c, h, w) errors of the latents reached, where they are known, (slots,) bool."""
-        flat = error.flatten(1)
-        across = (flat - flat @ self.axes.T @ self.axes).view_as(error)
-        self.offsets.copy_(torch.where(known.view(-1, 1, 1, 1), across, self.offsets))
+    def carry(self, error: Tensor, latents: Tensor, known: Tensor) -> None:
+        """Go on from the (slots, c, h, w) errors at the end of the windows, where they are known, (slots,) bool."""
+        self.offsets.copy_(torch.where(known.view(-1, 1, 1, 1), across(error, latents), self.offsets))
+
+
+def across(offsets: Tensor, latents: Tensor) -> Tensor:
+    """The part of (b, c, h, w) offsets that is orthogonal to every motion within (b, t, c, h, w) windows."""
+    motion = (latents[:, 1:] - latents[:, :-1]).flatten(2).mT
+    along, sizes, _ = torch.linalg.svd(motion, full_matrices=False)
+    along = along * (sizes > 1e-4 * sizes[:, :1]).unsqueeze(1)  # a window that stands still has no motion
+    flat = offsets.flatten(1).unsqueeze(2)
+    return (flat - along @ (along.mT @ flat)).view_as(offsets)

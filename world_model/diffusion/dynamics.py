@@ -201,7 +201,8 @@ class DiffusionDynamics(nn.Module):
         it weighs the few latents that carry a fingertip as much as the many that do not.
         """
         k, past, slots = self.context, window.latents[:, : self.context], len(drift.offsets)
-        sequence = torch.cat([past[:slots] + drift.begin(generator), past[slots:]])
+        real = window.latents[:slots]
+        sequence = torch.cat([past[:slots] + drift.begin(real, generator), past[slots:]])
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         horizon = window.actions.shape[1]
@@ -217,5 +218,5 @@ class DiffusionDynamics(nn.Module):
             total = total + loss / horizon
             metrics |= {"latent": (error * mask).mean().detach(), "state": (state_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
-        drift.carry((sequence[:, -1] - window.latents[:, -1])[:slots], window.mask[:slots, -1] > 0)
+        drift.carry(sequence[:slots, -1] - real[:, -1], real, window.mask[:slots, -1] > 0)
         return total, sums | {"loss": total.detach()}
