@@ -307,6 +307,9 @@ def test_the_exchange_is_limited_to_the_best():
     assert torch.equal(limited(kept, ~kept, scores, 1.0), ~kept)
     assert torch.equal(limited(kept, kept, scores, 0.0), kept)
     assert limited(kept, torch.ones_like(kept), scores, 0.0).all()  # growth is no exchange
+    assert torch.equal(limited(kept, ~kept, scores, 0.0), kept)
+    one = limited(kept, ~kept, scores, 0.01)  # less than a block: one may change all the same
+    assert (one != kept).sum() == 2 and one.sum() == kept.sum()
 
 
 def test_hysteresis_makes_a_block_stay_or_stay_out():
