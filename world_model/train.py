@@ -13,7 +13,6 @@ from tqdm import tqdm
 from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint
-from procosm.world_model.diffusion.drift import Drift
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import load_episodes, load_task
 from procosm.world_model.interface import ProcosmError
@@ -183,7 +182,7 @@ def train_dynamics(
     def unroll(first: int) -> Callable[[int], tuple[Tensor, dict[str, Tensor]]]:
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, generator = draw(table, sizes.unroll.batch, seed + 2, first + step)
-            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics), generator, drift)
+            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics), generator)
 
         return losses
 
@@ -191,14 +190,12 @@ def train_dynamics(
     metrics: dict[str, object] = {
         "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors", choose)
     }
-    drift = Drift(sizes.unroll.batch // 2, dynamics.latent_shape)
-    living = nn.ModuleDict({"dynamics": dynamics, "drift": drift})
     horizon = 32
     metrics["before_unrolling"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
     for round_ in range(1 + sizes.extensions):
         name = f"unroll-{round_}"
         losses = unroll(round_ * sizes.unroll.steps)
-        metrics[name] = run_stage(name, living, losses, sizes.unroll, work / f"{name}.safetensors")
+        metrics[name] = run_stage(name, dynamics, losses, sizes.unroll, work / f"{name}.safetensors")
         gate = growth(dynamics, tables["constant"], latents["constant"])
         tqdm.write(f"growth test: error {gate['growth_error']:.3f}, slope {gate['growth_slope']:.2f}", file=sys.stderr)
         if gate["growth_error"] <= sizes.growth_gate:

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from procosm.world_model.diffusion.drift import Drift
 from procosm.world_model.diffusion.one_step import OneStep, fingerprint
 from procosm.world_model.diffusion.precondition import (
     SIGMA_DATA,
@@ -191,18 +190,16 @@ class DiffusionDynamics(nn.Module):
         end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
         return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
 
-    def unrolled_loss(
-        self, window: Window, generator: torch.Generator, drift: Drift
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def unrolled_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Self-forced loss: the network lives on its own predictions for the window's whole horizon.
 
-        As many windows as ``drift`` has slots begin drifted, and it goes on from where they end. The gradient passes
-        through every step. Errors are in units of the residual, and the frozen state head asks for the true state too:
-        it weighs the few latents that carry a fingertip as much as the many that do not.
+        A quarter of the windows begin drifted. The gradient passes through every step. Errors are in units of the
+        residual, and the frozen state head asks for the true state too: it weighs the few latents that carry a
+        fingertip as much as the many that do not.
         """
-        k, past, slots = self.context, window.latents[:, : self.context], len(drift.offsets)
-        real = window.latents[:slots]
-        sequence = torch.cat([past[:slots] + drift.begin(real, generator), past[slots:]])
+        k, past = self.context, window.latents[:, : self.context]
+        half = past.shape[0] // 2
+        sequence = torch.cat([past[:half], self.drifted(past[half:], generator)])
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         horizon = window.actions.shape[1]
@@ -218,5 +215,4 @@ class DiffusionDynamics(nn.Module):
             total = total + loss / horizon
             metrics |= {"latent": (error * mask).mean().detach(), "state": (state_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
-        drift.carry(sequence[:slots, -1] - real[:, -1], real, window.mask[:slots, -1] > 0)
         return total, sums | {"loss": total.detach()}
