@@ -165,8 +165,8 @@ class Procrustes(Sparsifier):
 
 
 def limited(kept: Tensor, mask: Tensor, scores: Tensor, max_exchange: float) -> Tensor:
-    """``mask`` with at most max_exchange * (blocks kept) of its exchanges, or one: the best newcomers enter, as many
-    of the best blocks that would have left stay. A change of size is not an exchange. All (Gm, Gn).
+    """``mask`` with at most max_exchange * (blocks kept) of its exchanges, or one: the best newcomers enter, and
+    the best of the blocks that would have left stay. A change of size is not an exchange. All (Gm, Gn).
     """
     added, dropped = mask & ~kept, kept & ~mask
     exchanged = min(int(added.sum()), int(dropped.sum()))
