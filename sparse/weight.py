@@ -24,10 +24,8 @@ class BlockWeight(nn.Module):
         values: parameter (c, b, b), the slots of matrix.BlockSparse; padding slots stay zero.
         rows, cols, row_ptr, perm, col_ptr: int32 buffers, see matrix.Layout.
         mode: "auto" lets the cost model choose between sparse and dense products, the other two force one.
-        rate: for a training loop to multiply the learning rate of ``values`` by. Nothing here reads it.
     """
 
-    rate = 1.0
     rows: Tensor
     cols: Tensor
     row_ptr: Tensor

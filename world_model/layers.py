@@ -104,9 +104,8 @@ def fourier_features(x: Tensor, width: int, max_period: float = 10000.0) -> Tens
 def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable[str] = ()) -> None:
     """Make the linear and convolutional layers of a freshly initialised module block-sparse, in place.
 
-    Values grow by 1/sqrt(density), so that activations keep their scale with the inputs that are left. So does their
-    learning rate, for Adam moves a sum of fewer weights less in a step. Dense stay the layers ``stay_dense`` names,
-    those that the block does not divide, and those whose share is less than one block.
+    Values grow by 1/sqrt(density), so that activations keep their scale with the inputs that are left. Dense stay the
+    layers ``stay_dense`` names, those that the block does not divide, and those whose share is less than one block.
 
     Args:
         density: share of each layer's blocks to keep. block: side of a block, 16, 32, 64 or 128.
@@ -130,8 +129,7 @@ def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable
         for name in done.converted:
             layer = module.get_submodule(name)
             assert isinstance(layer, sparse.nn.BlockWeight)
-            layer.rate = layer.density**-0.5
-            layer.values.mul_(layer.rate)
+            layer.values.mul_(layer.density**-0.5)
 
 
 def weights(module: nn.Module) -> dict[str, int]:

@@ -63,12 +63,14 @@ def rate(step: int, config: StageConfig) -> float:
 class Optimizer:
     """AdamW over a stage's parameters, with its state as named tensors for safetensors.
 
-    Block-sparse layers have learning rates of their own, see ``layers.sparsify``.
+    Adam moves every weight alike, so a sum of fewer weights moves less: block-sparse values have a learning rate
+    greater by 1/sqrt(density), as their first values are.
     """
 
     def __init__(self, module: nn.Module, config: StageConfig) -> None:
         self.named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        rates = {layer.values: layer.rate for layer in module.modules() if isinstance(layer, sparse.nn.BlockWeight)}
+        thin = [layer for layer in module.modules() if isinstance(layer, sparse.nn.BlockWeight)]
+        rates = {layer.values: math.sqrt(math.prod(layer.shape) / layer.values.numel()) for layer in thin}
         groups: dict[float, list[nn.Parameter]] = {}
         for p in self.named.values():
             groups.setdefault(rates.get(p, 1.0), []).append(p)

@@ -113,7 +113,8 @@ def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:
 
     It changes about 9 times a stage, 8 to 96 steps apart so that a new block has time to grow, and never in
     the last quarter, which trains what is there (RigL, arXiv 1911.11134, section 3). Procrustes changes little at a
-    time and takes nothing from one layer for another: stages this short have no steps to spare for what that unsettles.
+    time and takes nothing from one layer for another, so its threshold is each layer's own: stages this short have no
+    steps to spare for what a global one unsettles.
     """
     if density == 1.0:
         return None
