@@ -192,8 +192,7 @@ def dreamed(
     thin(dynamics, cell)
     dynamics.state_head.load_state_dict(head)
     dynamics.state_head.requires_grad_(False)
-    change = z[table.steps + 1] - z[table.steps]
-    dynamics.residual_std.copy_(change.std(dim=(0, 2, 3)).view_as(dynamics.residual_std).clamp_min(1e-3))
+    dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
     dynamics.outcome_head.fit(table.rewards[table.steps])
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:

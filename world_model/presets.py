@@ -22,6 +22,8 @@ class Preset:
     """The dynamics' shape and loss."""
     tokenize: StageConfig = field(default_factory=lambda: StageConfig(800, 32, 1.5e-3))
     """First stage: the tokenizer and the state head."""
+    read: StageConfig = field(default_factory=lambda: StageConfig(1500, 256, 1e-3))
+    """The state head alone, on the finished tokenizer's latents."""
     diffuse: StageConfig = field(default_factory=lambda: StageConfig(1200, 128, 1.5e-3))
     """Second stage: denoising one step ahead."""
     unroll: StageConfig = field(default_factory=lambda: StageConfig(300, 64, 4e-4))
@@ -41,6 +43,7 @@ PRESETS = {
         tokenizer=TokenizerConfig(width=8, blocks=0),
         dynamics=DynamicsConfig(transformer=_TINY),
         tokenize=StageConfig(20, 4, 1e-3, save_every=5),
+        read=StageConfig(20, 8, 1e-3, save_every=5),
         diffuse=StageConfig(20, 8, 1e-3, save_every=5),
         unroll=StageConfig(10, 4, 3e-4, save_every=5),
         horizon=2,

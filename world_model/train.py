@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -86,8 +87,9 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     metrics["tokenizer"] = train_tokenizer(
         tokenizer, dynamics, tables["train"], sizes, config.seed, work, thin_tokenizer
     )
-    dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
     latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
+    metrics["state_head"] = train_state_head(dynamics, tables["train"], latents["train"], sizes, config.seed, work)
+    dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
     metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work, thin_dynamics)
     if thin_tokenizer or thin_dynamics:
         tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
@@ -156,6 +158,21 @@ def train_tokenizer(
     return metrics
 
 
+def train_state_head(
+    dynamics: DiffusionDynamics, table: Table, z: Tensor, sizes: Preset, seed: int, work: Path
+) -> dict[str, float]:
+    """The state head once more, on latents that no longer change: beside the tokenizer it sees too few batches."""
+    head, stage = dynamics.state_head, sizes.read
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        at, _ = draw(table, stage.batch, seed + 3, step)
+        estimate = head(z[context_index(table, at + 1, dynamics.context)])
+        loss = F.smooth_l1_loss(estimate, head.standardise(table.states[at + 1]))
+        return loss, {"state": loss.detach()}
+
+    return run_stage("state head", head, losses, stage, work / "state_head.safetensors")
+
+
 def train_dynamics(
     dynamics: DiffusionDynamics,
     tables: dict[str, Table],
@@ -172,8 +189,7 @@ def train_dynamics(
     """
     table, z = tables["train"], latents["train"]
     with torch.no_grad():
-        change = z[table.steps + 1] - z[table.steps]
-        dynamics.residual_std.copy_(change.std(dim=(0, 2, 3)).view_as(dynamics.residual_std).clamp_min(1e-3))
+        dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
         dynamics.outcome_head.fit(table.rewards[table.steps])
 
     def diffuse(step: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,43 @@ def test_slow_motion_survives_half_precision(dynamics):
     assert torch.allclose(changes.float() * 0.3, torch.full_like(still[:, :2], 1e-3), rtol=1e-2)
     assert (creeping.bfloat16() == still.bfloat16()).float().mean() > 0.5  # as latents, most of it is lost
     assert torch.equal(dynamics.moved(creeping)[:, -1], creeping[:, -1])
+
+
+def test_what_moves_evenly_goes_on_by_itself(dynamics):
+    first, step = torch.randn(50, 1, *SHAPE), torch.randn(50, 1, *SHAPE)
+    even = first + step * torch.arange(4).view(1, 4, 1, 1, 1)
+    dynamics.fit_residual(even[:, :3], even[:, 3])
+    assert torch.allclose(dynamics.inertia, torch.ones(2, 1, 1), atol=1e-5)
+    assert torch.allclose(dynamics.carried(even[:, :3]), even[:, 3], atol=1e-5)
+    dynamics.net.patch_out.weight.data.zero_()
+    assert torch.allclose(dynamics.predict(State(even[:, :3]), torch.ones(50, 2)).latent, even[:, 3], atol=0.01)
+
+
+def test_inertia_and_residual_are_the_regression_of_each_channel(dynamics):
+    past, after = torch.randn(300, 3, *SHAPE), torch.randn(300, *SHAPE)
+    after[:, 0] += 1.4 * past[:, 2, 0] - 0.4 * past[:, 1, 0]
+    dynamics.fit_residual(past, after)
+    for channel in range(2):
+        x = (past[:, 2, channel] - past[:, 1, channel]).flatten().numpy()
+        y = (after[:, channel] - past[:, 2, channel]).flatten().numpy()
+        slope = max(0.0, np.linalg.lstsq(x[:, None], y, rcond=None)[0][0])  # against the motion there is no inertia
+        assert dynamics.inertia[channel].item() == pytest.approx(slope, abs=1e-5)
+        assert dynamics.residual_std[channel].item() == pytest.approx((y - slope * x).std(ddof=1), rel=1e-4)
+
+
+def test_slow_windows_weigh_more_and_what_follows_the_end_does_not_matter(dynamics):
+    w = window(batch=3)
+    speed = torch.tensor([0.0, 0.3, 30.0]).view(3, 1, 1, 1, 1)  # a change in a step, residual_std being .3
+    steady = dataclasses.replace(w, latents=speed * torch.arange(6).view(1, 6, 1, 1, 1).expand(3, 6, *SHAPE))
+    weight = dynamics.weight(steady)
+    assert weight.mean().item() == pytest.approx(1.0, abs=1e-6)
+    slowest = dynamics.config.slowest
+    expected = [((1 + slowest) / slowest) ** 0.5, 1.0, ((1 + slowest) / (1e4 + slowest)) ** 0.5]
+    assert (weight / weight[1]).tolist() == pytest.approx(expected, rel=1e-4)
+    mask = torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3)
+    ended = dataclasses.replace(steady, mask=mask)
+    garbage = dataclasses.replace(ended, latents=steady.latents.index_fill(1, torch.tensor([4, 5]), 1e3))
+    assert torch.equal(dynamics.weight(ended), dynamics.weight(garbage))
 
 
 def test_training_asks_to_lead_back_from_a_drifted_past(dynamics):

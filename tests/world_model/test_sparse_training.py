@@ -170,7 +170,7 @@ class Stopped(Exception):
 def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained, tmp_path, monkeypatch):
     """Stops 20-step stages in step 13, the 10-step one in step 7: after a save, and after a change of the pattern."""
     out, real = tmp_path / "part", stage.Optimizer.step
-    for name, at in (("tokenizer", 13), ("diffusion", 10 + 13), ("unroll-0", 10 + 7)):
+    for name, at in (("tokenizer", 13), ("state_head", 10 + 13), ("diffusion", 10 + 13), ("unroll-0", 10 + 7)):
         steps = 0
 
         def stop(self, learning_rate: float, at: int = at) -> None:
@@ -184,7 +184,7 @@ def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained
             patch.setattr(stage.Optimizer, "step", stop)
             run(data, out)
         saved = read_tensors(tmp_path / "part.training" / f"{name}.safetensors")
-        assert any(key.startswith("sparsifier.probe.") for key in saved) == (name != "unroll-0")
+        assert any(key.startswith("sparsifier.probe.") for key in saved) == (name in ("tokenizer", "diffusion"))
     run(data, out)
     for name in ("tokenizer", "dynamics", "starts"):
         ours, theirs = (read_tensors(folder / f"{name}.safetensors") for folder in (out, trained[0]))

@@ -35,7 +35,8 @@ def test_the_checkpoint_dreams(trained):
     assert torch.isfinite(prediction.latent).all()
     again = model.tokenizer.encode(model.start_frames[:5].flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, -1))
     assert torch.allclose(again, model.starts[:5], atol=1e-5)
-    assert set(model.metrics) >= {"tokenizer", "diffusion", "unroll-0", "growth", "open_loop", "before_unrolling"}
+    stages = {"tokenizer", "state_head", "diffusion", "unroll-0"}
+    assert set(model.metrics) >= stages | {"growth", "open_loop", "before_unrolling"}
     assert (
         model.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
         or model.provenance["versions"]["torch"]
@@ -55,7 +56,7 @@ def test_killed_in_every_stage_it_ends_as_if_nothing_had_happened(data, tmp_path
     whole, part = tmp_path / "whole", tmp_path / "part"
     assert start_training(data, whole).wait() == 0
     work = part.with_name("part.training")
-    for stage in ("tokenizer", "diffusion", "unroll-0"):
+    for stage in ("tokenizer", "state_head", "diffusion", "unroll-0"):
         process = start_training(data, part)
         while not (work / f"{stage}.safetensors").exists() and process.poll() is None:
             time.sleep(0.005)

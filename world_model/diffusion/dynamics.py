@@ -44,6 +44,8 @@ class DynamicsConfig:
     context_offset: float = 0.03
     """Median size, in training, of what is added to all past latents of half of the windows alike; ln of it has
     standard deviation 1. A long dream drifts so, and learns here to come back."""
+    slowest: float = 0.05
+    """Mean square change of a latent in a step, in units of the residual, below which slower windows weigh no more."""
     state_weight: float = 0.5
     """Weight of the estimated true state's error against the latent's, when unrolled."""
 
@@ -72,6 +74,7 @@ class DiffusionDynamics(nn.Module):
     stay_dense = ("*_head.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
+    inertia: Tensor
     residual_std: Tensor
     action_low: Tensor
     action_high: Tensor
@@ -88,6 +91,7 @@ class DiffusionDynamics(nn.Module):
         self.outcome_head = OutcomeHead(latent_shape, state_size, action_size)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self._one_step: tuple[object, OneStep] | None = None
+        self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
         self.register_buffer("action_low", -torch.ones(action_size))
         self.register_buffer("action_high", torch.ones(action_size))
@@ -95,6 +99,15 @@ class DiffusionDynamics(nn.Module):
     def unit_action(self, action: Tensor) -> Tensor:
         """The task's own units to [-1, 1]."""
         return 2 * (action - self.action_low) / (self.action_high - self.action_low) - 1
+
+    def fit_residual(self, context: Tensor, latent: Tensor) -> None:
+        """Fit inertia by least squares, and the size of what it leaves, to (n, context, …) latents and their next."""
+        before, after = context[:, -1] - context[:, -2], latent - context[:, -1]
+        over = (0, 2, 3)
+        inertia = (before * after).sum(over) / before.square().sum(over).clamp_min(1e-12)
+        self.inertia.copy_(inertia.clamp(0, 1).view_as(self.inertia))
+        residual = after - self.inertia * before
+        self.residual_std.copy_(residual.std(over).view_as(self.residual_std).clamp_min(1e-3))
 
     def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, action: Tensor) -> Tensor:
         """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data."""
@@ -110,11 +123,15 @@ class DiffusionDynamics(nn.Module):
         """
         return torch.cat([(context[:, 1:] - context[:, :-1]) / self.residual_std, context[:, -1:]], dim=1)
 
+    def carried(self, context: Tensor) -> Tensor:
+        """(b, context, c, h, w) to (b, c, h, w): the latent that inertia alone leads to."""
+        return context[:, -1] + self.inertia * (context[:, -1] - context[:, -2])
+
     def advance(self, context: Tensor, action: Tensor) -> Tensor:
         """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w)."""
         sigma = context.new_full((context.shape[0],), SIGMA_MAX)
         residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, action)[:, 0]
-        return context[:, -1] + residual * (self.residual_std / SIGMA_DATA)
+        return self.carried(context) + residual * (self.residual_std / SIGMA_DATA)
 
     def one_step(self) -> OneStep:
         """The network of one step from zero, prepared again whenever a weight or ``mixed`` has changed."""
@@ -135,7 +152,7 @@ class DiffusionDynamics(nn.Module):
             x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
             sigmas = karras_sigmas(steps).to(x)
             residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit), x, sigmas)[:, 0]
-        latent = context[:, -1] + residual * (self.residual_std / SIGMA_DATA)
+        latent = self.carried(context) + residual * (self.residual_std / SIGMA_DATA)
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
         known = state.estimate
         before_state = self.state_head(context) if known is None else self.state_head.standardise(known)
@@ -153,7 +170,7 @@ class DiffusionDynamics(nn.Module):
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""
         k, config = self.context, self.config
         seen = self.drifted(window.latents[:, :k], generator)
-        clean = (window.latents[:, k : k + 1] - seen[:, -1:]) / self.residual_std * SIGMA_DATA  # leads back
+        clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA  # leads back
         b = clean.shape[0]
         sigma = sample_sigma(b, config.sigma_mean, config.sigma_std, generator)
         noise = torch.randn(clean.shape, generator=generator)
@@ -164,7 +181,7 @@ class DiffusionDynamics(nn.Module):
         )
         error = (self.denoise(x, sigma, seen, window.actions[:, 0]) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
-        loss = uncertainty_loss(error, sigma, u)
+        loss = uncertainty_loss(error * self.weight(window), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
@@ -180,6 +197,17 @@ class DiffusionDynamics(nn.Module):
         size = torch.randn(b, 1, 1, 1, 1, generator=generator).exp() * self.config.context_offset
         offset = size * torch.randn(context[:, :1].shape, generator=generator)
         return context + offset * (torch.rand(b, 1, 1, 1, 1, generator=generator) < 0.5)
+
+    def weight(self, window: Window) -> Tensor:
+        """(b,), of mean 1: an error counts the more, the less moves in its window.
+
+        What a good policy lives through is slow. Without this the fast windows have all the say, and forces too weak to
+        matter to them come to nothing: a pole that leans a little stands still.
+        """
+        change = (window.latents[:, self.context :] - window.latents[:, self.context - 1 : -1]) / self.residual_std
+        moves = (change.square().flatten(2).mean(2) * window.mask).sum(1) / window.mask.sum(1).clamp_min(1)
+        weight = (moves + self.config.slowest).rsqrt()
+        return weight / weight.mean()
 
     def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
@@ -202,6 +230,7 @@ class DiffusionDynamics(nn.Module):
         sequence = torch.cat([past[:half], self.drifted(past[half:], generator)])
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
+        weight = self.weight(window)
         horizon = window.actions.shape[1]
         for h in range(horizon):
             latent = self.advance(sequence[:, -k:], window.actions[:, h])
@@ -211,8 +240,8 @@ class DiffusionDynamics(nn.Module):
             state_error = F.smooth_l1_loss(state, window.states[:, h], reduction="none").mean(1)
             heads, metrics = self.head_loss(sequence[:, -k - 1 :], window, h)
             mask = window.mask[:, h]
-            loss = (error * mask).mean() + self.config.state_weight * (state_error * mask).mean() / 0.1 + heads
-            total = total + loss / horizon
+            weighed = ((error + self.config.state_weight * state_error / 0.1) * mask * weight).mean()
+            total = total + (weighed + heads) / horizon
             metrics |= {"latent": (error * mask).mean().detach(), "state": (state_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
         return total, sums | {"loss": total.detach()}
