@@ -181,7 +181,8 @@ class DiffusionDynamics(nn.Module):
         )
         error = (self.denoise(x, sigma, seen, window.actions[:, 0]) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
-        loss = uncertainty_loss(error * self.weight(window), sigma, u)
+        weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
+        loss = uncertainty_loss(error * torch.where(one_step, weight, 1.0), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
@@ -198,14 +199,16 @@ class DiffusionDynamics(nn.Module):
         offset = size * torch.randn(context[:, :1].shape, generator=generator)
         return context + offset * (torch.rand(b, 1, 1, 1, 1, generator=generator) < 0.5)
 
-    def weight(self, window: Window) -> Tensor:
+    def weight(self, change: Tensor, mask: Tensor) -> Tensor:
         """(b,), of mean 1: an error counts the more, the less moves in its window.
 
         What a good policy lives through is slow. Without this the fast windows have all the say, and forces too weak to
         matter to them come to nothing: a pole that leans a little stands still.
+
+        Args:
+            change: (b, t, c, h, w), of the latents in each step. mask: (b, t), 1 where the step exists.
         """
-        change = (window.latents[:, self.context :] - window.latents[:, self.context - 1 : -1]) / self.residual_std
-        moves = (change.square().flatten(2).mean(2) * window.mask).sum(1) / window.mask.sum(1).clamp_min(1)
+        moves = ((change / self.residual_std).square().flatten(2).mean(2) * mask).sum(1) / mask.sum(1).clamp_min(1)
         weight = (moves + self.config.slowest).rsqrt()
         return weight / weight.mean()
 
@@ -230,7 +233,7 @@ class DiffusionDynamics(nn.Module):
         sequence = torch.cat([past[:half], self.drifted(past[half:], generator)])
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
-        weight = self.weight(window)
+        weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)
         horizon = window.actions.shape[1]
         for h in range(horizon):
             latent = self.advance(sequence[:, -k:], window.actions[:, h])
