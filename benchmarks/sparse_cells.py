@@ -184,7 +184,7 @@ def tokenized(
 def dreamed(
     cell: Cell, home: Path, here: Desk, protocol: Protocol, head: dict[str, Tensor], latents: dict[str, Tensor]
 ) -> DiffusionDynamics:
-    """Dynamics trained one step ahead, as the second stage of world_model.train does it."""
+    """Dynamics trained one step ahead, as the third stage of world_model.train does it."""
     sizes, table, z = protocol.sizes("fast"), here.tables["train"], latents["train"]
     stage = protocol.diffuse
     torch.manual_seed(cell.seed)

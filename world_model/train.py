@@ -1,4 +1,4 @@
-"""From episodes to a world model: tokenizer, one-step diffusion, self-forced unrolling; gated on the growth test."""
+"""From episodes to a world model: tokenizer, state head, one-step diffusion, self-forced unrolling; a growth test."""
 
 import sys
 from collections.abc import Callable
@@ -161,7 +161,7 @@ def train_tokenizer(
 def train_state_head(
     dynamics: DiffusionDynamics, table: Table, z: Tensor, sizes: Preset, seed: int, work: Path
 ) -> dict[str, float]:
-    """The state head once more, on latents that no longer change: beside the tokenizer it sees too few batches."""
+    """Second stage: the state head once more, on latents that no longer change: beside the tokenizer it sees too few batches."""
     head, stage = dynamics.state_head, sizes.read
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -182,9 +182,9 @@ def train_dynamics(
     work: Path,
     choose: MakeSparsifier | None = None,
 ) -> dict[str, object]:
-    """Second and third stage; the third runs again while the growth test is missed, at most ``extensions`` times.
+    """Third and fourth stage; the fourth runs again while the growth test is missed, at most ``extensions`` times.
 
-    The third keeps the pattern of live blocks: a dream lives on its own predictions, and a block lost in the middle of
+    The fourth keeps the pattern of live blocks: a dream lives on its own predictions, and a block lost in the middle of
     it costs more than a better one can bring back in the steps that are left.
     """
     table, z = tables["train"], latents["train"]
