@@ -63,7 +63,7 @@ STAY_DENSE = ("*modulat*", "patch_*", "time_*", "action.*")
 
 
 class PresetStep(nn.Module):
-    """The denoising network of a preset on one batch of its second stage, with an error against noise as loss."""
+    """The denoising network of a preset on one batch of its third stage, with an error against noise as loss."""
 
     latent_shape, context, action_size = (4, 8, 8), 3, 6
 

@@ -161,7 +161,7 @@ def train_tokenizer(
 def train_state_head(
     dynamics: DiffusionDynamics, table: Table, z: Tensor, sizes: Preset, seed: int, work: Path
 ) -> dict[str, float]:
-    """Second stage: the state head once more, on latents that no longer change: beside the tokenizer it sees too few batches."""
+    """Second stage: the state head once more, on finished latents: beside the tokenizer it sees too few batches."""
     head, stage = dynamics.state_head, sizes.read
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,9 +1,9 @@
 """Diffusion dynamics: the next latent by EDM denoising, then what it means (Cosmos §5.1 and §6, arXiv 2501.03575).
 
 The network denoises what inertia does not explain of the latent's change, in units of its typical size: what stays
-still, or moves on as it did, costs nothing to predict. One denoising step from zero gives the mean of the next latent; it is trained directly, as a part of every
-batch, and it is the step that self-forced training unrolls (see ``prototype`` in LOG.md: more steps were worse on
-deterministic tasks).
+still, or moves on as it did, costs nothing to predict. One denoising step from zero gives the mean of the next latent;
+it is trained directly, as a part of every batch, and it is the step that self-forced training unrolls (see
+``prototype`` in LOG.md: more steps were worse on deterministic tasks).
 """
 
 from dataclasses import dataclass, field
