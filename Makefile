@@ -65,8 +65,8 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.dropback_digits
 	$(BIN)/python -m procosm.benchmarks.dropback_vgg
 	$(BIN)/python -m procosm.benchmarks.accelerator
-	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed0 --publish
-	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed0 --publish
+	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed1 --publish
+	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed1 --publish
 	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/InvertedPendulum --zoo.dream-seeds 3 --zoo.trusting 3 \
 	  --zoo.dreamed $(patsubst %,runs/bench/InvertedPendulum/seed%/policy/policy.zip,0 1 2)
 	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/Reacher --zoo.steps 12000 --zoo.dream-seeds 0 \
