@@ -1,5 +1,6 @@
 """Training from disk to checkpoint: resumable to the bit, and clear about what it cannot use."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,10 +12,14 @@ import pytest
 import torch
 
 from procosm.envs.collect import CollectConfig, collect
-from procosm.world_model.checkpoint import load
+from procosm.world_model.checkpoint import load, untrained
+from procosm.world_model.episodes import load_episodes, load_task
 from procosm.world_model.files import read_tensors
 from procosm.world_model.interface import CheckpointError, DatasetError, State
-from procosm.world_model.train import TrainConfig, train
+from procosm.world_model.presets import preset
+from procosm.world_model.stage import StageConfig
+from procosm.world_model.train import TrainConfig, train, train_state_head
+from procosm.world_model.windows import context_index, tabulate
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,29 @@ def test_the_checkpoint_dreams(trained):
         model.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
         or model.provenance["versions"]["torch"]
     )
+
+
+def test_the_state_head_learns_to_read_finished_latents_and_nothing_else_changes(data, tmp_path):
+    table = tabulate(load_episodes(data), "train", 3)
+    torch.manual_seed(0)
+    _, dynamics = untrained(load_task(data), preset("debug").tokenizer, preset("debug").dynamics)
+    dynamics.state_head.fit(table.states)
+    # Latents from which positions are read linearly, and speeds from two of them.
+    mix = torch.randn(table.states.shape[1], *dynamics.latent_shape)
+    latents = torch.einsum("ns,schw->nchw", dynamics.state_head.standardise(table.states), mix)
+    before = {k: v.clone() for k, v in dynamics.state_dict().items()}
+
+    def error() -> float:
+        at = table.steps + 1
+        with torch.no_grad():
+            read = dynamics.state_head(latents[context_index(table, at, 3)])
+        return float((read - dynamics.state_head.standardise(table.states[at])).square().mean().sqrt())
+
+    sizes, blank = dataclasses.replace(preset("debug"), read=StageConfig(200, 64, 1e-3)), error()
+    train_state_head(dynamics, table, latents, sizes, 0, tmp_path)
+    assert error() < 0.2 * blank
+    changed = {k for k, v in dynamics.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all(k.startswith("state_head.net.") for k in changed)
 
 
 COMMAND = "from pathlib import Path; from procosm.world_model.train import *; import torch; torch.set_num_threads(1); "
