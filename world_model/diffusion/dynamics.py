@@ -181,6 +181,7 @@ class DiffusionDynamics(nn.Module):
         )
         error = (self.denoise(x, sigma, seen, window.actions[:, 0]) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
+        # Dreams advance by the one step from zero, so it alone must be right where little moves.
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
         loss = uncertainty_loss(error * torch.where(one_step, weight, 1.0), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
