@@ -5,6 +5,7 @@ A cell goes on from its last save when it was killed, and is a JSON file when it
 
 import dataclasses
 import math
+import shutil
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -118,8 +119,14 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
 
 
 def road_cell(cell: Cell, home: Path) -> dict[str, float]:
-    """`procosm run` with the settings of ROADS; stages that are finished in the run's folder are not done again."""
+    """`procosm run` with the settings of ROADS; stages that are finished in the run's folder are not done again.
+
+    A sparse run begins with what its seed's dense run has finished and density does not touch.
+    """
     folder, road = home / "roads" / f"{cell.density:g}-{cell.seed}", ROADS[cell.task]
+    dense = home / "roads" / f"1-{cell.seed}"
+    if (dense / "world_model").exists() and not folder.exists():
+        begin_from(dense, folder)
     run(
         RunConfig(
             env=cell.task,
@@ -133,6 +140,21 @@ def road_cell(cell: Cell, home: Path) -> dict[str, float]:
         )
     )
     return worth(read_json(folder / "metrics.json"))
+
+
+UNTOUCHED = ("stages/data.json", *(f"world_model.training/{name}.safetensors" for name in ("tokenizer", "state_head")))
+"""What the dynamics have no part in, beside the data."""
+
+
+def begin_from(dense: Path, folder: Path) -> None:
+    """Make a run folder that holds a dense run's data, tokenizer and state head, whole or not at all."""
+    begun = folder.with_name(folder.name + ".begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    shutil.copytree(dense / "data", begun / "data")
+    for name in UNTOUCHED:
+        (begun / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(dense / name, begun / name)
+    begun.rename(folder)
 
 
 def worth(metrics: dict[str, Any]) -> dict[str, float]:

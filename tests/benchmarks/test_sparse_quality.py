@@ -8,10 +8,13 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
+from procosm.agents.run import collect_stage
 from procosm.benchmarks import sparse_quality
-from procosm.benchmarks.sparse_cells import Cell, Protocol, chooser, psnr, worth
+from procosm.benchmarks.sparse_cells import Cell, Protocol, begin_from, chooser, psnr, worth
 from procosm.benchmarks.sparse_quality import SparseQualityConfig, plan, rows_of, write
 from procosm.benchmarks.stats import t_interval
+from procosm.envs.collect import CollectConfig
+from procosm.world_model.train import TrainConfig, train
 
 
 def test_the_plan_holds_every_cell_and_begins_with_the_question() -> None:
@@ -71,6 +74,22 @@ def test_a_whole_run_is_read_from_its_metrics() -> None:
     found = worth({"open_loop": open_loop, "returns": returns})
     decibels = {f"{name}_{h}_db": v for h in (1, 8) for name, v in (("psnr", 33), ("better_than_copy", 10))}
     assert found == pytest.approx({"return": 987.5, **decibels})
+
+
+def test_begun_from_a_dense_run_a_sparse_one_ends_with_the_same_weights(tmp_path: Path) -> None:
+    def trained(folder: Path, density: float) -> bytes:
+        train(TrainConfig(folder / "data", folder / "world_model", "debug", density=density))
+        return (folder / "world_model" / "dynamics.safetensors").read_bytes()
+
+    dense, begun, scratch = (tmp_path / name for name in ("dense", "begun", "scratch"))
+    for folder in (dense, scratch):
+        collect_stage(CollectConfig("InvertedPendulum", folder, steps=400, processes=1))
+    trained(dense, 1.0)
+    begin_from(dense, begun)
+    tokenizer = begun / "world_model.training" / "tokenizer.safetensors"
+    before = tokenizer.stat().st_mtime_ns
+    assert trained(begun, 0.5) == trained(scratch, 0.5)
+    assert tokenizer.stat().st_mtime_ns == before
 
 
 def test_cells_that_are_missing_are_named(tmp_path: Path) -> None:
