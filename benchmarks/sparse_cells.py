@@ -34,7 +34,7 @@ HORIZONS = (1, 8)
 
 
 class Cell(NamedTuple):
-    """What is trained: ``part`` is dynamics, tokenizer, or road (a whole `procosm run`)."""
+    """What is trained: ``part`` is dynamics, tokenizer, road (a whole `procosm run`), or one of LENGTHS."""
 
     task: str
     part: str
@@ -85,6 +85,11 @@ ROADS = {
 }
 
 
+LENGTHS = {f"{steps}_steps": steps for steps in (500, 2000, 6000)}
+"""Parts that ask whether what few weights lose comes back with time: the one-step stage alone of a road's dynamics, a
+quarter as long, as long, and three times as long, on the data and the tokenizer of the dense road of that seed."""
+
+
 @dataclass(frozen=True)
 class Desk:
     """A task's data, read once."""
@@ -111,6 +116,8 @@ def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
         return read_json(path)
     if cell.part == "road":
         found = road_cell(cell, home)
+    elif cell.part in LENGTHS:
+        found = length_cell(cell, home, protocol)
     else:
         part = {"dynamics": dynamics_cell, "tokenizer": tokenizer_cell}[cell.part]
         found = part(cell, home, desk(home, cell.task, protocol), protocol)
@@ -168,6 +175,18 @@ def worth(metrics: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def length_cell(cell: Cell, home: Path, protocol: Protocol) -> dict[str, float]:
+    """Dynamics after LENGTHS[part] steps of a road's one-step stage, nothing unrolled."""
+    run = home / "roads" / f"1-{cell.seed}"
+    model, episodes = checkpoint.load(run / "world_model"), load_episodes(run / "data")
+    here = Desk(model.task, {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
+    latents = {kind: encode(model.tokenizer, table.frames) for kind, table in here.tables.items()}
+    sizes = preset(ROADS[cell.task].preset)
+    sizes = dataclasses.replace(sizes, diffuse=dataclasses.replace(sizes.diffuse, steps=LENGTHS[cell.part]))
+    dynamics = dreamed(cell, home, here, sizes, model.dynamics.state_head.state_dict(), latents)
+    return judged(model.tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
+
+
 def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
     """Held-out PSNR of frames that passed the tokenizer."""
     tokenizer, _, latents = tokenized(cell, home, here, protocol)
@@ -179,7 +198,8 @@ def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> di
 def dynamics_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
     """Dynamics on the latents of the dense tokenizer of seed 0, the same for all of them."""
     tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, 0), home, here, protocol)
-    dynamics = dreamed(cell, home, here, protocol, head, latents)
+    sizes = dataclasses.replace(protocol.sizes("fast"), diffuse=protocol.diffuse)
+    dynamics = dreamed(cell, home, here, sizes, head, latents)
     return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
 
 
@@ -204,11 +224,10 @@ def tokenized(
 
 
 def dreamed(
-    cell: Cell, home: Path, here: Desk, protocol: Protocol, head: dict[str, Tensor], latents: dict[str, Tensor]
+    cell: Cell, home: Path, here: Desk, sizes: Preset, head: dict[str, Tensor], latents: dict[str, Tensor]
 ) -> DiffusionDynamics:
     """Dynamics trained one step ahead, as the third stage of world_model.train does it."""
-    sizes, table, z = protocol.sizes("fast"), here.tables["train"], latents["train"]
-    stage = protocol.diffuse
+    table, z, stage = here.tables["train"], latents["train"], sizes.diffuse
     torch.manual_seed(cell.seed)
     _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)

@@ -22,7 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from procosm.benchmarks.record import RESULTS, record
-from procosm.benchmarks.sparse_cells import ROADS, Cell, Protocol, settle
+from procosm.benchmarks.sparse_cells import LENGTHS, ROADS, Cell, Protocol, settle
 from procosm.benchmarks.stats import t_interval
 from procosm.world_model.files import read_json
 from procosm.world_model.stage import StageConfig
@@ -54,7 +54,7 @@ class SparseQualityConfig:
 
 def plan(config: SparseQualityConfig) -> Iterator[Cell]:
     """All cells, those that tell most first: each task's dynamics at .1 and the curve, the other methods' curves, whole
-    runs, tokenizers.
+    runs and their lengths, tokenizers.
     """
     seeds, densities = (range(1), DENSITIES[:1]) if config.quick else (range(config.seeds), DENSITIES)
 
@@ -71,6 +71,9 @@ def plan(config: SparseQualityConfig) -> Iterator[Cell]:
     for task in () if config.quick else (task for task in config.tasks if task in ROADS):
         for at in (("dense", 1.0), *(("procrustes", density) for density in ROADS[task].densities)):
             yield from cells(task, "road", *at)
+        if task == "HalfCheetah":  # where few weights lose most: does more training bring it back?
+            for part, at in product(LENGTHS, (("dense", 1.0), ("procrustes", 0.1))):
+                yield Cell(task, part, *at, 0)
     for task in config.tasks:  # one seed: they stay dense unless asked
         yield from (Cell(task, "tokenizer", *at, 0) for at in (("dense", 1.0), ("procrustes", 0.1)))
 

@@ -1,6 +1,7 @@
 """The benchmark of quality by density: its order, its arithmetic, the cells that are missing, a quick run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,22 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from procosm.agents.run import collect_stage
 from procosm.benchmarks import sparse_quality
-from procosm.benchmarks.sparse_cells import Cell, Protocol, begin_from, chooser, psnr, worth
+from procosm.benchmarks.sparse_cells import (
+    LENGTHS,
+    ROADS,
+    Cell,
+    Protocol,
+    begin_from,
+    chooser,
+    psnr,
+    settle,
+    worth,
+)
 from procosm.benchmarks.sparse_quality import SparseQualityConfig, plan, rows_of, write
 from procosm.benchmarks.stats import t_interval
 from procosm.envs.collect import CollectConfig
+from procosm.world_model.files import read_tensors
+from procosm.world_model.presets import preset
 from procosm.world_model.train import TrainConfig, train
 
 
@@ -76,12 +89,15 @@ def test_a_whole_run_is_read_from_its_metrics() -> None:
     assert found == pytest.approx({"return": 987.5, **decibels})
 
 
-def test_begun_from_a_dense_run_a_sparse_one_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_begun_from_a_dense_run_others_end_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def trained(folder: Path, density: float) -> bytes:
         train(TrainConfig(folder / "data", folder / "world_model", "debug", density=density))
         return (folder / "world_model" / "dynamics.safetensors").read_bytes()
 
-    dense, begun, scratch = (tmp_path / name for name in ("dense", "begun", "scratch"))
+    home = tmp_path / "InvertedPendulum"
+    dense, begun, scratch = (home / "roads" / name for name in ("1-0", "0.5-0", "scratch"))
     for folder in (dense, scratch):
         collect_stage(CollectConfig("InvertedPendulum", folder, steps=400, processes=1))
     trained(dense, 1.0)
@@ -90,6 +106,14 @@ def test_begun_from_a_dense_run_a_sparse_one_ends_with_the_same_weights(tmp_path
     before = tokenizer.stat().st_mtime_ns
     assert trained(begun, 0.5) == trained(scratch, 0.5)
     assert tokenizer.stat().st_mtime_ns == before
+
+    monkeypatch.setitem(LENGTHS, "500_steps", preset("debug").diffuse.steps)
+    monkeypatch.setitem(ROADS, "InvertedPendulum", replace(ROADS["InvertedPendulum"], preset="debug"))
+    cell = Cell("InvertedPendulum", "500_steps", "dense", 1.0, 0)
+    assert all(np.isfinite(value) for value in settle(cell, tmp_path, Protocol(windows=4)).values())
+    paths = dense / "world_model.training", home / "cells" / f"{cell.name}.training"
+    stage, again = (read_tensors(path / "diffusion.safetensors") for path in paths)
+    assert all(torch.equal(stage[name], again[name]) for name in stage)
 
 
 def test_cells_that_are_missing_are_named(tmp_path: Path) -> None:
