@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from procosm.envs.mujoco import MujocoEnv
-from procosm.envs.policies import make_behaviour, parse_mixture
+from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
 from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, read_part
 from procosm.envs.tasks import resolve_name
@@ -40,7 +40,8 @@ class CollectConfig:
     steps: int = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
-    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3)."""
+    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3). A policy has its share of
+    the steps, the two noises share the rest by episodes."""
     frame_size: int = 64
     """Height and width of a frame, pixels (32 to 256)."""
     action_repeat: int = 1
@@ -120,7 +121,7 @@ def plan(config: CollectConfig) -> Job:
         seed=config.seed,
         segment=segment,
         wide=config.wide,
-        parts=_parts(config.steps, config.holdout, max(PART_STEPS, longest)),
+        parts=_parts(config.steps, config.holdout, max(PART_STEPS, longest), mixture),
         policies={
             share.path: hashlib.sha256(Path(share.path).read_bytes()).hexdigest() for share in mixture if share.path
         },
@@ -136,14 +137,23 @@ def _segment(task: str, action_repeat: int) -> int:
     return int(np.clip(2 * np.median(seen.lengths) / action_repeat, SHORTEST, STEPS))
 
 
-def _parts(steps: int, holdout: float, size: int) -> tuple[Part, ...]:
+def _parts(steps: int, holdout: float, size: int, mixture: Sequence[Share]) -> tuple[Part, ...]:
+    """Each saved policy has parts of its own: drawn episode by episode, its long ones would leave noise no steps."""
     constant = min(CONSTANT_EPISODES * CONSTANT_STEPS, int(CONSTANT_SHARE * steps))
     held = round(holdout * steps)
-    parts = []
-    for kind, total in (("constant", constant), ("holdout", held), ("train", steps - held - constant)):
-        sizes = [size] * (total // size) + ([total % size] if total % size else [])
-        parts += [Part(kind, number, part) for number, part in enumerate(sizes)]
-    return tuple(parts)
+    noise = tuple(i for i, share in enumerate(mixture) if not share.path)
+    groups = [noise] * bool(noise) + [(i,) for i, share in enumerate(mixture) if share.path]
+    ends = np.cumsum([0.0] + [sum(mixture[i].share for i in group) for group in groups])
+
+    def cut(first: int, last: int, group: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
+        return [(min(size, last - at), group) for at in range(first, last, size)]
+
+    def shared(total: int) -> list[tuple[int, tuple[int, ...]]]:
+        at = np.rint(total * ends).astype(int).tolist()
+        return [part for place in zip(at[:-1], at[1:], groups, strict=True) for part in cut(*place)]
+
+    kinds = {"constant": cut(0, constant, ()), "holdout": shared(held), "train": shared(steps - held - constant)}
+    return tuple(Part(kind, number, *part) for kind, parts in kinds.items() for number, part in enumerate(parts))
 
 
 def _assembled(folder: Path, job: Job) -> Iterator:

@@ -30,11 +30,12 @@ JOB_FILE = "job.json"
 
 @dataclass(frozen=True)
 class Part:
-    """``steps`` real steps of one ``kind``, the ``number``-th such part."""
+    """``steps`` real steps of one ``kind``, the ``number``-th such part, by these ``behaviours`` of the mixture."""
 
     kind: str
     number: int
     steps: int
+    behaviours: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -77,7 +78,7 @@ class Job:
         bounds = {name: tuple(values["task"][name]) for name in ("action_low", "action_high")}
         values["task"] = Task(**{**values["task"], **bounds})
         values["mixture"] = tuple(Share(**share) for share in values["mixture"])
-        values["parts"] = tuple(Part(**part) for part in values["parts"])
+        values["parts"] = tuple(Part(**part | {"behaviours": tuple(part["behaviours"])}) for part in values["parts"])
         return cls(**values)
 
 
@@ -96,7 +97,7 @@ class Collector:
         left, index = part.steps, 0
         while left > 0:
             rng = np.random.default_rng([self._job.seed, KINDS.index(part.kind), part.number, index])
-            episode, physics = self._episode(part.kind, rng, left)
+            episode, physics = self._episode(part, rng, left)
             left -= len(episode.actions)
             index += 1
             yield episode, physics
@@ -105,20 +106,21 @@ class Collector:
         """Free the environment."""
         self._env.close()
 
-    def _choose(self, kind: str, rng: np.random.Generator) -> tuple[Behaviour, int]:
+    def _choose(self, part: Part, rng: np.random.Generator) -> tuple[Behaviour, int]:
         """A behaviour and the most steps its episode may last."""
         job = self._job
-        if kind == "constant":
+        if part.kind == "constant":
             return self._constant, CONSTANT_STEPS
-        which = int(rng.choice(len(job.mixture), p=[share.share for share in job.mixture]))
+        shares = np.array([job.mixture[i].share for i in part.behaviours])
+        which = part.behaviours[rng.choice(len(shares), p=shares / shares.sum())]
         # A saved policy shows what it reaches late in an episode too, so it is not cut short.
         free = job.mixture[which].kind == "policy" or not job.segment
-        cut = max(job.segment, HELD_OUT_STEPS) if kind == "holdout" else job.segment
+        cut = max(job.segment, HELD_OUT_STEPS) if part.kind == "holdout" else job.segment
         return self._behaviours[which], job.task.max_episode_steps if free else min(cut, job.task.max_episode_steps)
 
-    def _episode(self, kind: str, rng: np.random.Generator, left: int) -> tuple[Episode, np.ndarray]:
+    def _episode(self, part: Part, rng: np.random.Generator, left: int) -> tuple[Episode, np.ndarray]:
         env = self._env
-        behaviour, limit = self._choose(kind, rng)
+        behaviour, limit = self._choose(part, rng)
         observation, info = env.reset(seed=int(rng.integers(2**31)))
         physics = None
         if rng.random() < self._job.wide:
@@ -146,7 +148,7 @@ class Collector:
             np.stack(actions),
             np.array(rewards, np.float32),
             terminated,
-            kind,
+            part.kind,
             wide=physics is not None,
         )
         return episode, np.stack(physics_states)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import gymnasium as gym
@@ -170,13 +171,22 @@ def test_a_disk_too_small_is_named_before_anything_is_collected(tmp_path):
         collect(CollectConfig("InvertedPendulum", tmp_path, steps=2_000_000_000, processes=1))
 
 
-def test_saved_policies_collect_whole_episodes(tmp_path):
+def test_saved_policies_collect_whole_episodes_and_their_share_of_the_steps(tmp_path):
     env = gym.make("Procosm/HalfCheetahTruth-v0", observation="state", max_episode_steps=80)
     PPO("MlpPolicy", env, seed=0, device="cpu").save(tmp_path / "policy.zip")
-    mixture = f"policy:{tmp_path / 'policy.zip'}:0.5,noise:0.5"
-    job = plan(CollectConfig("HalfCheetah", tmp_path, steps=2500, policy=mixture, frame_size=32))
+    mixture = f"policy:{tmp_path / 'policy.zip'}:0.4,noise:0.42,random:0.18"
+    config = CollectConfig("HalfCheetah", tmp_path, steps=3000, policy=mixture, frame_size=32)
+    job = plan(config)
     assert max(part.steps for part in job.parts) == 1000 and job.segment == 100
     assert len(job.policies) == 1 and json.loads(job.to_json())["policies"] == job.policies
+    steps: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for part in job.parts:
+        steps[part.kind, part.behaviours] += part.steps
+    noise, saved = (1, 2), (0,)
+    assert steps == {("constant", ()): 150, ("holdout", noise): 180, ("holdout", saved): 120,
+                     ("train", noise): 1530, ("train", saved): 1020}  # fmt: skip
+    lengths = [len(e.actions) for e in load_episodes(collect(config)) if e.kind == "train"]
+    assert sum(lengths) == 2550 and max(lengths) == 1000 and lengths.count(100) == 15
 
 
 @pytest.mark.parametrize("task", ["Hopper-v5", "Reacher-v5", "Ant-v5"])
