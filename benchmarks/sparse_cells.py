@@ -85,9 +85,9 @@ ROADS = {
 }
 
 
-LENGTHS = {f"{steps}_steps": steps for steps in (500, 2000, 6000)}
+LENGTHS = {f"{steps}_steps": steps for steps in (500, 2000, 4000)}
 """Parts that ask whether what few weights lose comes back with time: the one-step stage alone of a road's dynamics, a
-quarter as long, as long, and three times as long, on the data and the tokenizer of the dense road of that seed."""
+quarter as long, as long, and twice as long, on the data and the tokenizer of the dense road of that seed."""
 
 
 @dataclass(frozen=True)
