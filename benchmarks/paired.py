@@ -109,6 +109,8 @@ class Actor:
         actions = np.tile(np.clip(np.zeros_like(self._low), self._low, self._high), (len(slots), 1))
         if self._policy is not None:
             actions = self._policy.predict(observed, deterministic=True)[0]
+        elif self._member.gains:
+            actions = np.clip(-observed @ np.array([self._member.gains]).T, self._low, self._high).astype(np.float32)
         if self._member.epsilon > 0:
             for i, slot in enumerate(slots):
                 chance, drawn = self._rngs[slot].random(), self._rngs[slot].uniform(self._low, self._high)

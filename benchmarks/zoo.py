@@ -56,8 +56,10 @@ class Member:
     """One policy of the panel.
 
     Attributes:
-        name: unique in the panel. family: ``ppo``, ``sac``, ``td3``, ``degraded``, ``control`` or ``dream``.
+        name: unique in the panel. family: ``ppo``, ``sac``, ``td3``, ``degraded``, ``control``, ``dream``
+            or ``linear``.
         algorithm, path: the saved policy; empty and None for a control.
+        gains: (s,) of a linear controller, whose action is the state times -gains; empty for others.
         epsilon: chance of a uniform action in place of the policy's.
         steps: environment steps it learned from, real or (``dream``) imagined.
         seen: whether the world model's data were collected with this behaviour.
@@ -67,6 +69,7 @@ class Member:
     family: str
     algorithm: str = ""
     path: Path | None = None
+    gains: tuple[float, ...] = ()
     epsilon: float = 0.0
     steps: int = 0
     seen: bool = False
