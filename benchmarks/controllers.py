@@ -62,7 +62,7 @@ def linearised(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """(s, s) and (s, 1): the next state of a task at rest, by the state and by the action.
 
     Raises:
-        TaskError: the state is not that of a pendulum on a cart: its two places, then their speeds.
+        TaskError: another task than InvertedPendulum-v5.
     """
     if task.id != "InvertedPendulum-v5":
         raise TaskError(f"controllers are made for InvertedPendulum-v5, not for {task.id}: give one of its checkpoints")
