@@ -11,13 +11,10 @@ from procosm.envs import backend
 from procosm.envs.backend import mujoco
 from procosm.envs.camera import Camera, choose_camera
 from procosm.envs.raycast import RaycastRenderer
-from procosm.envs.render import GLRenderer
+from procosm.envs.render import MULTISAMPLES, VERSION, GLRenderer
 from procosm.envs.tasks import open_task
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
-
-VERSION = 1
-"""Version of the frames: cameras and render settings that make other pixels get another number."""
 
 PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
@@ -40,7 +37,7 @@ class MujocoEnv(gym.Env):
         max_episode_steps: steps here before an episode is truncated; None takes the task's own limit.
         camera: where the eye stands, as in a saved task; None chooses one (``procosm.envs.camera``).
         renderer: ``auto``, ``egl``, ``osmesa`` or ``raycast``.
-        version: of the frames that are expected, as in a saved task.
+        version: of the frames, as in a saved task: 1 without multisampling, as older checkpoints have seen them.
 
     Raises:
         TaskError: no such task, an option that makes no sense, or a renderer that this machine lacks.
@@ -149,8 +146,12 @@ class MujocoEnv(gym.Env):
         model = simulator.model
         if self._renderer is None or self._view is None or self._drawn_model is not model:
             self.close()
-            kind = RaycastRenderer if self.task.renderer == "raycast" else GLRenderer
-            self._renderer = kind(model, self.task.frame_size, self._camera)
+            size, version = self.task.frame_size, self.task.version
+            self._renderer = (
+                RaycastRenderer(model, size, self._camera)
+                if self.task.renderer == "raycast"
+                else GLRenderer(model, size, self._camera, version)
+            )
             self._view, self._drawn_model = mujoco.MjData(model), model
         # Positions in the task's own data lag half a step behind its qpos, and tasks compute rewards from them:
         # a second MjData shows where things are now and leaves the task alone.
@@ -235,8 +236,8 @@ def _check_options(
         raise TaskError(f"action_repeat {action_repeat} must be 1 or more")
     if render_mode not in (None, "rgb_array"):
         raise TaskError(f"render_mode {render_mode!r} is unknown: give 'rgb_array' or None")
-    if version != VERSION:
+    if version not in MULTISAMPLES:
         raise TaskError(
-            f"frames of version {version} are asked for, and this procosm makes version {VERSION}: "
+            f"frames of version {version} are asked for, and this procosm makes versions 1 to {VERSION}: "
             "collect and train again, or install the procosm that made the checkpoint"
         )

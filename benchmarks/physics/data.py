@@ -13,7 +13,7 @@ from tqdm import tqdm
 from procosm.benchmarks.physics.film import DT_S, FRAME_SIZE, FRAMES, STATE_SIZE, Film, film
 from procosm.benchmarks.physics.scenarios import SCENARIOS
 from procosm.envs.backend import RENDERER
-from procosm.envs.mujoco import VERSION
+from procosm.envs.render import VERSION
 from procosm.world_model.episodes import Episode, Task, write_dataset
 from procosm.world_model.provenance import provenance
 

@@ -12,7 +12,9 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import procosm.envs
-from procosm.envs.mujoco import PHYSICS, VERSION, MujocoEnv
+from procosm.envs.backend import RENDERER
+from procosm.envs.mujoco import PHYSICS, MujocoEnv
+from procosm.envs.render import VERSION
 from procosm.world_model.interface import TaskError
 
 NAMES = tuple(procosm.envs.TASKS)
@@ -182,6 +184,33 @@ def test_bad_actions_are_refused_and_harm_nothing(action, says):
     with pytest.raises(TaskError, match=says):
         env.step(action)
     np.testing.assert_array_equal(env.physics(), before["physics"])
+
+
+@pytest.mark.skipif(RENDERER == "raycast", reason="rays have no versions: frames are of OpenGL")
+def test_frames_of_version_2_show_motion_by_a_tenth_of_a_pixel():
+    """Against frames of 8 × 8 samples for each pixel: pixels, their changes in a step, and nothing else differs."""
+
+    def creeping(version: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+        env = MujocoEnv("InvertedPendulum-v5", frame_size=size, version=version)
+        frames = []
+        for i in range(40):
+            env.reset(seed=0, options={"physics": np.array([0, 0.004 * i, 0, 0, 0])})
+            frames.append(env.render())
+        geoms = env._renderer.geoms(env._view, env._camera.pose(env.simulator.model, env._view))
+        env.close()
+        return np.stack(frames).astype(np.float64), geoms
+
+    fine = creeping(1, 256)[0].reshape(40, 64, 4, 64, 4, 3).mean(axis=(2, 4))
+    (first, ids), (second, same) = creeping(1), creeping(2)
+
+    def off(frames: np.ndarray) -> float:
+        """Error of what changes in a step, over what changes."""
+        true = np.diff(fine, axis=0)
+        return float(np.linalg.norm(np.diff(frames, axis=0) - true) / np.linalg.norm(true))
+
+    assert off(second) < 0.5 < 1.0 < off(first)
+    assert np.abs(second - fine).mean() < 0.5 * np.abs(first - fine).mean()
+    np.testing.assert_array_equal(same, ids)  # what is seen at a sample is no average of ids
 
 
 @pytest.mark.parametrize(
