@@ -149,7 +149,10 @@ def road_cell(cell: Cell, home: Path) -> dict[str, float]:
     return worth(read_json(folder / "metrics.json"))
 
 
-UNTOUCHED = ("stages/data.json", *(f"world_model.training/{name}.safetensors" for name in ("tokenizer", "state_head")))
+UNTOUCHED = (
+    "stages/data.json",
+    *(f"world_model.training/{name}.safetensors" for name in ("tokenizer", "state_head", "manifold")),
+)
 """What the dynamics have no part in, beside the data."""
 
 

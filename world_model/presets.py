@@ -23,7 +23,7 @@ class Preset:
     tokenize: StageConfig = field(default_factory=lambda: StageConfig(800, 32, 1.5e-3))
     """First stage: the tokenizer and the state head."""
     read: StageConfig = field(default_factory=lambda: StageConfig(1500, 256, 1e-3))
-    """Second stage: the state head alone, on the finished tokenizer's latents."""
+    """Second stage: the state head and the manifold, each alone, on the finished tokenizer's latents."""
     diffuse: StageConfig = field(default_factory=lambda: StageConfig(1200, 128, 1.5e-3))
     """Third stage: denoising one step ahead."""
     unroll: StageConfig = field(default_factory=lambda: StageConfig(300, 64, 4e-4))

@@ -1,4 +1,4 @@
-"""From episodes to a world model: tokenizer, state head, one-step diffusion, self-forced unrolling; a growth test."""
+"""From episodes to a world model: tokenizer, what reads its latents, one-step diffusion, self-forced unrolling."""
 
 import sys
 from collections.abc import Callable
@@ -89,7 +89,9 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     )
     latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
     metrics["state_head"] = train_state_head(dynamics, tables["train"], latents["train"], sizes, config.seed, work)
-    dynamics.state_head.requires_grad_(False)  # from here on it judges; it must not bend to what it judges
+    metrics["manifold"] = train_manifold(dynamics, tables["train"], latents["train"], sizes, config.seed, work)
+    for judge in (dynamics.state_head, dynamics.manifold):
+        judge.requires_grad_(False)  # from here on they judge; they must not bend to what they judge
     metrics |= train_dynamics(dynamics, tables, latents, sizes, config.seed, work, thin_dynamics)
     if thin_tokenizer or thin_dynamics:
         tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
@@ -173,6 +175,20 @@ def train_state_head(
     return run_stage("state head", head, losses, stage, work / "state_head.safetensors")
 
 
+def train_manifold(
+    dynamics: DiffusionDynamics, table: Table, z: Tensor, sizes: Preset, seed: int, work: Path
+) -> dict[str, float]:
+    """Beside it: what real latents are like, by denoising them."""
+    manifold, stage = dynamics.manifold, sizes.read
+    manifold.fit(z)
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        at, generator = draw(table, stage.batch, seed + 4, step)
+        return manifold.loss(z[at + 1], generator)
+
+    return run_stage("manifold", manifold, losses, stage, work / "manifold.safetensors")
+
+
 def train_dynamics(
     dynamics: DiffusionDynamics,
     tables: dict[str, Table],
@@ -198,8 +214,8 @@ def train_dynamics(
 
     def unroll(first: int) -> Callable[[int], tuple[Tensor, dict[str, Tensor]]]:
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            at, generator = draw(table, sizes.unroll.batch, seed + 2, first + step)
-            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics), generator)
+            at, _ = draw(table, sizes.unroll.batch, seed + 2, first + step)
+            return dynamics.unrolled_loss(cut(table, z, at, sizes.horizon, dynamics))
 
         return losses
 

@@ -170,7 +170,8 @@ class Stopped(Exception):
 def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained, tmp_path, monkeypatch):
     """Stops 20-step stages in step 13, the 10-step one in step 7: after a save, and after a change of the pattern."""
     out, real = tmp_path / "part", stage.Optimizer.step
-    for name, at in (("tokenizer", 13), ("state_head", 10 + 13), ("diffusion", 10 + 13), ("unroll-0", 10 + 7)):
+    places = {"tokenizer": 13, "state_head": 10 + 13, "manifold": 10 + 13, "diffusion": 10 + 13, "unroll-0": 10 + 7}
+    for name, at in places.items():
         steps = 0
 
         def stop(self, learning_rate: float, at: int = at) -> None:

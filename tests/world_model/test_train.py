@@ -40,7 +40,7 @@ def test_the_checkpoint_dreams(trained):
     assert torch.isfinite(prediction.latent).all()
     again = model.tokenizer.encode(model.start_frames[:5].flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, -1))
     assert torch.allclose(again, model.starts[:5], atol=1e-5)
-    stages = {"tokenizer", "state_head", "diffusion", "unroll-0"}
+    stages = {"tokenizer", "state_head", "manifold", "diffusion", "unroll-0"}
     assert set(model.metrics) >= stages | {"growth", "open_loop", "before_unrolling"}
     assert (
         model.provenance["versions"]["torch"] == torch.__version__.split("+")[0]

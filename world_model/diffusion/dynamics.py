@@ -3,7 +3,8 @@
 The network denoises what inertia does not explain of the latent's change, in units of its typical size: what stays
 still, or moves on as it did, costs nothing to predict. One denoising step from zero gives the mean of the next latent;
 it is trained directly, as a part of every batch, and it is the step that self-forced training unrolls (see
-``prototype`` in LOG.md: more steps were worse on deterministic tasks).
+``prototype`` in LOG.md: more steps were worse on deterministic tasks). Each step ends on the manifold of real latents,
+or errors would add up beside it.
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from procosm.world_model.diffusion.transformer import DiffusionTransformer, Tran
 from procosm.world_model.heads import OutcomeHead, StateHead
 from procosm.world_model.interface import Prediction, State
 from procosm.world_model.layers import fourier_features
+from procosm.world_model.manifold import Manifold
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,6 @@ class DynamicsConfig:
     """Standard deviation of ln σ in training."""
     one_step_share: float = 0.5
     """Part of every batch trained as the one-step prediction from zero."""
-    context_offset: float = 0.03
-    """Median size, in training, of what is added to all past latents of half of the windows alike; ln of it has
-    standard deviation 1. A long dream drifts so, and learns here to come back."""
     slowest: float = 0.05
     """Mean square change of a latent in a step, in units of the residual, below which slower windows weigh no more."""
     state_weight: float = 0.5
@@ -71,7 +70,7 @@ class Window:
 class DiffusionDynamics(nn.Module):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
-    stay_dense = ("*_head.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
+    stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
     inertia: Tensor
@@ -89,6 +88,7 @@ class DiffusionDynamics(nn.Module):
         nn.init.zeros_(self.uncertainty.weight)
         self.state_head = StateHead(config.context, latent_shape, state_size)
         self.outcome_head = OutcomeHead(latent_shape, state_size, action_size)
+        self.manifold = Manifold(latent_shape)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self._one_step: tuple[object, OneStep] | None = None
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
@@ -131,7 +131,7 @@ class DiffusionDynamics(nn.Module):
         """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w)."""
         sigma = context.new_full((context.shape[0],), SIGMA_MAX)
         residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, action)[:, 0]
-        return self.carried(context) + residual * (self.residual_std / SIGMA_DATA)
+        return self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
 
     def one_step(self) -> OneStep:
         """The network of one step from zero, prepared again whenever a weight or ``mixed`` has changed."""
@@ -152,7 +152,7 @@ class DiffusionDynamics(nn.Module):
             x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
             sigmas = karras_sigmas(steps).to(x)
             residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit), x, sigmas)[:, 0]
-        latent = self.carried(context) + residual * (self.residual_std / SIGMA_DATA)
+        latent = self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
         known = state.estimate
         before_state = self.state_head(context) if known is None else self.state_head.standardise(known)
@@ -169,8 +169,8 @@ class DiffusionDynamics(nn.Module):
     def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""
         k, config = self.context, self.config
-        seen = self.drifted(window.latents[:, :k], generator)
-        clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA  # leads back
+        seen = window.latents[:, :k]
+        clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA
         b = clean.shape[0]
         sigma = sample_sigma(b, config.sigma_mean, config.sigma_std, generator)
         noise = torch.randn(clean.shape, generator=generator)
@@ -187,18 +187,6 @@ class DiffusionDynamics(nn.Module):
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
-
-    def drifted(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """(b, context, c, h, w) past latents, half of the windows off as long dreams are, by one offset each.
-
-        Trained to lead from these to the real next latent, a dream's errors shrink at every step instead of adding up.
-        Motion, the differences of latents, stays what it is; and windows that have not drifted teach that most of what
-        is seen is to be believed, or slow motion would come to rest.
-        """
-        b = context.shape[0]
-        size = torch.randn(b, 1, 1, 1, 1, generator=generator).exp() * self.config.context_offset
-        offset = size * torch.randn(context[:, :1].shape, generator=generator)
-        return context + offset * (torch.rand(b, 1, 1, 1, 1, generator=generator) < 0.5)
 
     def weight(self, change: Tensor, mask: Tensor) -> Tensor:
         """(b,), of mean 1: an error counts the more, the less moves in its window.
@@ -222,16 +210,14 @@ class DiffusionDynamics(nn.Module):
         end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
         return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
 
-    def unrolled_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def unrolled_loss(self, window: Window) -> tuple[Tensor, dict[str, Tensor]]:
         """Self-forced loss: the network lives on its own predictions for the window's whole horizon.
 
-        A quarter of the windows begin drifted. The gradient passes through every step. Errors are in units of the
-        residual, and the frozen state head asks for the true state too: it weighs the few latents that carry a
-        fingertip as much as the many that do not.
+        The gradient passes through every step. Errors are in units of the residual, and the frozen state head asks for
+        the true state too: it weighs the few latents that carry a fingertip as much as the many that do not.
         """
-        k, past = self.context, window.latents[:, : self.context]
-        half = past.shape[0] // 2
-        sequence = torch.cat([past[:half], self.drifted(past[half:], generator)])
+        k = self.context
+        sequence = window.latents[:, :k]
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)

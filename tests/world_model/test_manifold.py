@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch import Tensor
+
+from procosm.world_model.manifold import OFFSET, Manifold
+from procosm.world_model.stage import StageConfig, run_stage
+
+SHAPE = (2, 4, 4)
+
+
+def curve(n: int, shape: tuple[int, int, int], seed: int) -> Tensor:
+    """(n, c, h, w): waves of one angle, the fast ones small: a curve in six axes, two of them wide."""
+    angle = torch.rand(n, generator=torch.Generator().manual_seed(seed)) * 2 * torch.pi
+    waves = torch.cat(
+        [size * torch.stack([(k * angle).sin(), (k * angle).cos()]) for k, size in ((1, 1.0), (2, 0.1), (3, 0.1))]
+    )
+    mix = torch.randn(6, *shape, generator=torch.Generator().manual_seed(9))
+    return torch.einsum("kn,kchw->nchw", waves, mix) + 0.3
+
+
+def gaussian(n: int, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """(n, c, h, w) of five axes whose spreads go from .02 to 1, and noise to draw them back from."""
+    g = torch.Generator().manual_seed(1)
+    mix = torch.randn(5, *shape, generator=g) * torch.logspace(-1.7, 0, 5).view(5, 1, 1, 1)
+    return torch.einsum("nk,kchw->nchw", torch.randn(n, 5, generator=g), mix), torch.randn(n, *shape, generator=g)
+
+
+def test_until_it_is_fitted_every_latent_stays_as_it_is():
+    torch.manual_seed(0)
+    manifold = Manifold(SHAPE)
+    with torch.no_grad():
+        for p in manifold.parameters():
+            p.add_(torch.randn_like(p))
+    latents = torch.randn(7, *SHAPE)
+    assert torch.equal(manifold(latents), latents)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (4, 9, 9)], ids=["all axes", "more numbers than axes"])
+def test_before_training_it_is_the_posterior_mean_of_gaussian_latents(shape):
+    latents, noise = gaussian(3000, shape)
+    manifold = Manifold(shape)
+    manifold.fit(latents)
+    off = latents[:50] + OFFSET * noise[:50]
+    flat, mean = latents.flatten(1).double(), latents.flatten(1).double().mean(0)
+    covariance = (flat - mean).T @ (flat - mean) / (len(flat) - 1)
+    noisy = covariance + OFFSET**2 * torch.eye(len(mean), dtype=torch.double)
+    expected = mean + (off.flatten(1).double() - mean) @ torch.linalg.solve(noisy, covariance)
+    assert torch.allclose(manifold(off).flatten(1).double(), expected, atol=2e-5)
+
+
+def test_trained_it_leads_back_to_a_curve_and_leaves_who_is_on_it(tmp_path):
+    torch.manual_seed(0)
+    train, held_out = curve(4000, SHAPE, 0), curve(500, SHAPE, 1)
+    manifold = Manifold(SHAPE)
+    manifold.fit(train)
+
+    def left(size: float) -> float:
+        """Distance from the curve after an offset of this size, over that before."""
+        offset = size * torch.randn(held_out.shape, generator=torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            return float((manifold(held_out + offset) - held_out).square().mean().sqrt() / size)
+
+    linear = left(0.05)
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        g = torch.Generator().manual_seed(step)
+        return manifold.loss(train[torch.randint(len(train), (256,), generator=g)], g)
+
+    run_stage("manifold", manifold, losses, StageConfig(800, 256, 1e-3), tmp_path / "manifold.safetensors")
+    with torch.no_grad():
+        moved = float((manifold(held_out) - held_out).square().mean().sqrt())
+    # Of 32 numbers a curve leaves one free, the six axes that it lies in leave six.
+    assert linear == pytest.approx((6 / 32) ** 0.5, rel=0.05)
+    assert (1 / 32) ** 0.5 < left(0.05) < 0.95 * linear
+    assert moved < 0.01
+
+
+def test_the_loss_depends_on_its_generator_alone():
+    manifold, latents = Manifold(SHAPE), curve(16, SHAPE, 0)
+    manifold.fit(latents)
+    first, second, other = (manifold.loss(latents, torch.Generator().manual_seed(seed))[0].item() for seed in (4, 4, 5))
+    assert first == second != other

@@ -1,0 +1,74 @@
+"""The manifold of real latents, and the way back to it.
+
+A dream's errors lead away from the latents that frames can have, to where nothing was learned: after hundreds of
+steps the picture and the estimated state tell different stories. Of hundreds of numbers a latent has, a scene uses a
+few; what a latent is beside them is error, and can be told from the latent alone. So a denoising autoencoder ends every
+step of a dream (Vincent et al. 2008; its optimum is the posterior mean of the real latent, Alain and Bengio 2014).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from procosm.world_model.heads import mlp
+
+OFFSET = 0.03
+"""Median size, in training, of what is added to a latent, in deviations; ln of it has standard deviation 1."""
+TRUE = 0.01
+"""Size of an error that counts no more for being smaller."""
+AXES = 256
+"""Principal axes that are kept; a latent has no part along the others."""
+
+
+class Manifold(nn.Module):
+    """From a latent to the real latent that it most probably was; until it is fitted, to itself.
+
+    The best linear answer, Wiener's filter on the principal axes, is known beforehand. A network sees the latent along
+    the wider half of the axes, in units of their spread, and adds what curvature makes of it.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    spread: Tensor
+    fitted: Tensor
+
+    def __init__(self, latent_shape: tuple[int, int, int], hidden: int = 256) -> None:
+        super().__init__()
+        size = math.prod(latent_shape)
+        axes = min(size, AXES)
+        self.wide = axes // 2
+        self.net = mlp(self.wide, hidden, size)
+        for p in self.net[-1].parameters():
+            nn.init.zeros_(p)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("axes", torch.zeros(size, axes))
+        self.register_buffer("spread", torch.ones(axes))
+        self.register_buffer("fitted", torch.zeros(()))
+
+    @torch.no_grad()
+    def fit(self, latents: Tensor) -> None:
+        """Mean and principal axes of (n, c, h, w) real latents."""
+        flat = latents.flatten(1).double()  # single precision would make axes of what is none
+        self.mean.copy_(flat.mean(0))
+        variance, axes = torch.linalg.eigh(torch.cov(flat.T))  # least first
+        self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
+        self.spread.copy_(variance.flip(0)[: self.axes.shape[1]].clamp_min(0).sqrt())
+        self.fitted.fill_(1.0)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(b, c, h, w) to the same."""
+        along = (latents.flatten(1) - self.mean) @ self.axes
+        straight = along * (self.spread**2 / (self.spread**2 + OFFSET**2)) @ self.axes.T
+        bent = self.net(along[:, : self.wide] / self.spread[: self.wide].clamp_min(OFFSET))
+        real = (self.mean + straight + bent).view_as(latents)
+        return torch.lerp(latents, real, self.fitted)
+
+    def loss(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a random offset on (b, c, h, w) real latents leaves behind, relative to its size."""
+        b = latents.shape[0]
+        size = torch.randn(b, 1, 1, 1, generator=generator).exp() * OFFSET
+        offset = size * torch.randn(latents.shape, generator=generator)
+        left = (self(latents + offset) - latents).square().flatten(1).mean(1)
+        loss = (left / (size.flatten() ** 2 + TRUE**2)).mean()
+        return loss, {"left": loss.detach()}
