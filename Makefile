@@ -74,6 +74,7 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint runs/bench/HalfCheetah/seed0 --zoo.seeds 2 --zoo.steps 16000 \
 	  --zoo.dream-seeds 0 --zoo.dreamed $(patsubst %,runs/bench/HalfCheetah/seed%/policy/policy.zip,0 1 2)
 	$(BIN)/python -m procosm.benchmarks.controllers --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.near_rest --checkpoint envs/checkpoints/InvertedPendulum
 	$(BIN)/python -m procosm.benchmarks.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
 	  runs/ranking/InvertedPendulum/zoo/dream-s0/policy.zip runs/ranking/InvertedPendulum/zoo/ppo-s0-4.zip
 	$(BIN)/python -m procosm.benchmarks.physics --publish
