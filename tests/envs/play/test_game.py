@@ -141,7 +141,8 @@ def test_a_recording_is_what_was_seen(page, stage):
         np.testing.assert_allclose(episode["actions"][:, 0], 3 * np.float32(ACTIONS))
         np.testing.assert_allclose(episode["dream_rewards"], rewards)
         physics = episode["truth_physics"]
-    truth = gym.make("procosm.envs:Procosm/InvertedPendulumTruth-v0")
+    model = open_model(None, "InvertedPendulum", "cpu")
+    truth = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=model, observation="pixels")
     np.testing.assert_array_equal(truth.reset(options={"physics": physics[2]})[0], frames[2][1])
     truth.close()
     with av.open(folder / "film.mp4") as film:
