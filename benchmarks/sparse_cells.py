@@ -229,7 +229,7 @@ def tokenized(
 def dreamed(
     cell: Cell, home: Path, here: Desk, sizes: Preset, head: dict[str, Tensor], latents: dict[str, Tensor]
 ) -> DiffusionDynamics:
-    """Dynamics trained one step ahead, as the third stage of world_model.train does it."""
+    """Dynamics trained one step ahead, as the third stage of world_model.train does it; without a manifold."""
     table, z, stage = here.tables["train"], latents["train"], sizes.diffuse
     torch.manual_seed(cell.seed)
     _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)

@@ -113,7 +113,8 @@ def test_begun_from_a_dense_run_others_end_with_the_same_weights(
     assert all(np.isfinite(value) for value in settle(cell, tmp_path, Protocol(windows=4)).values())
     paths = dense / "world_model.training", home / "cells" / f"{cell.name}.training"
     stage, again = (read_tensors(path / "diffusion.safetensors") for path in paths)
-    assert all(torch.equal(stage[name], again[name]) for name in stage)
+    learned = [name for name in stage if ".manifold." not in name]  # the one-step stage does without it
+    assert learned and all(torch.equal(stage[name], again[name]) for name in learned)
 
 
 def test_cells_that_are_missing_are_named(tmp_path: Path) -> None:
