@@ -64,4 +64,4 @@ def _panel(axis: plt.Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axis.grid(alpha=0.25)
     # MuJoCo from another start may fall without bound; the picture is about the models.
     highest = max((row["high"] for row in rows if not row["method"].startswith("MuJoCo")), default=1.0)
-    axis.set_ylim(0, 1.08 * highest)
+    axis.set_ylim(0, 1.08 * highest or 1.0)
