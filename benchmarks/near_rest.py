@@ -24,11 +24,13 @@ from procosm.envs.weights import find_checkpoint
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import State, TaskError
+from procosm.world_model.train import encode
+from procosm.world_model.validation import imagine
 
 STEPS = (1, 2, 4, 8)
-CART, ANGLE, SPEED = 0, 1, 2
+CART, ANGLE = 0, 1
 RAIL_M = 0.6
-"""Places are drawn evenly from this far to the left of the middle to this far to the right."""
+"""Places lie evenly from this far to the left of the middle to this far to the right."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class NearRestConfig:
     out: Path = RESULTS
     """Folder of the result."""
     quick: bool = False
-    """Five seconds: seven places; the result goes to runs/near_rest."""
+    """Ten seconds: seven places; the result goes to runs/near_rest."""
 
 
 @dataclass(frozen=True)
@@ -102,29 +104,33 @@ def in_mujoco(task: Task, question: str, sizes: np.ndarray, places: np.ndarray, 
     return Episodes(np.stack(frames), np.stack(actions), np.stack(states))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def in_dream(model: WorldModel, episodes: Episodes) -> np.ndarray:
     """(n, 1 + steps, s): the same as ``episodes.states``, as the model estimates them in its dream."""
-    frames, actions = torch.from_numpy(episodes.frames), torch.from_numpy(episodes.actions)
-    latents = model.tokenizer.encode(frames.flatten(0, 1)[:, None])[:, 0].unflatten(0, frames.shape[:2])
-    states = [model.dynamics.estimate(State(latents))]
-    for _ in range(max(STEPS)):
-        moved = model.dynamics.predict(State(latents), actions)
-        latents = torch.cat([latents[:, 1:], moved.latent[:, None]], dim=1)
-        states.append(moved.state)
-    return torch.stack(states, dim=1).numpy()
+    frames, dynamics = torch.from_numpy(episodes.frames), model.dynamics
+    seen = encode(model.tokenizer, frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    actions = dynamics.unit_action(torch.from_numpy(episodes.actions))[:, None].expand(-1, max(STEPS), -1)
+    _, dreamed = imagine(dynamics, seen, actions)
+    states = torch.cat([dynamics.estimate(State(seen))[:, None], dynamics.state_head.physical(dreamed)], dim=1)
+    return states.numpy()
+
+
+def answers(states: np.ndarray, step: int) -> np.ndarray:
+    """(sizes, places), half of what sets apart after ``step`` steps what was done to the right and to the left.
+
+    Args:
+        states: (2, sizes, places, 1 + steps), the answering state; first to the right, then to the left.
+    """
+    right, left = states[..., step] - states[..., 0]
+    return (right - left) / 2
 
 
 def answer_rows(question: Question, real: np.ndarray, dreamed: np.ndarray) -> list[dict[str, Any]]:
-    """Slope of dreamed on real answers by steps.
-
-    Args:
-        real, dreamed: (2, sizes, places, 1 + steps), the answering state; first to the right, then to the left.
-    """
+    """Slope of dreamed on real answers by steps; ``real`` and ``dreamed`` as :func:`answers` takes them."""
     rows = []
     for step in STEPS:
-        of = [np.diff(each[::-1, ..., step] - each[::-1, ..., 0], axis=0)[0] / 2 for each in (real, dreamed)]
-        over, under = (of[0] * of[1]).sum(axis=0), (of[0] ** 2).sum(axis=0)  # (places,)
+        truth, dream = answers(real, step), answers(dreamed, step)
+        over, under = (truth * dream).sum(axis=0), (truth**2).sum(axis=0)  # (places,)
         found = interval(lambda a, b: a.sum(axis=-1) / b.sum(axis=-1), over, under)
         rows.append({"metric": f"{question.name}: dreamed answer over real", "horizon": step, **found.as_dict()})
     return rows
@@ -139,8 +145,7 @@ def rest_rows(real_lean: np.ndarray, sizes: np.ndarray, real: np.ndarray, dreame
     """
     rows = []
     for step in STEPS:
-        grown = np.diff(real_lean[::-1, ..., step] - real_lean[::-1, ..., 0], axis=0)[0] / 2  # (sizes, places)
-        by_lean = (grown / sizes[:, None]).mean()
+        by_lean = (answers(real_lean, step) / sizes[:, None]).mean()
         added = (dreamed[:, step] - dreamed[:, 0]) - (real[:, step] - real[:, 0])
         found = interval(lambda x: np.sqrt((x**2).mean(axis=-1)), added / by_lean)
         rows.append({"metric": "rest: lean felt where none is", "horizon": step, **found.as_dict(), "unit": "rad"})
@@ -157,18 +162,17 @@ def near_rest(config: NearRestConfig) -> Path:
     if model.task.id != "InvertedPendulum-v5":
         raise TaskError(f"near_rest asks about InvertedPendulum-v5, not {model.task.id}: give one of its checkpoints")
     places = np.linspace(-RAIL_M, RAIL_M, 7 if config.quick else config.places)
-    context, rows = model.dynamics.context, []
-    leans = None
+    context, rows, leans = model.dynamics.context, [], {}
     for question in QUESTIONS:
         sizes = np.array(question.sizes)
         both = in_mujoco(model.task, question.name, np.concatenate([sizes, -sizes]), places, context)
         shape = (2, len(sizes), len(places), 1 + max(STEPS))
         real, dreamed = (states[..., question.answer].reshape(shape) for states in (both.states, in_dream(model, both)))
         rows += answer_rows(question, real, dreamed)
-        leans = (real, sizes) if question.name == "lean" else leans
+        if question.name == "lean":
+            leans = {"real_lean": real, "sizes": sizes}
     still = in_mujoco(model.task, "rest", np.zeros(1), places, context)
-    assert leans is not None
-    rows += rest_rows(*leans, still.states[..., ANGLE], in_dream(model, still)[..., ANGLE])
+    rows += rest_rows(**leans, real=still.states[..., ANGLE], dreamed=in_dream(model, still)[..., ANGLE])
     details = {
         "intervals": "95 % bootstrap over places",
         "places": [float(place) for place in places],

@@ -61,7 +61,9 @@ def build(cls: type, values: Any, where: str) -> Any:
     fields = typing.get_type_hints(cls)
     wrong = sorted(set(values) ^ set(fields))
     if wrong:
-        raise CheckpointError(f"{where} does not fit this version of procosm: {', '.join(wrong)} missing or unknown")
+        raise CheckpointError(
+            f"{where} does not fit this version of procosm ({', '.join(wrong)} missing or unknown): train it again"
+        )
     return cls(
         **{k: build(t if not isinstance(t, types.UnionType) else object, values[k], where) for k, t in fields.items()}
     )

@@ -62,7 +62,7 @@ class Manifold(nn.Module):
         straight = along * (self.spread**2 / (self.spread**2 + OFFSET**2)) @ self.axes.T
         bent = self.net(along[:, : self.wide] / self.spread[: self.wide].clamp_min(OFFSET))
         real = (self.mean + straight + bent).view_as(latents)
-        return torch.lerp(latents, real, self.fitted)
+        return torch.lerp(latents, real, self.fitted)  # a branch on it would wait for a GPU at every step
 
     def loss(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What a random offset on (b, c, h, w) real latents leaves behind, relative to its size."""

@@ -145,7 +145,8 @@ def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_
     model = load(truth_checkpoint)
     short = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=12))
     monkeypatch.setattr(ranking, "load", lambda folder: short)
-    config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), episodes=4, horizons=(4, 500), slots=3)
+    # In one slot, for the last bit of a dream depends on its place in the batch.
+    config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), episodes=4, horizons=(4, 500), slots=1)
     result = json.loads(ranking.ranking(config).read_text())
     assert {row["horizon"] for row in result["rows"]} == {"whole episode", "first 4 steps"}
     assert (tmp_path / "results/figures/ranking_invertedpendulum.png").stat().st_size > 10_000
@@ -157,8 +158,7 @@ def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_
     assert r["value"] == pytest.approx(stats.pearsonr(by_hand, dreamed)[0], abs=1e-3)
     (tmp_path / "InvertedPendulum/dream/zero.json").unlink()
     monkeypatch.setattr(ranking, "Truth", None)  # nothing is played again in MuJoCo
-    for again, first in zip(json.loads(ranking.ranking(config).read_text())["rows"], result["rows"], strict=True):
-        assert again == first | {key: pytest.approx(first[key], abs=1e-6) for key in ("value", "low", "high")}
+    assert json.loads(ranking.ranking(config).read_text())["rows"] == result["rows"]
 
 
 def test_episodes_may_be_cut_and_then_only_their_parts_are_ranked(truth_checkpoint, policy, tmp_path, monkeypatch):

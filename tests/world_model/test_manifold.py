@@ -66,12 +66,13 @@ def test_trained_it_leads_back_to_a_curve_and_leaves_who_is_on_it(tmp_path):
         g = torch.Generator().manual_seed(step)
         return manifold.loss(train[torch.randint(len(train), (256,), generator=g)], g)
 
-    run_stage("manifold", manifold, losses, StageConfig(800, 256, 1e-3), tmp_path / "manifold.safetensors")
+    run_stage("manifold", manifold, losses, StageConfig(2000, 256, 2e-3), tmp_path / "manifold.safetensors")
     with torch.no_grad():
         moved = float((manifold(held_out) - held_out).square().mean().sqrt())
-    # Of 32 numbers a curve leaves one free, the six axes that it lies in leave six.
-    assert linear == pytest.approx((6 / 32) ** 0.5, rel=0.05)
-    assert (1 / 32) ** 0.5 < left(0.05) < 0.95 * linear
+    # Of 32 numbers a curve leaves one free, the six axes that it lies in leave six: a quarter of the way at least.
+    six, one = (6 / 32) ** 0.5, (1 / 32) ** 0.5
+    assert linear == pytest.approx(six, rel=0.05)
+    assert one < left(0.05) < 0.75 * six + 0.25 * one
     assert moved < 0.01
 
 
