@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from procosm.world_model.heads import mlp
 
-OFFSET = 0.03
-"""Median size, in training, of what is added to a latent, in deviations; ln of it has standard deviation 1."""
+NARROW = 0.03
+"""Spread of an axis along which half of what a latent has is taken for error, in deviations."""
+OFFSET = 0.1
+"""Median size, in training, of what is added to a latent; ln of it has standard deviation 1. Smaller ones teach only to
+leave out what is beside the axes, and dreams then drift along them (LOG.md, "The manifold was flat")."""
 TRUE = 0.01
 """Size of an error that counts no more for being smaller."""
 AXES = 256
@@ -24,8 +27,9 @@ AXES = 256
 class Manifold(nn.Module):
     """From a latent to the real latent that it most probably was; until it is fitted, to itself.
 
-    The best linear answer, Wiener's filter on the principal axes, is known beforehand. A network sees the latent along
-    the wider half of the axes, in units of their spread, and adds what curvature makes of it.
+    The best linear answer, Wiener's filter on the principal axes, is known beforehand. A network sees its answer along
+    the wider half of the axes, in units of their spread, and adds what curvature makes of it: where the scene moves, a
+    latent goes along a surface of a few dimensions that winds through all the wide axes.
     """
 
     mean: Tensor
@@ -33,12 +37,12 @@ class Manifold(nn.Module):
     spread: Tensor
     fitted: Tensor
 
-    def __init__(self, latent_shape: tuple[int, int, int], hidden: int = 256) -> None:
+    def __init__(self, latent_shape: tuple[int, int, int], hidden: int = 512) -> None:
         super().__init__()
         size = math.prod(latent_shape)
         axes = min(size, AXES)
         self.wide = axes // 2
-        self.net = mlp(self.wide, hidden, size)
+        self.net = mlp(self.wide, hidden, self.wide)
         for p in self.net[-1].parameters():
             nn.init.zeros_(p)
         self.register_buffer("mean", torch.zeros(size))
@@ -58,10 +62,11 @@ class Manifold(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(b, c, h, w) to the same."""
-        along = (latents.flatten(1) - self.mean) @ self.axes
-        straight = along * (self.spread**2 / (self.spread**2 + OFFSET**2)) @ self.axes.T
-        bent = self.net(along[:, : self.wide] / self.spread[: self.wide].clamp_min(OFFSET))
-        real = (self.mean + straight + bent).view_as(latents)
+        keep = self.spread**2 / (self.spread**2 + NARROW**2)
+        along = keep * ((latents.flatten(1) - self.mean) @ self.axes)
+        bent = keep[: self.wide] * self.net(along[:, : self.wide] / self.spread[: self.wide].clamp_min(NARROW))
+        along = torch.cat([along[:, : self.wide] + bent, along[:, self.wide :]], dim=1)
+        real = (self.mean + along @ self.axes.T).view_as(latents)
         return torch.lerp(latents, real, self.fitted)  # a branch on it would wait for a GPU at every step
 
     def loss(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -23,7 +23,9 @@ class Preset:
     tokenize: StageConfig = field(default_factory=lambda: StageConfig(800, 32, 1.5e-3))
     """First stage: the tokenizer and the state head."""
     read: StageConfig = field(default_factory=lambda: StageConfig(1500, 256, 1e-3))
-    """Second stage: the state head and the manifold, each alone, on the finished tokenizer's latents."""
+    """Second stage: the state head alone, on the finished tokenizer's latents."""
+    settle: StageConfig = field(default_factory=lambda: StageConfig(2000, 512, 4e-3))
+    """Beside it: the manifold of these latents."""
     diffuse: StageConfig = field(default_factory=lambda: StageConfig(1200, 128, 1.5e-3))
     """Third stage: denoising one step ahead."""
     unroll: StageConfig = field(default_factory=lambda: StageConfig(300, 64, 4e-4))
@@ -44,6 +46,7 @@ PRESETS = {
         dynamics=DynamicsConfig(transformer=_TINY),
         tokenize=StageConfig(20, 4, 1e-3, save_every=5),
         read=StageConfig(20, 8, 1e-3, save_every=5),
+        settle=StageConfig(20, 8, 1e-3, save_every=5),
         diffuse=StageConfig(20, 8, 1e-3, save_every=5),
         unroll=StageConfig(10, 4, 3e-4, save_every=5),
         horizon=2,
@@ -58,15 +61,15 @@ PRESETS = {
     "medium": Preset(
         tokenize=StageConfig(2400, 32, 1.5e-3),
         diffuse=StageConfig(2200, 128, 1.5e-3),
-        unroll=StageConfig(700, 64, 4e-4),
-        horizon=8,
+        unroll=StageConfig(500, 64, 4e-4),
+        horizon=12,
     ),
     "base": Preset(
         dynamics=DynamicsConfig(transformer=TransformerConfig(width=192, layers=6, heads=6)),
         tokenize=StageConfig(6000, 64, 1e-3),
         diffuse=StageConfig(10000, 256, 1e-3),
         unroll=StageConfig(3000, 128, 3e-4),
-        horizon=8,
+        horizon=12,
     ),
 }
 

@@ -179,7 +179,7 @@ def train_manifold(
     dynamics: DiffusionDynamics, table: Table, z: Tensor, sizes: Preset, seed: int, work: Path
 ) -> dict[str, float]:
     """Beside it: what real latents are like, by denoising them."""
-    manifold, stage = dynamics.manifold, sizes.read
+    manifold, stage = dynamics.manifold, sizes.settle
     manifold.fit(z)
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
