@@ -20,6 +20,8 @@ OFFSET = 0.1
 leave out what is beside the axes, and dreams then drift along them (LOG.md, "The manifold was flat")."""
 TRUE = 0.01
 """Size of an error that counts no more for being smaller."""
+BEYOND = 1.1
+"""How far along an axis a latent may go, over how far real ones went: a dream ends up nowhere else, whatever is done."""
 AXES = 256
 """Principal axes that are kept; a latent has no part along the others."""
 
@@ -35,6 +37,8 @@ class Manifold(nn.Module):
     mean: Tensor
     axes: Tensor
     spread: Tensor
+    low: Tensor
+    high: Tensor
     fitted: Tensor
 
     def __init__(self, latent_shape: tuple[int, int, int], hidden: int = 512) -> None:
@@ -48,22 +52,27 @@ class Manifold(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("axes", torch.zeros(size, axes))
         self.register_buffer("spread", torch.ones(axes))
+        self.register_buffer("low", torch.zeros(axes))
+        self.register_buffer("high", torch.zeros(axes))
         self.register_buffer("fitted", torch.zeros(()))
 
     @torch.no_grad()
     def fit(self, latents: Tensor) -> None:
-        """Mean and principal axes of (n, c, h, w) real latents."""
+        """Mean, principal axes and reach of (n, c, h, w) real latents."""
         flat = latents.flatten(1).double()  # single precision would make axes of what is none
         self.mean.copy_(flat.mean(0))
         variance, axes = torch.linalg.eigh(torch.cov(flat.T))  # least first
         self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
         self.spread.copy_(variance.flip(0)[: self.axes.shape[1]].clamp_min(0).sqrt())
+        along = (latents.flatten(1) - self.mean) @ self.axes
+        self.low.copy_(BEYOND * along.amin(0))
+        self.high.copy_(BEYOND * along.amax(0))
         self.fitted.fill_(1.0)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(b, c, h, w) to the same."""
         keep = self.spread**2 / (self.spread**2 + NARROW**2)
-        along = keep * ((latents.flatten(1) - self.mean) @ self.axes)
+        along = keep * ((latents.flatten(1) - self.mean) @ self.axes).clamp(self.low, self.high)
         bent = keep[: self.wide] * self.net(along[:, : self.wide] / self.spread[: self.wide].clamp_min(NARROW))
         along = torch.cat([along[:, : self.wide] + bent, along[:, self.wide :]], dim=1)
         real = (self.mean + along @ self.axes.T).view_as(latents)

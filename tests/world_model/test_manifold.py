@@ -91,3 +91,17 @@ def test_the_loss_depends_on_its_generator_alone():
     manifold.fit(latents)
     first, second, other = (manifold.loss(latents, torch.Generator().manual_seed(seed))[0].item() for seed in (4, 4, 5))
     assert first == second != other
+
+
+def test_however_far_a_latent_went_it_comes_back_to_where_real_ones_are(tmp_path):
+    torch.manual_seed(0)
+    manifold, latents = Manifold(SHAPE), curve(500, SHAPE, 0)
+    manifold.fit(latents)
+    for p in manifold.net[-1].parameters():
+        p.data.normal_(std=0.02)
+    with torch.no_grad():
+        out = latents
+        for _ in range(2000):  # a thrust outwards in every step, as of a model that has lost its way
+            out = manifold(1.2 * out + 0.1)
+    assert out.isfinite().all()
+    assert out.abs().max() < 3 * latents.abs().max()
