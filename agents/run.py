@@ -24,7 +24,7 @@ class RunConfig:
     out: Path
     """Run folder; the same command goes on with what is there."""
     preset: str = "small"
-    """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (half an hour)."""
+    """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (an hour)."""
     density: float = 1.0
     """Share of the weights of the dynamics' attention and MLPs that exists: below 1, from the first step on."""
     seed: int = 0

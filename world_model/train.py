@@ -38,7 +38,7 @@ class TrainConfig:
     """Folder of the checkpoint to make (RUN/world_model)."""
     preset: str = "small"
     """Size of everything: debug (seconds), small (minutes on two cores), fast (small, with dreams four times as fast),
-    medium (half an hour), base (a GPU)."""
+    medium (an hour), base (a GPU)."""
     seed: int = 0
     """Seed of weights, batches and noise."""
     density: float = 1.0

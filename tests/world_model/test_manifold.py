@@ -93,7 +93,7 @@ def test_the_loss_depends_on_its_generator_alone():
     assert first == second != other
 
 
-def test_however_far_a_latent_went_it_comes_back_to_where_real_ones_are(tmp_path):
+def test_however_far_a_latent_went_it_comes_back_to_where_real_ones_are():
     torch.manual_seed(0)
     manifold, latents = Manifold(SHAPE), curve(500, SHAPE, 0)
     manifold.fit(latents)
