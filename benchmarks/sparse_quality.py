@@ -157,7 +157,8 @@ def write(config: SparseQualityConfig, cells: list[Cell], protocol: Protocol) ->
     missing = [f"{cell.task} {cell.name}" for cell in cells if cell not in there]
     rows = rows_of(there)
     draw(rows, config.result.with_suffix(".png"))
-    origins = sorted(config.out.glob("*/roads/*/world_model/provenance.json"))
+    roads = "roads/*/world_model/provenance.json"
+    origins = [path for task in config.tasks for path in sorted((config.out / task).glob(roads))]
     details = {
         "protocol": asdict(protocol),
         "missing": missing,

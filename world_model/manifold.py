@@ -21,7 +21,7 @@ leave out what is beside the axes, and dreams then drift along them (LOG.md, "Th
 TRUE = 0.01
 """Size of an error that counts no more for being smaller."""
 BEYOND = 1.1
-"""How far along an axis a latent may go, over how far real ones went: no dream ends up anywhere else."""
+"""How far along an axis a latent may go, over how far real ones went, before curvature is added; it bounds dreams."""
 AXES = 256
 """Principal axes that are kept; a latent has no part along the others."""
 
