@@ -44,7 +44,7 @@ class StageConfig:
     batch: int
     """Windows in a batch."""
     learning_rate: float
-    """Peak learning rate, reached after a tenth of the steps and then decayed to 5 % along a cosine."""
+    """Peak learning rate, reached after a tenth of the steps and then decayed to zero along a cosine."""
     weight_decay: float = 0.01
     """AdamW's weight decay."""
     save_every: int = 200
@@ -57,7 +57,7 @@ def rate(step: int, config: StageConfig) -> float:
     if step < warm:
         return config.learning_rate * (step + 1) / warm
     progress = (step - warm) / max(1, config.steps - warm)
-    return config.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2)
+    return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
 
 class Optimizer:
