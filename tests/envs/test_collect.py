@@ -210,6 +210,22 @@ def test_wide_starts_vary_the_robot_and_spare_the_rest(task):
         assert np.linalg.norm(np.stack(wide)[:, 3:5], axis=1).max() <= 0.2
 
 
+def test_half_of_the_wide_starts_move_one_coordinate_alone():
+    env, seen, rng = (
+        MujocoEnv("InvertedPendulum-v5", observation="state"),
+        probe("InvertedPendulum-v5"),
+        np.random.default_rng(0),
+    )
+    alone = []
+    for seed in range(100):
+        before = env.reset(seed=seed)[1]["physics"]
+        physics = wide_start(env, seen, rng)
+        if physics is not None and (physics != before).sum() == 1:
+            alone.append(int((physics != before).argmax()))
+    assert 35 <= len(alone) <= 65  # three deviations of 100 even odds
+    assert set(alone) == {1, 2, 3, 4}  # cart, angle, and their speeds; time stands first
+
+
 @pytest.mark.parametrize(
     "change",
     [{"steps": 5}, {"wide": 1.5}, {"holdout": 0.0}, {"processes": 0}, {"policy": "clever"}, {"env": "Reachr-v5"}],
