@@ -25,7 +25,7 @@ from procosm.world_model.provenance import provenance
 PART_STEPS = 500
 CONSTANT_EPISODES = 32
 CONSTANT_SHARE = 0.05
-SHORTEST, LONGEST = 16, 100
+SHORTEST, LONGEST = 40, 100
 LEAST_STEPS = 100
 
 
@@ -51,7 +51,7 @@ class CollectConfig:
     processes: int = 2
     """Processes that collect."""
     segment: int | None = None
-    """Steps after which an episode of noise is cut, 0 for never. Default: 16 to 50 where noise soon ends an episode,
+    """Steps after which an episode of noise is cut, 0 for never. Default: 40 to 50 where noise soon ends an episode,
     else 100. Held-out episodes run to 64 at least, and a saved policy's to their end."""
     wide: float = 0.75
     """Share of episodes that start from states the task's own reset does not give."""

@@ -5,9 +5,9 @@ are drawn within what the probe's rollouts reached, and a little beyond, one aft
 stays when the task still does not end within a few steps and nothing is stuck deeper in anything than the rollouts
 were. So only what hastens the end is held back (a pendulum's angle), and the rest (its cart) goes all the way.
 
-Every other start draws one joint's place or speed alone. All drawn at once hardly ever leave a system near rest: without
-these starts a pendulum is seen at rest in the middle of its rail and nowhere else, and there is most of what a good
-policy lives through.
+Every other start draws one joint's place or speed in full and all others faintly. All drawn in full hardly ever leave
+a system near rest: without these starts a pendulum is seen at rest in the middle of its rail and nowhere else, and there
+is most of what a good policy lives through.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ BEYOND = 1.2
 SCALES = (1.0, 0.5, 0.25)
 LIVES = 4
 ALONE = 0.5
-"""Share of wide starts with one joint's place or speed drawn, and all else as the reset left it."""
+"""Share of wide starts with one joint's place or speed drawn in full, and all else near where the reset left it."""
 
 
 def wide_start(env: MujocoEnv, seen: Probe, rng: np.random.Generator) -> np.ndarray | None:
@@ -38,12 +38,14 @@ def wide_start(env: MujocoEnv, seen: Probe, rng: np.random.Generator) -> np.ndar
     # Speeds are drawn small as often as large: full speed everywhere would end most episodes at once.
     drawn = np.concatenate([rng.uniform(low, high), rng.uniform() * rng.uniform(slow, fast)])
     accepted, moved = env.physics(), False
-    parts = rng.permutation(_parts(model, seen))
-    for part in parts[:1] if rng.random() < ALONE else parts:
+    alone = rng.random() < ALONE
+    for number, part in enumerate(rng.permutation(_parts(model, seen))):
+        # Cubed: of all sizes, and small more often than not.
+        faint = rng.uniform() ** 3 if alone and number else 1.0
         for scale in SCALES:
             env.set_physics(accepted)
             there = np.concatenate([data.qpos, data.qvel])
-            there += scale * part * (drawn - there)
+            there += faint * scale * part * (drawn - there)
             data.qpos[:], data.qvel[:] = np.split(there, [model.nq])
             mujoco.mj_normalizeQuat(model, data.qpos)
             mujoco.mj_forward(model, data)
