@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from procosm.world_model.heads import StateHead
 from procosm.world_model.tokenizer.model import CausalTokenizer
 
+STILL = 1e-4
+"""Mean square step of standardised latents below which nothing is said to move."""
+
 
 @dataclass(frozen=True)
 class TokenizerLossConfig:
@@ -20,6 +23,8 @@ class TokenizerLossConfig:
     """Difference from the mean frame that counts as foreground, in a range of 2."""
     state_weight: float = 2.0
     """Weight of the true state's error as read from the latents: two pixels of fingertip hardly move a pixel loss."""
+    straight_weight: float = 0.15
+    """Weight of the curvature of latents in time: what moves evenly should move its latents evenly."""
 
 
 class TokenizerLoss(nn.Module):
@@ -44,9 +49,27 @@ class TokenizerLoss(nn.Module):
         picture = (weight * (error.abs() + error.square())).mean()
         z = z.float()  # the head reads what dynamics will see: latents standardised by channel
         z = (z - z.mean((0, 2, 3, 4), keepdim=True)) / (z.std((0, 2, 3, 4), keepdim=True) + 1e-5)
-        estimate = self.head(z[:, :, 0].unflatten(0, (b, t)))
+        seen = z[:, :, 0].unflatten(0, (b, t))
+        estimate, bend = self.head(seen), curvature(seen)
         state = F.smooth_l1_loss(estimate, self.head.standardise(states))
-        loss = picture + self.config.state_weight * state
+        loss = picture + self.config.state_weight * state + self.config.straight_weight * bend
         with torch.no_grad():
-            metrics = {"loss": loss.detach(), "picture": picture.detach(), "state": state.detach()}
+            metrics = {
+                "loss": loss.detach(),
+                "picture": picture.detach(),
+                "state": state.detach(),
+                "bend": bend.detach(),
+            }
             return loss, metrics | {"mse": error.square().mean().detach()}
+
+
+def curvature(z: Tensor) -> Tensor:
+    """How far a sequence of (b, t, c, h, w) latents is from even motion: second differences over first ones, squared.
+
+    0 for even motion, 2 for steps that have nothing to do with each other (temporal straightening, Hénaff et al. 2019).
+    A picture's edges jump from pixel to pixel, and a latent that jumps with them hides how fast a slow thing moves: each
+    window counts alike, however little moves in it.
+    """
+    steps = z[:, 1:] - z[:, :-1]
+    bend = (steps[:, 1:] - steps[:, :-1]).square().flatten(1).mean(1)
+    return (bend / (steps.square().flatten(1).mean(1) + STILL)).mean()
