@@ -6,8 +6,8 @@ stays when the task still does not end within a few steps and nothing is stuck d
 were. So only what hastens the end is held back (a pendulum's angle), and the rest (its cart) goes all the way.
 
 Every other start draws one joint's place or speed in full and all others faintly. All drawn in full hardly ever leave
-a system near rest: without these starts a pendulum is seen at rest in the middle of its rail and nowhere else, and there
-is most of what a good policy lives through.
+a system near rest: without these starts a pendulum is seen at rest in the middle of its rail and nowhere else, and near
+rest is most of what a good policy lives through.
 """
 
 import numpy as np

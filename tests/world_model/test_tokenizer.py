@@ -3,6 +3,7 @@ import torch
 
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.tokenizer.causal import CausalAttention, TemporalConv
+from procosm.world_model.tokenizer.loss import STILL, curvature
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 
@@ -104,3 +105,17 @@ def test_bad_shapes_are_named():
         TokenizerConfig(temporal_compression=3)
     with pytest.raises(ProcosmError, match="32, 32, 3"):
         make().encode(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("times, expected", [((0, 1, 2, 3), 0.0), ((5, 5, 5, 5), 0.0), ((0, 1, 0, 1), 4.0)])
+def test_curvature_of_even_motion_of_none_and_of_back_and_forth(times, expected):
+    step = torch.randn(7, 1, 4, 8, 8)
+    z = torch.randn(7, 1, 4, 8, 8) + step * torch.tensor(times).view(1, -1, 1, 1, 1)
+    assert curvature(z).item() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e-1, 1.0, 1e2])
+def test_curvature_of_a_random_walk_is_two_at_any_pace_above_still(size):
+    torch.manual_seed(0)
+    z = size * torch.randn(16, 12, 4, 8, 8).cumsum(1)
+    assert curvature(z).item() == pytest.approx(2 * size**2 / (size**2 + STILL), rel=0.02)

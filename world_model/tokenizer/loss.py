@@ -64,11 +64,14 @@ class TokenizerLoss(nn.Module):
 
 
 def curvature(z: Tensor) -> Tensor:
-    """How far a sequence of (b, t, c, h, w) latents is from even motion: second differences over first ones, squared.
+    """How far a sequence of latents is from even motion: mean square of second differences over that of first ones.
 
-    0 for even motion, 2 for steps that have nothing to do with each other (temporal straightening, Hénaff et al. 2019).
-    A picture's edges jump from pixel to pixel, and a latent that jumps with them hides how fast a slow thing moves: each
-    window counts alike, however little moves in it.
+    0 for even motion, 2 for steps independent of each other, 4 for back and forth (temporal straightening:
+    Hénaff, Goris and Simoncelli 2019). A picture's edges jump from pixel to pixel, and a latent that jumps with them
+    hides how fast a slow thing moves: so each window counts alike, however little moves in it.
+
+    Args:
+        z: (b, t, c, h, w), standardised, t of at least 3.
     """
     steps = z[:, 1:] - z[:, :-1]
     bend = (steps[:, 1:] - steps[:, :-1]).square().flatten(1).mean(1)
