@@ -151,7 +151,8 @@ def train_tokenizer(
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, _ = draw(table, stage.batch, seed, step)
-        return loss(table.frames[context_index(table, at + 1, dynamics.context)], table.states[at + 1])
+        seen = context_index(table, at + 1, dynamics.context)
+        return loss(table.frames[seen], table.states[seen])
 
     metrics = run_stage("tokenizer", loss, losses, stage, work / "tokenizer.safetensors", choose)
     sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // 4096))

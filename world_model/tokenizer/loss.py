@@ -10,7 +10,7 @@ from procosm.world_model.heads import StateHead
 from procosm.world_model.tokenizer.model import CausalTokenizer
 
 STILL = 1e-4
-"""Mean square step of standardised latents below which nothing is said to move."""
+"""Mean square step, in squared deviations, below which nothing is said to move."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,17 @@ class TokenizerLossConfig:
     """Difference from the mean frame that counts as foreground, in a range of 2."""
     state_weight: float = 2.0
     """Weight of the true state's error as read from the latents: two pixels of fingertip hardly move a pixel loss."""
-    straight_weight: float = 0.15
-    """Weight of the curvature of latents in time: what moves evenly should move its latents evenly."""
+    straight_weight: float = 0.5
+    """Weight of the curvature of latents in time, where the state moves evenly."""
 
 
 class TokenizerLoss(nn.Module):
-    """L1 + L2 reconstruction, foreground first, and the error of a state head reading the latents (our addition)."""
+    """L1 + L2 reconstruction, foreground first; the error of a state head reading the latents; and their curvature.
+
+    A picture's edges jump from pixel to pixel, and a latent that jumps with them hides how fast a slow thing moves. So
+    latents are straightened in time (Hénaff, Goris and Simoncelli 2019), but only where the true state moves evenly:
+    what is pushed must show it. The last two are our additions.
+    """
 
     def __init__(self, config: TokenizerLossConfig, tokenizer: CausalTokenizer, head: StateHead) -> None:
         super().__init__()
@@ -38,7 +43,7 @@ class TokenizerLoss(nn.Module):
         """``loss, metrics`` of a batch.
 
         Args:
-            frames: (b, context, h, w, 3) uint8, each coded as an image. states: (b, s), true states at the last frame.
+            frames: (b, context, h, w, 3) uint8, each coded as an image. states: (b, context, s), true states at these.
         """
         b, t = frames.shape[:2]
         x = self.tokenizer.pixels(frames.flatten(0, 1)[:, None])
@@ -50,8 +55,10 @@ class TokenizerLoss(nn.Module):
         z = z.float()  # the head reads what dynamics will see: latents standardised by channel
         z = (z - z.mean((0, 2, 3, 4), keepdim=True)) / (z.std((0, 2, 3, 4), keepdim=True) + 1e-5)
         seen = z[:, :, 0].unflatten(0, (b, t))
-        estimate, bend = self.head(seen), curvature(seen)
-        state = F.smooth_l1_loss(estimate, self.head.standardise(states))
+        truth = self.head.standardise(states)
+        state = F.smooth_l1_loss(self.head(seen), truth[:, -1])
+        even = (1 - curvature(truth)).clamp_min(0)
+        bend = (even * curvature(seen)).mean()
         loss = picture + self.config.state_weight * state + self.config.straight_weight * bend
         with torch.no_grad():
             metrics = {
@@ -63,16 +70,12 @@ class TokenizerLoss(nn.Module):
             return loss, metrics | {"mse": error.square().mean().detach()}
 
 
-def curvature(z: Tensor) -> Tensor:
-    """How far a sequence of latents is from even motion: mean square of second differences over that of first ones.
+def curvature(x: Tensor) -> Tensor:
+    """(b, t, …) sequences to (b,): how far each is from even motion, second differences over first ones, squared.
 
-    0 for even motion, 2 for steps independent of each other, 4 for back and forth (temporal straightening:
-    Hénaff, Goris and Simoncelli 2019). A picture's edges jump from pixel to pixel, and a latent that jumps with them
-    hides how fast a slow thing moves: so each window counts alike, however little moves in it.
-
-    Args:
-        z: (b, t, c, h, w), standardised, t of at least 3.
+    0 for even motion, 2 for steps independent of each other, 4 for back and forth; t is at least 3. Each sequence counts
+    alike, however little moves in it.
     """
-    steps = z[:, 1:] - z[:, :-1]
-    bend = (steps[:, 1:] - steps[:, :-1]).square().flatten(1).mean(1)
-    return (bend / (steps.square().flatten(1).mean(1) + STILL)).mean()
+    steps = (x[:, 1:] - x[:, :-1]).flatten(2)
+    bend = (steps[:, 1:] - steps[:, :-1]).square().mean((1, 2))
+    return bend / (steps.square().mean((1, 2)) + STILL)
