@@ -73,8 +73,8 @@ class TokenizerLoss(nn.Module):
 def curvature(x: Tensor) -> Tensor:
     """(b, t, …) sequences to (b,): how far each is from even motion, second differences over first ones, squared.
 
-    0 for even motion, 2 for steps independent of each other, 4 for back and forth; t is at least 3. Each sequence counts
-    alike, however little moves in it.
+    0 for even motion, 2 for steps independent of each other, 4 for back and forth. Each sequence counts alike, however
+    little moves in it. t is at least 3.
     """
     steps = (x[:, 1:] - x[:, :-1]).flatten(2)
     bend = (steps[:, 1:] - steps[:, :-1]).square().mean((1, 2))
