@@ -51,7 +51,7 @@ class CollectConfig:
     processes: int = 2
     """Processes that collect."""
     segment: int | None = None
-    """Steps after which an episode of noise is cut, 0 for never. Default: 40 to 50 where noise soon ends an episode,
+    """Steps after which an episode of noise is cut, 0 for never. Default: 40 to 60 where noise soon ends an episode,
     else 100. Held-out episodes run to 64 at least, and a saved policy's to their end."""
     wide: float = 0.75
     """Share of episodes that start from states the task's own reset does not give."""

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from procosm.world_model.heads import StateHead
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.tokenizer.causal import CausalAttention, TemporalConv
-from procosm.world_model.tokenizer.loss import STILL, curvature
+from procosm.world_model.tokenizer.loss import STILL, TokenizerLoss, TokenizerLossConfig, curvature
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 
@@ -109,6 +110,7 @@ def test_bad_shapes_are_named():
 
 @pytest.mark.parametrize("times, expected", [((0, 1, 2, 3), 0.0), ((5, 5, 5, 5), 0.0), ((0, 1, 0, 1), 4.0)])
 def test_curvature_of_even_motion_of_none_and_of_back_and_forth(times, expected):
+    torch.manual_seed(0)
     step = torch.randn(7, 1, 4, 8, 8)
     z = torch.randn(7, 1, 4, 8, 8) + step * torch.tensor(times).view(1, -1, 1, 1, 1)
     assert curvature(z).tolist() == pytest.approx([expected] * 7, abs=1e-3)
@@ -119,3 +121,16 @@ def test_curvature_of_a_random_walk_is_two_at_any_pace_above_still(size):
     torch.manual_seed(0)
     z = size * torch.randn(16, 12, 4, 8, 8).cumsum(1)
     assert curvature(z).mean().item() == pytest.approx(2 * size**2 / (size**2 + STILL), rel=0.02)
+
+
+def test_latents_are_straightened_where_the_state_moves_evenly_and_nowhere_else():
+    model, config = make(), TokenizerLossConfig()
+    loss = TokenizerLoss(config, model, StateHead(3, model.latent_shape, 2))
+    frames = torch.randint(0, 256, (4, 3, 32, 32, 3), dtype=torch.uint8)
+    even = torch.arange(3.0).view(1, 3, 1).expand(4, 3, 2)
+    pushed = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1).expand(4, 3, 2)
+    for states, bends in ((even, True), (pushed, False)):
+        total, metrics = loss(frames, states)
+        assert (metrics["bend"] > 0.1) == bends and (bends or metrics["bend"] == 0)
+        parts = metrics["picture"] + config.state_weight * metrics["state"] + config.straight_weight * metrics["bend"]
+        torch.testing.assert_close(total, parts)
