@@ -57,7 +57,7 @@ bench: $(DEV)
 	  --steps 20000 --dreams 64 --iterations 100 --gamma 0.95
 	$(BIN)/python -m procosm.benchmarks.pipeline --env HalfCheetah --out runs/bench/HalfCheetah --preset fast --steps 20000 \
 	  --episodes 20
-	$(BIN)/python -m procosm.benchmarks.pipeline --env Swimmer --out runs/bench/Swimmer --preset fast --steps 20000 \
+	$(BIN)/python -m procosm.benchmarks.pipeline --env Swimmer-v5 --out runs/bench/Swimmer-v5 --preset fast --steps 20000 \
 	  --episodes 20 --seeds 1
 	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m procosm.benchmarks.sparse_cpu

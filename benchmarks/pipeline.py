@@ -62,7 +62,7 @@ def _interval(found: dict[str, Any]) -> dict[str, Any]:
 
 def main(config: PipelineConfig) -> Path:
     """Run every seed and write ``results/pipeline_<task>.json``."""
-    rows, name = [], config.run.env.lower().replace("/", "_")
+    rows, name = [], config.run.env.rsplit("-v", 1)[0].lower().replace("/", "_")
     for seed in range(config.run.seed, config.run.seed + config.seeds):
         folder = config.run.out / f"seed{seed}"
         run(dataclasses.replace(config.run, out=folder, seed=seed))

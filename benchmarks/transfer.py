@@ -15,8 +15,9 @@ Arms, each with the same seeds, judged on the same MuJoCo episodes:
 - ``untrained``: the dream's policy before its first step.
 
 All but ``online_*`` act on the world model's estimate of the state, while learning and when judged. Every (task, arm,
-seed) is a cell on disk: killed at any moment, the same command goes on, and the result names the cells that are
-missing. Seconds are CPU seconds of learning (``time.process_time``): wall clock depends on what else runs.
+seed) is a cell on disk: killed at any moment, the same command goes on, and a task's result, transfer_<task>.json,
+names the cells that are missing. Seconds are CPU seconds of learning (``time.process_time``): wall clock depends on
+what else runs.
 """
 
 import shutil
@@ -36,6 +37,7 @@ from procosm.benchmarks.stats import t_interval
 from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.transfer_figure import draw
 from procosm.envs.collect import CollectConfig, collect
+from procosm.envs.tasks import resolve_name
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.interface import ProcosmError
@@ -45,7 +47,7 @@ PRACTICE = {
     "InvertedPendulum": Practice("ppo", 384, 24, 0.99, episodes=30, shares=(*EARLY, 2.0, 5.0)),
     "Reacher": Practice("sac", 64, 100, 0.95, episodes=100, shares=EARLY),
     "HalfCheetah": Practice("ppo", 384, 24, 0.99, episodes=10, shares=EARLY),
-    "Swimmer": Practice("ppo", 384, 24, 0.99, episodes=10, shares=EARLY),
+    "Swimmer-v5": Practice("ppo", 384, 24, 0.99, episodes=10, shares=EARLY),
 }
 QUICK = Practice("ppo", 16, 2, 0.99, episodes=5, shares=(0.5, 1.0), gradient_steps=100, clone_steps=100)
 QUICK_STEPS = 600
@@ -61,11 +63,11 @@ class TransferConfig:
     out: Path = Path("runs/transfer")
     """Policies and cells go to OUT/<task>; delete that folder to begin again."""
     tasks: tuple[str, ...] = tuple(PRACTICE)
-    """Tasks; those without a run are named as missing."""
+    """Tasks; those without a run are left out."""
     seeds: int = 5
     """Seeds of each arm."""
     only: tuple[str, ...] = ()
-    """Learn only cells whose names begin so (Reacher/dream, HalfCheetah/); the result has all that exist."""
+    """Learn only cells whose names begin so (Reacher/dream, HalfCheetah/); a task's result has all that exist."""
     quick: bool = False
     """Two minutes: one seed of the pendulum, tiny; the result goes to OUT and counts for nothing."""
 
@@ -167,33 +169,33 @@ def rows_of(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
-def world_model_rows(config: TransferConfig) -> list[dict[str, Any]]:
+def world_model_rows(config: TransferConfig, task: str) -> list[dict[str, Any]]:
     """What stands before ``dream`` and ``shuffled``, by the run's own record; wall clock, perhaps beside other work."""
     rows = []
-    for task in config.tasks:
-        for path in sorted((config.runs / task).glob("seed*/stages/*.json")):
-            stage = read_json(path)
-            if path.stem in ("data", "world_model") and stage["finished"]:
-                row = {"metric": f"wall-clock seconds of {path.stem}", "task": task, "run": path.parents[1].name}
-                rows.append({**row, "value": stage["seconds"], "unit": "s"})
+    for path in sorted((config.runs / task).glob("seed*/stages/*.json")):
+        stage = read_json(path)
+        if path.stem in ("data", "world_model") and stage["finished"]:
+            row = {"metric": f"wall-clock seconds of {path.stem}", "task": task, "run": path.parents[1].name}
+            rows.append({**row, "value": stage["seconds"], "unit": "s"})
     return rows
 
 
-def write(config: TransferConfig, cells: Sequence[Cell]) -> Path:
-    """The result from the cells that exist, and the figure."""
-    found = {cell: counted(config, cell) for cell in cells if cell_path(config, cell).exists()}
-    results = config.out if config.quick else RESULTS
-    rows = rows_of(found)
+def write(config: TransferConfig, task: str, cells: Sequence[Cell]) -> Path:
+    """A task's result from those of its cells that exist, and its figure."""
+    own = [cell for cell in cells if cell.task == task]
+    found = {cell: counted(config, cell) for cell in own if cell_path(config, cell).exists()}
+    results, name = config.out if config.quick else RESULTS, f"transfer_{task.removesuffix('-v5').lower()}"
+    rows = [row | {"task": resolve_name(task)} for row in rows_of(found) + world_model_rows(config, task)]
     details = {
         "intervals": "95 % Student t over seeds; n is their number, in rows of single seeds the number of episodes. "
         "Seeds that share a run share its data and world model: their interval leaves out what varies with these",
         "first_seed_of_episodes": JUDGING_SEED,
-        "practice": {task: vars(practice_of(config, task)) for task in config.tasks},
-        "world_model_commits": {f"{c.task}/{x['run']}": x["world_model_commit"] for c, x in found.items()},
-        "missing": [cell.name for cell in cells if cell not in found],
+        "practice": vars(practice_of(config, task)),
+        "world_model_commits": {x["run"]: x["world_model_commit"] for x in found.values()},
+        "missing": [cell.name for cell in own if cell not in found],
     }
-    path = record("transfer", rows + world_model_rows(config), results, details)
-    draw(rows, results / "figures" / "transfer.png")
+    path = record(name, rows, results, details)
+    draw(rows, results / "figures" / f"{name}.png")
     return path
 
 
@@ -207,8 +209,12 @@ def quick_run(config: TransferConfig) -> TransferConfig:
     return replace(config, runs=runs, out=runs / "cells", tasks=("InvertedPendulum",), seeds=1)
 
 
-def main(config: TransferConfig) -> Path:
-    """Learn what is missing, in order of interest; write the result after every cell."""
+def main(config: TransferConfig) -> list[Path]:
+    """Learn what is missing, in order of interest; write a task's result after each of its cells.
+
+    Returns:
+        the results of the tasks that have a run.
+    """
     _check(config)
     if config.quick:
         config = quick_run(config)
@@ -222,8 +228,8 @@ def main(config: TransferConfig) -> Path:
     for cell in tqdm([cell for cell in able if not cell_path(config, cell).exists()], desc="cells", unit="cell"):
         tqdm.write(cell.name, file=sys.stderr)
         settle(cell, config, practice_of(config, cell.task))
-        write(config, cells)
-    return write(config, cells)
+        write(config, cell.task, cells)
+    return [write(config, task, cells) for task in dict.fromkeys(cell.task for cell in able)]
 
 
 def _check(config: TransferConfig) -> None:

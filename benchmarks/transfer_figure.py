@@ -1,6 +1,5 @@
-"""The picture of `transfer`: return in MuJoCo over real steps, a panel for each task."""
+"""The picture of `transfer`: return in MuJoCo over real steps."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,29 +26,22 @@ APART = 1.04
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path | None:
-    """Means over seeds with their 95 % intervals: curves for the online learners, marks beside the dotted line for the
-    arms that had the run's data, with their number of seeds where it is below that of the others. A task with a
-    single arm has nothing to compare and no panel; without any panel nothing is drawn.
+    """Means over seeds of one task with their 95 % intervals: curves for the online learners, marks beside the dotted
+    line for the arms that had the run's data, with their number of seeds where it is below that of the others. A single
+    arm has nothing to compare: then nothing is drawn.
     """
     means = [row for row in rows if row["metric"] == "return mean"]
-    arms = dict.fromkeys((row["task"], row["arm"]) for row in means)
-    tasks = [task for task, n in Counter(task for task, _ in arms).items() if n > 1]
-    if not tasks:
+    if len({row["arm"] for row in means}) < 2:
         return None
-    figure, axes = plt.subplots(1, len(tasks), figsize=(max(6.4, 4.4 * len(tasks)), 4.4), squeeze=False)
-    most = max(row["n"] for row in means)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        _panel(axis, [row for row in means if row["task"] == task], most)
-        axis.margins(y=0.1)
-        axis.set(title=task, xlabel="real steps", xscale="log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].set_ylabel("mean return in MuJoCo")
-    every = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    columns = 4 if len(tasks) > 2 else 2
-    figure.legend(every.values(), every.keys(), loc="lower center", ncols=columns, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.05 * -(-len(every) // columns), 1, 1))
+    figure, axis = plt.subplots(figsize=(6.4, 4.8))
+    _panel(axis, means, max(row["n"] for row in means))
+    axis.margins(y=0.1)
+    axis.set(title=means[0]["task"], xlabel="real steps", ylabel="mean return in MuJoCo", xscale="log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="lower center", ncols=2, borderaxespad=1, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.21, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
     plt.close(figure)

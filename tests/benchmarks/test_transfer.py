@@ -180,20 +180,21 @@ def test_rows_have_scipys_intervals_and_pair_seeds():
 
 def test_cells_are_done_once_and_the_missing_are_named(config, monkeypatch):
     only = replace(config, only=(f"{TASK}/untrained", f"{TASK}/cloned", f"{TASK}/offline", f"{TASK}/shuffled"))
-    result = json.loads(main(only).read_text())
+    [result] = [json.loads(path.read_text()) for path in main(only)]
     assert result["details"]["missing"] == [f"{TASK}/{arm}-0" for arm in ("dream", "online_ppo", "online_sac")]
+    assert {row["task"] for row in result["rows"]} == {"InvertedPendulum-v5"}, "as a report looks for it"
     steps = {row["arm"]: row["real_steps"] for row in result["rows"] if row["metric"] == "return"}
     assert steps == {"untrained": 0} | dict.fromkeys(("cloned", "cloned_best", "offline_sac", "shuffled"), 300)
-    assert (config.out.parent / "results" / "figures" / "transfer.png").stat().st_size > 10_000
+    assert (config.out.parent / "results" / "figures" / "transfer_invertedpendulum.png").stat().st_size > 10_000
     monkeypatch.setattr(transfer, "ARMS", dict.fromkeys(transfer.ARMS, lambda _: pytest.fail("a cell was done twice")))
-    assert json.loads(main(only).read_text())["rows"] == result["rows"]
+    assert json.loads(main(only)[0].read_text())["rows"] == result["rows"]
 
 
 def test_cells_judged_on_more_episodes_count_by_the_first(config):
     cell = Cell(TASK, "cloned", 0)
     points = [{"real_steps": 300, "returns": [1.0, 3.0, 80.0], "cpu_seconds": 1.0}]
     write_json(transfer.cell_path(config, cell), {"run": "seed0", "world_model_commit": None, "points": points})
-    row = json.loads(transfer.write(config, list(plan(config))).read_text())["rows"][0]
+    row = json.loads(transfer.write(config, TASK, list(plan(config))).read_text())["rows"][0]
     assert (row["value"], row["n"]) == (2.0, TINY.episodes)
     assert not list((config.out.parent / "results").glob("figures/*")), "a single arm has nothing to compare"
 
