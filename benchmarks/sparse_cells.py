@@ -80,7 +80,7 @@ class Road:
 
 
 ROADS = {
-    "InvertedPendulum": Road("small", 10_000, 100, (0.1, 0.25, 0.5)),
+    "InvertedPendulum": Road("small", 10_000, 30, (0.1, 0.25, 0.5)),
     "HalfCheetah": Road("fast", 20_000, 20, (0.1, 0.25, 0.5)),
 }
 
