@@ -95,10 +95,10 @@ def encode(model: WorldModel, frames: np.ndarray, chunk: int = 16) -> Tensor:
 @torch.inference_mode()
 def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
     """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
-    latents = context
+    state = State(context)
     for action in torch.from_numpy(actions).to(context.device).unbind(1):
-        prediction = model.dynamics.predict(State(latents), action)
-        latents = torch.cat((latents[:, 1:], prediction.latent[:, None]), dim=1)
+        prediction = model.dynamics.predict(state, action)
+        state = state.after(action, prediction)
         yield prediction
 
 

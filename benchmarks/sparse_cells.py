@@ -273,7 +273,7 @@ def judged(
     whole = table.steps[table.steps + far <= table.last[table.steps]]
     at = whole[torch.linspace(0, len(whole) - 1, min(count, len(whole))).long()]
     window, k = cut(table, latents, at, far, dynamics), dynamics.context
-    dream, _ = imagine(dynamics, latents[context_index(table, at, k)], window.actions)
+    dream, _ = imagine(dynamics, latents[context_index(table, at, k)], window.actions[:, k - 1 :])
     found = {}
     for h in HORIZONS:
         seen, truth, last = dream[:, h - 1], latents[at + h], latents[at]

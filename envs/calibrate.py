@@ -145,10 +145,11 @@ def dream_again(model: WorldModel, episodes: Sequence[Episode]) -> Dreamed:
     )
     there = np.stack([now + ahead <= len(episode.actions) for episode, now in chosen])
     actions = torch.from_numpy(taken)
-    dreamed = [model.dynamics.estimate(State(latents))]
+    state = State(latents)
+    dreamed = [model.dynamics.estimate(state)]
     for action in actions.to(latents.device).unbind(1):
-        prediction = model.dynamics.predict(State(latents), action)
-        latents = torch.cat([latents[:, 1:], prediction.latent[:, None]], dim=1)
+        prediction = model.dynamics.predict(state, action)
+        state = state.after(action, prediction)
         dreamed.append(prediction.state)
     return Dreamed(actions, torch.stack(dreamed, dim=1).cpu(), torch.from_numpy(true), torch.from_numpy(there))
 

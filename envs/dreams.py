@@ -37,7 +37,7 @@ class Moment(NamedTuple):
     """All that one dream is at one step: enough to go back to it, or to go on from it with other settings.
 
     Attributes:
-        latents: (context, c, h, w), newest last.
+        latents: (context, c, h, w), newest last. actions: (context - 1, a), what was done between them, NaN if unknown.
         state: (s,) float32.
         start, elapsed: as in ``Dreams``.
         noise_seed: of the dream's own noise.
@@ -45,6 +45,7 @@ class Moment(NamedTuple):
     """
 
     latents: torch.Tensor
+    actions: torch.Tensor
     state: np.ndarray
     start: int
     elapsed: int
@@ -57,6 +58,7 @@ class Dreams:
 
     Attributes:
         latents: (n, context, c, h, w), newest last.
+        actions: (n, context - 1, a), what was done between them; NaN where a dream had not begun.
         state: (n, s) float32, the model's estimate of the task's true state.
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun.
         start: (n,) int64, the window of held-out frames each dream began with.
@@ -97,6 +99,7 @@ class Dreams:
         self._windows = self._usable_windows(starts)
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
+        self.actions = self.latents.new_full((count, shape[1] - 1, len(model.task.action_low)), torch.nan)
         self.state = np.zeros((count, model.task.state_size), np.float32)
         self.termination = np.zeros(count, np.float32)
         self.start = np.zeros(count, np.int64)
@@ -165,6 +168,7 @@ class Dreams:
         self.termination[slots] = 0.0
         begun = self.model.starts[chosen]
         self.latents[torch.from_numpy(slots)] = begun
+        self.actions[torch.from_numpy(slots)] = torch.nan
         self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
         if self._watch is not None and self.trust is not None:
             self.trust[slots] = self._watch.begin(slots, self.state[slots])
@@ -173,6 +177,7 @@ class Dreams:
         """What the dream in ``slot`` is now; a copy."""
         return Moment(
             self.latents[slot].clone(),
+            self.actions[slot].clone(),
             self.state[slot].copy(),
             int(self.start[slot]),
             int(self.elapsed[slot]),
@@ -186,7 +191,7 @@ class Dreams:
 
         It then dreams on as it did then, also where noise is drawn, given the same number of denoising steps.
         """
-        self.latents[slot] = moment.latents
+        self.latents[slot], self.actions[slot] = moment.latents, moment.actions
         self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
         self.termination[slot], self._noise_seed[slot] = 0.0, moment.noise_seed
         if self._watch is not None and self.trust is not None:
@@ -205,10 +210,9 @@ class Dreams:
             ProcosmError: the model predicted something that is not a number.
         """
         device = self.latents.device
-        now = State(self.latents, torch.from_numpy(self.state).to(device))
-        prediction = self.model.dynamics.predict(
-            now, torch.from_numpy(actions).to(device), self._drawn_noise(), self.denoising_steps
-        )
+        now, taken = State(self.latents, torch.from_numpy(self.state).to(device), self.actions), torch.from_numpy(actions)
+        prediction = self.model.dynamics.predict(now, taken.to(device), self._drawn_noise(), self.denoising_steps)
+        self.actions = now.taken(taken.to(device))[:, 1:]
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
         self._spare[:, -1] = prediction.latent

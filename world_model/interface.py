@@ -7,6 +7,7 @@ b batch · t frame · h, w height and width · c channel · k attention head · 
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -33,10 +34,24 @@ class State:
     Attributes:
         latents: (b, context, c, h, w), the most recent latents, newest last; standardised (mean 0, std 1 per channel).
         estimate: (b, s), what ``Dynamics.estimate`` says of them, where it is known: it is not worked out again.
+        actions: (b, context - 1, a), what was done between them, in the task's own units, NaN where nobody knows; None
+            where nothing is known, as when a dream begins from frames alone.
     """
 
     latents: Tensor
     estimate: Tensor | None = None
+    actions: Tensor | None = None
+
+    def taken(self, action: Tensor) -> Tensor:
+        """(b, context, a): what is done at each latent, given (b, a), what is done at the newest."""
+        b, k = self.latents.shape[:2]
+        past = action.new_full((b, k - 1, action.shape[1]), torch.nan) if self.actions is None else self.actions
+        return torch.cat([past, action[:, None]], dim=1)
+
+    def after(self, action: Tensor, prediction: "Prediction") -> "State":
+        """What the dream remembers once (b, a) has led to this."""
+        latents = torch.cat([self.latents[:, 1:], prediction.latent[:, None]], dim=1)
+        return State(latents, prediction.state, self.taken(action)[:, 1:])
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class Dynamics(Protocol):
         """One step of imagination.
 
         Args:
-            state: the last ``context`` latents.
+            state: the last ``context`` latents, and what was done between them.
             action: (b, a), in the task's own units.
             noise: (b, c, h, w) standard normal draws the sampler starts from; None starts from zero (the mean).
             steps: denoising steps, from 1 up.

@@ -34,7 +34,7 @@ def rehearse(transformer: TransformerConfig, density: float, block: int, batch: 
         sparsify(dynamics, density, block, dynamics.stay_dense)
     window = Window(
         latents=torch.randn(batch, dynamics.context + 1, *latent_shape),
-        actions=torch.rand(batch, 1, actions) * 2 - 1,
+        actions=torch.rand(batch, dynamics.context, actions) * 2 - 1,
         states=torch.randn(batch, 1, states),
         rewards=torch.randn(batch, 1),
         ends=torch.zeros(batch, 1),

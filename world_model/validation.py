@@ -9,12 +9,16 @@ from procosm.world_model.windows import Table, context_index, cut
 
 @torch.no_grad()
 def imagine(dynamics: DiffusionDynamics, context: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Open-loop dreams: (b, horizon, c, h, w) latents and (b, horizon, s) standardised states, from unit actions."""
+    """Open-loop dreams: (b, horizon, c, h, w) latents and (b, horizon, s) standardised states, from (b, context,
+    c, h, w) latents, without what was done before, and (b, horizon, a) unit actions.
+    """
+    k = dynamics.context
     sequence, states = context, []
+    taken = torch.cat([actions.new_full((len(actions), k - 1, actions.shape[2]), torch.nan), actions], dim=1)
     for h in range(actions.shape[1]):
-        latent = dynamics.advance(sequence[:, -dynamics.context :], actions[:, h])
+        latent = dynamics.advance(sequence[:, -k:], taken[:, h : h + k])
         sequence = torch.cat([sequence, latent[:, None]], dim=1)
-        states.append(dynamics.state_head(sequence[:, -dynamics.context :]))
+        states.append(dynamics.state_head(sequence[:, -k:]))
     return sequence[:, context.shape[1] :], torch.stack(states, dim=1)
 
 
@@ -31,10 +35,10 @@ def open_loop(
     at = table.steps[torch.linspace(0, len(table.steps) - 1, min(windows, len(table.steps))).long()]
     window = cut(table, latents, at, horizon, dynamics)
     k = dynamics.context
-    past, future = window.latents[:, :k], window.latents[:, k:]
+    past, future, actions = window.latents[:, :k], window.latents[:, k:], window.actions[:, k - 1 :]
     order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0))
-    dream, states = imagine(dynamics, past, window.actions)
-    shuffled, _ = imagine(dynamics, past, window.actions[order])
+    dream, states = imagine(dynamics, past, actions)
+    shuffled, _ = imagine(dynamics, past, actions[order])
 
     def by_horizon(error: Tensor) -> list[float]:  # (b, horizon, …) to the mean over steps that exist
         error = error.flatten(2).mean(2)
@@ -65,7 +69,7 @@ def growth(dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: 
     at = (first + k - 1)[last - first >= k]  # velocities can be seen, and at least one step follows
     window = cut(table, latents, at, horizon, dynamics)
     past = latents[context_index(table, at, k)]
-    _, states = imagine(dynamics, past, window.actions)
+    _, states = imagine(dynamics, past, window.actions[:, k - 1 :])
     end = window.mask.sum(1).long() - 1  # the last step that exists
     episode = torch.arange(len(at))
     dreamed = states[episode, end] - dynamics.state_head(past)

@@ -82,11 +82,14 @@ def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: Diffu
     ahead = at[:, None] + torch.arange(horizon)
     mask = (ahead < table.last[at][:, None]).float()
     ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
+    seen = at[:, None] + torch.arange(1 - dynamics.context, 0)
+    acted = torch.cat([seen.clamp_min(0), ahead], dim=1)
+    begun = torch.cat([seen >= table.first[at][:, None], torch.ones_like(ahead, dtype=torch.bool)], dim=1)
     index = torch.cat([context_index(table, at, dynamics.context), ahead + 1], dim=1)
     outcome = dynamics.outcome_head
     return Window(
         latents=latents[index],
-        actions=dynamics.unit_action(table.actions[ahead]).clamp(-1, 1),
+        actions=dynamics.unit_action(table.actions[acted]).clamp(-1, 1).where(begun[..., None], torch.nan),
         states=dynamics.state_head.standardise(table.states[ahead + 1]),
         rewards=(table.rewards[ahead] - outcome.reward_mean) / outcome.reward_std,
         ends=table.ends[ahead],

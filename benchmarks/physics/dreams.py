@@ -61,16 +61,16 @@ def dream(model: WorldModel, begun: Tensor, steps: int, seed: int | None) -> Ten
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     nothing = begun.new_zeros(len(begun), len(model.task.action_low))
-    latents = begun
+    state, dreamed = State(begun), []
     for _ in range(steps):
-        state = State(latents[:, -begun.shape[1] :])
         if generator is None:
             after = model.dynamics.predict(state, nothing)
         else:
             noise = torch.randn(begun[:, 0].shape, generator=generator)
             after = model.dynamics.predict(state, nothing, noise, SAMPLER_STEPS)
-        latents = torch.cat([latents, after.latent[:, None]], dim=1)
-    return latents[:, begun.shape[1] :]
+        state = state.after(nothing, after)
+        dreamed.append(after.latent)
+    return torch.stack(dreamed, dim=1)
 
 
 def conditioned(real: Tensor, frames: int) -> Tensor:

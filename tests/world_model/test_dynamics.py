@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window, forgotten
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
@@ -31,7 +31,7 @@ def window(batch=5, horizon=3, seed=0) -> Window:
     g = torch.Generator().manual_seed(seed)
     return Window(
         latents=torch.randn(batch, 3 + horizon, *SHAPE, generator=g),
-        actions=torch.rand(batch, horizon, 2, generator=g) * 2 - 1,
+        actions=torch.rand(batch, 2 + horizon, 2, generator=g) * 2 - 1,
         states=torch.randn(batch, horizon, 3, generator=g),
         rewards=torch.randn(batch, horizon, generator=g),
         ends=torch.zeros(batch, horizon),
@@ -49,10 +49,34 @@ def test_actions_are_scaled_from_the_tasks_units(dynamics):
 
 
 def test_one_step_prediction_is_what_training_unrolls(dynamics):
-    w = window()
-    action = torch.rand(5, 2)
-    predicted = dynamics.predict(State(w.latents[:, :3]), action).latent
-    assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], dynamics.unit_action(action)), atol=1e-6)
+    w, action = window(), torch.rand(5, 2)
+    for past in (None, torch.rand(5, 2, 2), torch.tensor([torch.nan, 1.0]).view(1, 2, 1).expand(5, 2, 2)):
+        state = State(w.latents[:, :3], actions=past)
+        unrolled = dynamics.advance(w.latents[:, :3], dynamics.unit_action(state.taken(action)))
+        assert torch.allclose(dynamics.predict(state, action).latent, unrolled, atol=1e-6)
+
+
+def test_a_dream_knows_what_was_done_since_it_began(dynamics):
+    """Of each past action the network is told the value and that it is known; of one it does not know, neither."""
+    state, action = State(window().latents[:, :3]), torch.rand(5, 2)
+    blind = dynamics.told(dynamics.unit_action(state.taken(action)))
+    assert torch.equal(blind, torch.cat([torch.zeros(5, 4), dynamics.unit_action(action), torch.zeros(5, 2)], dim=1))
+    state = state.after(action, dynamics.predict(state, action))
+    assert torch.equal(state.actions[:, 1], action) and state.actions[:, 0].isnan().all()
+    known = State(state.latents, actions=torch.stack([action - 0.2, action], dim=1))
+    told = dynamics.told(dynamics.unit_action(known.taken(action + 0.1)))
+    acted = [dynamics.unit_action(action + change) for change in (-0.2, 0.0, 0.1)]
+    assert torch.allclose(told, torch.cat([*acted, torch.ones(5, 2)], dim=1))
+    first, second = dynamics.predict(state, action).latent, dynamics.predict(known, action).latent
+    assert not torch.allclose(first, second, atol=1e-4)
+
+
+def test_training_forgets_the_oldest_actions_of_some_windows():
+    actions = torch.rand(7, 5, 2)
+    lost = forgotten(actions, 3).isnan()
+    assert lost.any(2).sum(1).tolist() == [0, 1, 2, 0, 1, 2, 0] and torch.equal(lost[..., 0], lost[..., 1])
+    assert not lost[:, 2:].any() and not lost[1::3, 1].any()
+    assert torch.equal(forgotten(actions, 3).nan_to_num(9.0), actions.masked_fill(lost, 9.0))
 
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["the mean", "sampled"])
@@ -63,20 +87,22 @@ def test_every_step_of_a_dream_ends_on_the_manifold(dynamics, noisy):
     dynamics.manifold.net[-1].requires_grad_(False).weight.zero_()
     dynamics.manifold.net[-1].bias.zero_()
     w, action, axis = window(), torch.rand(5, 2), line / line.norm()
+    state = State(w.latents[:, :3])
 
     def beside(latents: torch.Tensor) -> float:
         along = (latents * axis).sum((1, 2, 3), keepdim=True) * axis
         return float((latents - along).norm() / latents.norm())
 
     noise = torch.randn(5, *SHAPE, generator=seeded()) if noisy else None
-    latent = dynamics.predict(State(w.latents[:, :3]), action, noise, steps=3 if noisy else 1).latent
+    latent = dynamics.predict(state, action, noise, steps=3 if noisy else 1).latent
     assert beside(latent) < 1e-3 < 0.1 < beside(w.latents[:, 2])
     if not noisy:
-        assert torch.allclose(latent, dynamics.advance(w.latents[:, :3], dynamics.unit_action(action)), atol=1e-5)
+        unit = dynamics.unit_action(state.taken(action))
+        assert torch.allclose(latent, dynamics.advance(state.latents, unit), atol=1e-5)
 
 
 def test_one_step_prepared_equals_the_plain_network(dynamics):
-    w, unit = window(), torch.rand(5, 2) * 2 - 1
+    w, unit = window(), torch.rand(5, 8) * 2 - 1
     context = w.latents[:, :3]
     c_noise = coefficients(torch.full((5,), SIGMA_MAX))[3]
     plain = dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
@@ -89,6 +115,7 @@ def test_one_step_prepared_equals_the_plain_network(dynamics):
 
 def test_one_step_is_prepared_again_when_weights_change_and_only_then(dynamics):
     w, action = window(), torch.rand(5, 2)
+    unit = dynamics.unit_action(State(w.latents[:, :3]).taken(action))
     for mixed in (False, True):
         dynamics.mixed = mixed
         dynamics.predict(State(w.latents[:, :3]), action)
@@ -100,7 +127,7 @@ def test_one_step_is_prepared_again_when_weights_change_and_only_then(dynamics):
         with torch.no_grad():
             change(dynamics.net.blocks[0].mlp[0].weight)
         predicted = dynamics.predict(State(w.latents[:, :3]), action).latent
-        assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], dynamics.unit_action(action)), atol=1e-6)
+        assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], unit), atol=1e-6)
 
 
 def test_a_known_estimate_saves_the_second_look_and_changes_nothing(dynamics):
@@ -182,7 +209,7 @@ def test_slow_windows_weigh_more_and_what_follows_the_end_does_not_matter(dynami
 def test_unrolled_loss_over_one_step_is_the_one_step_error(dynamics):
     w = window(horizon=1)
     _, metrics = dynamics.unrolled_loss(w)
-    error = (dynamics.advance(w.latents[:, :3], w.actions[:, 0]) - w.latents[:, 3]) / 0.3
+    error = (dynamics.advance(w.latents[:, :3], forgotten(w.actions, 3)) - w.latents[:, 3]) / 0.3
     assert metrics["latent"].item() == pytest.approx(error.square().mean().item(), rel=1e-5)
 
 

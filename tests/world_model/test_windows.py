@@ -44,11 +44,16 @@ def test_windows_against_a_loop_over_episodes():
         for t in range(length):
             context = [max(t - 2 + j, 0) + offset for j in range(3)]
             assert window.latents[row, :3, 0, 0, 0].tolist() == context
+            for j, done in enumerate(range(t - 2, t)):
+                if done < 0:
+                    assert window.actions[row, j].isnan().all(), "nothing was done before the episode began"
+                else:
+                    assert torch.allclose(window.actions[row, j], torch.from_numpy(e.actions[done]) / 2)
             for h in range(4):
                 assert window.mask[row, h] == (t + h < length)
                 if t + h < length:
                     assert window.latents[row, 3 + h, 0, 0, 0] == offset + t + h + 1
-                    assert torch.allclose(window.actions[row, h], torch.from_numpy(e.actions[t + h]) / 2)
+                    assert torch.allclose(window.actions[row, 2 + h], torch.from_numpy(e.actions[t + h]) / 2)
                     assert torch.allclose(window.states[row, h], torch.from_numpy(e.states[t + h + 1]))
                     assert window.rewards[row, h] == pytest.approx(float(e.rewards[t + h]))
                     assert window.ends[row, h] == float(e.terminated and t + h == length - 1)

@@ -4,7 +4,8 @@ The network denoises what inertia does not explain of the latent's change, in un
 still, or moves on as it did, costs nothing to predict. One denoising step from zero gives the mean of the next latent;
 it is trained directly, as a part of every batch, and it is the step that self-forced training unrolls (see
 ``prototype`` in LOG.md: more steps were worse on deterministic tasks). Each step ends on the manifold of real latents,
-or errors would add up beside it.
+or errors would add up beside it. The network is told what was done at every latent it sees: from changes of noisy
+latents it can then tell a speed by their mean without taking an acceleration for a part of it.
 """
 
 from dataclasses import dataclass, field
@@ -54,7 +55,8 @@ class Window:
     """A batch of real sequences, as latents.
 
     Attributes:
-        latents: (b, context + horizon, c, h, w), standardised. actions: (b, horizon, a) in [-1, 1].
+        latents: (b, context + horizon, c, h, w), standardised.
+        actions: (b, context - 1 + horizon, a) in [-1, 1], one for each latent but the last; NaN before the episode began.
         states: (b, horizon, s), standardised, after each action. rewards: (b, horizon), standardised.
         ends: (b, horizon), 1 where the step ended the episode for good. mask: (b, horizon), 1 where the step exists.
     """
@@ -83,7 +85,8 @@ class DiffusionDynamics(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.context, self.latent_shape = config, config.context, latent_shape
-        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, action_size)
+        told = config.context * action_size + config.context - 1
+        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
         self.state_head = StateHead(config.context, latent_shape, state_size)
@@ -109,11 +112,11 @@ class DiffusionDynamics(nn.Module):
         residual = after - self.inertia * before
         self.residual_std.copy_(residual.std(over).view_as(self.residual_std).clamp_min(1e-3))
 
-    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, action: Tensor) -> Tensor:
-        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data."""
+    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as :meth:`told` has them."""
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            out = self.net(c_in * x, c_noise, self.moved(context), action)
+            out = self.net(c_in * x, c_noise, self.moved(context), self.told(actions))
         return c_skip * x + c_out * out.to(x.dtype)
 
     def moved(self, context: Tensor) -> Tensor:
@@ -123,14 +126,25 @@ class DiffusionDynamics(nn.Module):
         """
         return torch.cat([(context[:, 1:] - context[:, :-1]) / self.residual_std, context[:, -1:]], dim=1)
 
+    def told(self, actions: Tensor) -> Tensor:
+        """(b, context, a) unit actions at the latents of the context, the newest known, to what the network is told:
+        those that are known, zeros for the others, and which of the past ones are; (b, context a + context - 1).
+        """
+        known = ~actions[:, :-1, 0].isnan()
+        return torch.cat([actions.nan_to_num(0.0).flatten(1), known.to(actions.dtype)], dim=1)
+
     def carried(self, context: Tensor) -> Tensor:
         """(b, context, c, h, w) to (b, c, h, w): the latent that inertia alone leads to."""
         return context[:, -1] + self.inertia * (context[:, -1] - context[:, -2])
 
-    def advance(self, context: Tensor, action: Tensor) -> Tensor:
-        """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w)."""
+    def advance(self, context: Tensor, actions: Tensor) -> Tensor:
+        """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w).
+
+        Args:
+            actions: (b, context, a) in [-1, 1], what is done at each latent; NaN where nobody knows.
+        """
         sigma = context.new_full((context.shape[0],), SIGMA_MAX)
-        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, action)[:, 0]
+        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, actions)[:, 0]
         return self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
 
     def one_step(self) -> OneStep:
@@ -144,10 +158,10 @@ class DiffusionDynamics(nn.Module):
     @torch.inference_mode()
     def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
         """One step of imagination; see :class:`procosm.world_model.interface.Dynamics`."""
-        context, unit = state.latents, self.unit_action(action)
+        context, unit = state.latents, self.unit_action(state.taken(action))
         if noise is None and steps == 1:
             c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
-            residual = (c_out * self.one_step()(self.moved(context), unit))[:, 0]
+            residual = (c_out * self.one_step()(self.moved(context), self.told(unit)))[:, 0]
         else:
             x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
             sigmas = karras_sigmas(steps).to(x)
@@ -157,7 +171,7 @@ class DiffusionDynamics(nn.Module):
         known = state.estimate
         before_state = self.state_head(context) if known is None else self.state_head.standardise(known)
         after_state = self.state_head(after)
-        reward, logit = self.outcome_head(context[:, -1], latent, before_state, after_state, unit)
+        reward, logit = self.outcome_head(context[:, -1], latent, before_state, after_state, unit[:, -1])
         reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
         return Prediction(latent, reward, logit.sigmoid(), self.state_head.physical(after_state))
 
@@ -179,7 +193,8 @@ class DiffusionDynamics(nn.Module):
         x = torch.where(
             one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
         )
-        error = (self.denoise(x, sigma, seen, window.actions[:, 0]) - clean).square().flatten(1).mean(1)
+        actions = forgotten(window.actions, k)[:, :k]
+        error = (self.denoise(x, sigma, seen, actions) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         # Dreams advance by the one step from zero, so it alone must be right where little moves.
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
@@ -204,7 +219,8 @@ class DiffusionDynamics(nn.Module):
     def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
         before, after = self.state_head(latents[:, :-1]), self.state_head(latents[:, 1:])
-        reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, window.actions[:, step])
+        action = window.actions[:, self.context - 1 + step]
+        reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
         mask = window.mask[:, step]
         reward_error = (F.smooth_l1_loss(reward, window.rewards[:, step], reduction="none") * mask).mean()
         end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
@@ -221,9 +237,9 @@ class DiffusionDynamics(nn.Module):
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)
-        horizon = window.actions.shape[1]
+        horizon, actions = window.mask.shape[1], forgotten(window.actions, k)
         for h in range(horizon):
-            latent = self.advance(sequence[:, -k:], window.actions[:, h])
+            latent = self.advance(sequence[:, -k:], actions[:, h : h + k])
             sequence = torch.cat([sequence, latent[:, None]], dim=1)
             error = ((latent - window.latents[:, k + h]) / self.residual_std).square().flatten(1).mean(1)
             state = self.state_head(sequence[:, -k:])
@@ -235,3 +251,12 @@ class DiffusionDynamics(nn.Module):
             metrics |= {"latent": (error * mask).mean().detach(), "state": (state_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
         return total, sums | {"loss": total.detach()}
+
+
+def forgotten(actions: Tensor, context: int) -> Tensor:
+    """Of (b, context - 1 + horizon, a) actions of a batch, those that a dream knows: NaN for the oldest i mod context of
+    row i. A dream begins from frames alone and learns what is done from then on.
+    """
+    row, at = torch.arange(len(actions)), torch.arange(actions.shape[1])
+    lost = at < (row % context)[:, None]
+    return actions.masked_fill(lost[..., None].to(actions.device), torch.nan)
