@@ -210,9 +210,10 @@ class Dreams:
             ProcosmError: the model predicted something that is not a number.
         """
         device = self.latents.device
-        now, taken = State(self.latents, torch.from_numpy(self.state).to(device), self.actions), torch.from_numpy(actions)
-        prediction = self.model.dynamics.predict(now, taken.to(device), self._drawn_noise(), self.denoising_steps)
-        self.actions = now.taken(taken.to(device))[:, 1:]
+        action = torch.from_numpy(actions).to(device)
+        now = State(self.latents, torch.from_numpy(self.state).to(device), self.actions)
+        prediction = self.model.dynamics.predict(now, action, self._drawn_noise(), self.denoising_steps)
+        self.actions = now.taken(action)[:, 1:]
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
         self._spare[:, -1] = prediction.latent

@@ -4,8 +4,8 @@ The network denoises what inertia does not explain of the latent's change, in un
 still, or moves on as it did, costs nothing to predict. One denoising step from zero gives the mean of the next latent;
 it is trained directly, as a part of every batch, and it is the step that self-forced training unrolls (see
 ``prototype`` in LOG.md: more steps were worse on deterministic tasks). Each step ends on the manifold of real latents,
-or errors would add up beside it. The network is told what was done at every latent it sees: from changes of noisy
-latents it can then tell a speed by their mean without taking an acceleration for a part of it.
+or errors would add up beside it. The network is told what was done at every latent it sees, for the changes that it
+sees are their work (LOG.md, "What was just done").
 """
 
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class Window:
 
     Attributes:
         latents: (b, context + horizon, c, h, w), standardised.
-        actions: (b, context - 1 + horizon, a) in [-1, 1], one for each latent but the last; NaN before the episode began.
+        actions: (b, context - 1 + horizon, a) in [-1, 1], at each latent but the last; NaN before the episode began.
         states: (b, horizon, s), standardised, after each action. rewards: (b, horizon), standardised.
         ends: (b, horizon), 1 where the step ended the episode for good. mask: (b, horizon), 1 where the step exists.
     """
@@ -113,7 +113,7 @@ class DiffusionDynamics(nn.Module):
         self.residual_std.copy_(residual.std(over).view_as(self.residual_std).clamp_min(1e-3))
 
     def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, actions: Tensor) -> Tensor:
-        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as :meth:`told` has them."""
+        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as in ``advance``."""
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
             out = self.net(c_in * x, c_noise, self.moved(context), self.told(actions))
@@ -254,8 +254,9 @@ class DiffusionDynamics(nn.Module):
 
 
 def forgotten(actions: Tensor, context: int) -> Tensor:
-    """Of (b, context - 1 + horizon, a) actions of a batch, those that a dream knows: NaN for the oldest i mod context of
-    row i. A dream begins from frames alone and learns what is done from then on.
+    """Of (b, context - 1 + horizon, a) actions those that a dream may know: NaN for the oldest i mod context of row i.
+
+    A dream begins from frames alone and learns what is done from then on.
     """
     row, at = torch.arange(len(actions)), torch.arange(actions.shape[1])
     lost = at < (row % context)[:, None]

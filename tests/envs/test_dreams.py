@@ -1,0 +1,53 @@
+"""A dream remembers what was done in it, from its own beginning on."""
+
+import numpy as np
+import pytest
+import torch
+
+from procosm.agents.open_loop import imagine
+from procosm.envs.dreams import Dreams
+from procosm.world_model.checkpoint import WorldModel, load
+
+
+@pytest.fixture
+def restless(truth_checkpoint) -> WorldModel:
+    """An untrained world in which everything told to the network counts."""
+    model = load(truth_checkpoint)
+    torch.manual_seed(0)
+    for p in model.dynamics.net.parameters():
+        p.add_(0.1 * torch.randn_like(p))
+    return model
+
+
+def begin(dreams: Dreams, windows: list[int]) -> torch.Tensor:
+    """Begin all dreams; their first latents."""
+    seeds = [np.random.default_rng(slot) for slot in range(len(windows))]
+    dreams.restart(np.arange(len(windows)), seeds, windows)
+    return dreams.latents.clone()
+
+
+def test_a_dream_is_the_open_loop_of_its_actions_also_when_begun_again(restless):
+    dreams, rng = Dreams(restless, 2), np.random.default_rng(0)
+    for windows in ([0, 1], [1, 0]):
+        begun, actions = begin(dreams, windows), rng.uniform(-1, 1, (2, 5, len(restless.task.action_low)))
+        actions = actions.astype(np.float32)
+        for t, (latent, state) in enumerate(imagine(restless, begun, actions)):
+            dreams.advance(actions[:, t])
+            assert torch.allclose(dreams.latents[:, -1], latent, atol=1e-5)
+            np.testing.assert_allclose(dreams.state, state, atol=1e-4)
+
+
+def test_what_was_done_before_bears_on_what_follows_and_comes_back_with_a_moment(restless):
+    dreams, elsewhere = Dreams(restless, 2), Dreams(restless, 1)
+    begun = begin(dreams, [0, 0])
+    size = len(restless.task.action_low)
+    for slot, action in enumerate((1.0, -1.0)):  # only what was done shall tell the two apart
+        dreams.actions[slot] = action
+    dreams.latents[:] = begun
+    moment = dreams.moment(1)
+    dreams.advance(np.zeros((2, size), np.float32))
+    assert not torch.allclose(dreams.latents[0], dreams.latents[1], atol=1e-3)
+    begin(elsewhere, [1])
+    elsewhere.resume(0, moment)
+    elsewhere.advance(np.zeros((1, size), np.float32))
+    assert torch.allclose(elsewhere.latents[0], dreams.latents[1], atol=1e-6)
