@@ -181,7 +181,9 @@ def world_model_rows(config: TransferConfig, task: str) -> list[dict[str, Any]]:
 
 
 def write(config: TransferConfig, task: str, cells: Sequence[Cell]) -> Path:
-    """A task's result from those of its cells that exist, and its figure."""
+    """A task's result from those of its cells that exist, and its figure; ``details.cells`` are the files of the cells,
+    returns of all episodes and all, so that what is missing can be added anywhere.
+    """
     own = [cell for cell in cells if cell.task == task]
     found = {cell: counted(config, cell) for cell in own if cell_path(config, cell).exists()}
     results, name = config.out if config.quick else RESULTS, f"transfer_{task.removesuffix('-v5').lower()}"
@@ -193,6 +195,7 @@ def write(config: TransferConfig, task: str, cells: Sequence[Cell]) -> Path:
         "practice": vars(practice_of(config, task)),
         "world_model_commits": {x["run"]: x["world_model_commit"] for x in found.values()},
         "missing": [cell.name for cell in own if cell not in found],
+        "cells": {cell.name: content for cell, content in found.items()},
     }
     path = record(name, rows, results, details)
     draw(rows, results / "figures" / f"{name}.png")

@@ -183,6 +183,8 @@ def test_cells_are_done_once_and_the_missing_are_named(config, monkeypatch):
     [result] = [json.loads(path.read_text()) for path in main(only)]
     assert result["details"]["missing"] == [f"{TASK}/{arm}-0" for arm in ("dream", "online_ppo", "online_sac")]
     assert {row["task"] for row in result["rows"]} == {"InvertedPendulum-v5"}, "as a report looks for it"
+    stored = {cell: json.loads((config.out / f"{cell}.json").read_text()) for cell in result["details"]["cells"]}
+    assert len(stored) == 5 and stored == result["details"]["cells"], "what goes on elsewhere from these is the same"
     steps = {row["arm"]: row["real_steps"] for row in result["rows"] if row["metric"] == "return"}
     assert steps == {"untrained": 0} | dict.fromkeys(("cloned", "cloned_best", "offline_sac", "shuffled"), 300)
     assert (config.out.parent / "results" / "figures" / "transfer_invertedpendulum.png").stat().st_size > 10_000
