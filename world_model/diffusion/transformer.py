@@ -65,7 +65,7 @@ class DiffusionTransformer(nn.Module):
         Args:
             x: (b, 1, c, h, w), the noisy latent times c_in. c_noise: (b,).
             context: (b, context, c, h, w), the clean past, joined on channels.
-            action: (b, a) in [-1, 1].
+            action: (b, a), what the network is told of actions; values in [-1, 1].
 
         Returns:
             (b, 1, c, h, w).
@@ -103,8 +103,8 @@ class DiffusionTransformer(nn.Module):
 
 
 def example() -> tuple[DiffusionTransformer, tuple[Tensor, ...]]:
-    """The default network and inputs of one latent, for tools that trace a model."""
-    context, action_size, latent_shape = 3, 6, (4, 8, 8)
-    model = DiffusionTransformer(TransformerConfig(), latent_shape, context, action_size)
+    """The default network, told what dynamics of six actions are, and inputs of one latent, for tools that trace it."""
+    context, told, latent_shape = 3, 3 * 6 + 2, (4, 8, 8)
+    model = DiffusionTransformer(TransformerConfig(), latent_shape, context, told)
     x = torch.zeros(1, 1 + context, *latent_shape)
-    return model, (x[:, :1], torch.zeros(1), x[:, 1:], torch.zeros(1, action_size))
+    return model, (x[:, :1], torch.zeros(1), x[:, 1:], torch.zeros(1, told))

@@ -25,16 +25,16 @@ def test_both_worlds_step_as_their_environments_do(page):
     real, _ = truth.reset(seed=header["seed"])
     np.testing.assert_array_equal(frames[1], real)
     with torch.inference_mode():
-        latents = model.tokenizer.encode(torch.from_numpy(real)[None, None]).expand(-1, 3, -1, -1, -1)
+        state = State(model.tokenizer.encode(torch.from_numpy(real)[None, None]).expand(-1, 3, -1, -1, -1))
         for step, stick in enumerate(ACTIONS, 1):
             page.say("steer", [stick])
             page.say("step")
             header, frames = page.until(lambda header, step=step: header["step"] == step)
             assert header["stick"] == pytest.approx([stick])
             action = np.float32([3 * stick])
-            told = model.dynamics.predict(State(latents), torch.from_numpy(action)[None])
-            latents = torch.cat([latents[:, 1:], told.latent[:, None]], 1)
-            dreamed = model.tokenizer.decode(latents[:, -1:])[0, 0].numpy()
+            told = model.dynamics.predict(state, torch.from_numpy(action)[None])
+            state = state.after(torch.from_numpy(action)[None], told)
+            dreamed = model.tokenizer.decode(state.latents[:, -1:])[0, 0].numpy()
             assert np.abs(frames[0].astype(int) - dreamed).max() <= 1
             assert header["dream"]["reward"] == pytest.approx(
                 np.clip(told.reward.item(), *model.reward_range), abs=1e-4

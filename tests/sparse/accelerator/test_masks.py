@@ -100,8 +100,9 @@ def test_masks_of_a_block_sparse_world_model(tmp_path):
                 parameter.fill_(1.0)  # layers that begin at zero have moved in a trained model
     save_file({key: value.contiguous() for key, value in dynamics.state_dict().items()}, tmp_path / "d.safetensors")
     x = torch.zeros(1, 4, 4, 8, 8)
-    inputs = (x[:, :1], torch.zeros(1), x[:, 1:], torch.zeros(1, 6))
-    work = trace(DiffusionTransformer(config, (4, 8, 8), 3, 6), inputs, "dit")
+    told = 3 * 6 + 2  # six actions at each of three latents, and whether the older two are known
+    inputs = (x[:, :1], torch.zeros(1), x[:, 1:], torch.zeros(1, told))
+    work = trace(DiffusionTransformer(config, (4, 8, 8), 3, told), inputs, "dit")
     found = match(work.layers, checkpoint_masks(tmp_path))
     assert found.keys() == {layer.name for layer in work.layers}
     shares = {name: float(mask.mean()) for name, mask in found.items()}
