@@ -62,7 +62,7 @@ def ranking(config: RankingConfig) -> Path:
     model = load(folder)
     name = model.task.id.rsplit("-v", 1)[0].replace("/", "_")
     out = config.out / name
-    members = zoo(config.zoo, model.task, folder, out / "zoo")
+    members = zoo(config.zoo, model.task, folder, out / "zoo", model.provenance.get("policies", {}).values())
     horizons = [h for h in config.horizons if h < model.task.max_episode_steps]
     cut = "" if config.steps is None else f"-{config.steps}"
     if config.steps is not None:

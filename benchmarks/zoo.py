@@ -1,24 +1,33 @@
 """The panel of policies that a ranking is tested on: good, middling and bad, trained in MuJoCo or only in the dream.
 
+    python -m procosm.benchmarks.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo
+
 Model-free PPO, SAC and TD3 see the task's true state and are saved at four times of their training, so that the panel
-is spread from random to solved. None of them, nor anything derived from them, acted in the data of a world model:
-only the members with ``seen`` behave as collecting does.
+is spread from random to solved. ``seen`` tells which members, and what is derived from them, acted in the data of the
+world model: the noises of collecting, and policies that were given to `procosm collect`. For that the command
+above trains the model-free part of a panel before there is a world model.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+import sys
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tyro
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
 
 from procosm.agents.train import PolicyConfig, save_learner, train_policy
 from procosm.agents.worlds import dreams, truth
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.tasks import resolve_name
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json
 
@@ -62,7 +71,7 @@ class Member:
         gains: (s,) of a linear controller, whose action is the state times -gains; empty for others.
         epsilon: chance of a uniform action in place of the policy's.
         steps: environment steps it learned from, real or (``dream``) imagined.
-        seen: whether the world model's data were collected with this behaviour.
+        seen: whether the world model's data were collected with this behaviour, or with what it is derived from.
     """
 
     name: str
@@ -82,14 +91,16 @@ CONTROLS = (
 )
 
 
-def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path) -> list[Member]:
-    """Train what is missing of the panel under ``folder``; a training that was killed begins again, others are kept."""
+def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: Collection[str] = ()) -> list[Member]:
+    """Train what is missing of the panel under ``folder``; a training that was killed begins again, others are kept.
+
+    ``acted`` are the sha256 of the policies that acted in the world model's data.
+    """
     members = [
-        member
-        for algorithm in ALGORITHMS
-        for seed in range(config.seeds)
-        for member in model_free(algorithm, task, config.steps, seed, folder)
+        dataclasses.replace(member, seen=_digest(member) in acted) for member in every_model_free(config, task, folder)
     ]
+    if len(acted) > sum(member.seen for member in members):
+        tqdm.write(f"of {len(acted)} policies in the model's data some are not in this panel", file=sys.stderr)
     best = [member for member in members if member.name.endswith("s0-4")]  # seed 0 of each algorithm, fully trained
     finished = [_of_a_run(path) for path in config.dreamed]
     degraded = [
@@ -98,6 +109,17 @@ def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path) -> list[
         for epsilon in EPSILONS
     ]
     return [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder), *finished]
+
+
+def _digest(member: Member) -> str:
+    return hashlib.sha256(member.path.read_bytes()).hexdigest() if member.path else ""
+
+
+def every_model_free(config: ZooConfig, task: Task, folder: Path) -> Iterator[Member]:
+    """All trainings in MuJoCo."""
+    for algorithm in ALGORITHMS:
+        for seed in range(config.seeds):
+            yield from model_free(algorithm, task, config.steps, seed, folder)
 
 
 def model_free(algorithm: str, task: Task, steps: int, seed: int, folder: Path) -> Iterator[Member]:
@@ -142,3 +164,31 @@ def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Mem
             )
             steps = settings.rounds * settings.round_steps
             yield Member(name, "dream", "ppo", train_policy(settings, world) / "policy.zip", steps=steps)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Train the model-free policies of a panel before there is a world model, so that some may act in its data."""
+
+    env: str
+    """Task, as for `procosm collect`."""
+    out: Path
+    """Folder of the policies; a ranking finds them in RANKING/<task>/zoo."""
+    seeds: int = ZooConfig.seeds
+    """Trainings of each algorithm."""
+    steps: int = ZooConfig.steps
+    """MuJoCo steps of each SAC and TD3 training."""
+
+
+def main(config: TrainingConfig) -> None:
+    """Train what is missing."""
+    env = MujocoEnv(resolve_name(config.env))
+    env.close()
+    total = config.seeds * len(ALGORITHMS) * len(SHARES)
+    settings = ZooConfig(seeds=config.seeds, steps=config.steps)
+    for member in tqdm(every_model_free(settings, env.task, config.out), total=total, unit="policy"):
+        tqdm.write(str(member.path), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(TrainingConfig))

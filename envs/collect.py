@@ -40,8 +40,8 @@ class CollectConfig:
     steps: int = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
-    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3). A policy has its share of
-    the steps, the two noises share the rest by episodes."""
+    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3; "policy:runs/*.zip:0.6" is
+    all of them). A policy has its share of the steps, the two noises share the rest by episodes."""
     frame_size: int = 64
     """Height and width of a frame, pixels (32 to 256)."""
     action_repeat: int = 1

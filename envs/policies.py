@@ -40,15 +40,17 @@ class Share:
 def parse_mixture(text: str) -> tuple[Share, ...]:
     """Reads ``noise:0.7,random:0.3`` or ``policy:runs/a/policy.zip:0.5,noise:0.5``; shares are scaled to sum to 1.
 
+    The files of ``policy:runs/*.zip:0.5`` divide its share among them.
+
     Raises:
         TaskError: it cannot be read so, or a policy's file is missing.
     """
-    shares = [_parse_share(item.strip()) for item in text.split(",")]
+    shares = [share for item in text.split(",") for share in _parse_shares(item.strip())]
     total = sum(share.share for share in shares)
     return tuple(Share(share.kind, share.share / total, share.path) for share in shares)
 
 
-def _parse_share(item: str) -> Share:
+def _parse_shares(item: str) -> list[Share]:
     kind, _, rest = item.partition(":")
     path, number = "", rest
     if kind == "policy":
@@ -62,9 +64,11 @@ def _parse_share(item: str) -> Share:
         share = -1.0
     if kind not in ("random", "noise", "policy") or not share > 0 or (kind == "policy") != bool(path):
         raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
-    if path and not Path(path).is_file():
+    root = Path(path).anchor
+    paths = sorted(map(str, Path(root).glob(path.removeprefix(root)))) if "*" in path else [path]
+    if not paths or (path and not all(Path(each).is_file() for each in paths)):
         raise TaskError(f"behaviour {item!r}: there is no file {path}")
-    return Share(kind, share, path)
+    return [Share(kind, share / len(paths), each) for each in paths]
 
 
 def make_behaviour(share: Share, task: Task) -> Behaviour:

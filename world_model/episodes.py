@@ -116,6 +116,12 @@ def load_episodes(path: str | Path) -> list[Episode]:
     return episodes
 
 
+def acting_policies(path: Path) -> dict[str, str]:
+    """sha256 of each saved policy that acted in the dataset at ``path``, by its file; none where it does not say."""
+    told = Path(path) / "provenance.json"
+    return dict(_read_json(told).get("job", {}).get("policies", {})) if told.exists() else {}
+
+
 def write_dataset(
     path: Path, task: Task, episodes: Iterable[tuple[Episode, np.ndarray]], provenance: dict, env_spec: str
 ) -> None:

@@ -15,7 +15,7 @@ from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
-from procosm.world_model.episodes import load_episodes, load_task
+from procosm.world_model.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.layers import census, sparsify, weights
 from procosm.world_model.precision import has_bfloat16
@@ -107,7 +107,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         starts=latents["holdout"][starts],
         reward_range=(float(rewards.min()), float(rewards.max())),
         metrics=metrics,
-        provenance=provenance({"train": config, "sizes": sizes}),
+        provenance=provenance({"train": config, "sizes": sizes}) | {"policies": acting_policies(config.data)},
     )
     return checkpoint.save(config.out, model)
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from stable_baselines3 import PPO
 
 from procosm.agents.rollouts import dreams_from
 from procosm.benchmarks import ranking
+from procosm.benchmarks import zoo as zoo_module
 from procosm.benchmarks.agreement import Scores, agreement_rows
 from procosm.benchmarks.paired import Dream, Truth, first_frames, play
 from procosm.benchmarks.zoo import CONTROLS, EPSILONS, Member, ZooConfig, model_free, zoo
@@ -130,6 +132,18 @@ def test_a_training_is_saved_on_its_way_and_done_once(truth_checkpoint, tmp_path
     assert not np.array_equal(weights[0], weights[-1])
     assert list(model_free("td3", task, 64, 0, tmp_path)) == members
     assert [member.path.stat().st_mtime_ns for member in members] == written
+
+
+def test_what_acted_in_the_data_is_told_by_its_content(truth_checkpoint, tmp_path):
+    """Trained beforehand by the command; the data name a file by its sha256, wherever it lay."""
+    zoo_module.main(zoo_module.TrainingConfig("InvertedPendulum", tmp_path / "zoo", seeds=1, steps=64))
+    acted = hashlib.sha256((tmp_path / "zoo/td3-s0-4.zip").read_bytes()).hexdigest()
+    written = (tmp_path / "zoo/td3-s0-4.zip").stat().st_mtime_ns
+    config = ZooConfig(seeds=1, steps=64, dream_seeds=0)
+    members = zoo(config, load(truth_checkpoint).task, truth_checkpoint, tmp_path / "zoo", [acted])
+    seen = {member.name for member in members if member.seen}
+    assert seen == {"td3-s0-4", *(f"td3-s0-4 eps {e}" for e in EPSILONS), *(m.name for m in CONTROLS)}
+    assert (tmp_path / "zoo/td3-s0-4.zip").stat().st_mtime_ns == written
 
 
 def ranking_policy(member: Member):

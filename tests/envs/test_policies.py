@@ -25,6 +25,18 @@ def test_mixtures_are_read_as_written(tmp_path):
     assert parse_mixture(f"policy:{saved}") == (Share("policy", 1.0, str(saved)),)
 
 
+def test_a_pattern_stands_for_all_its_policies(tmp_path):
+    for name in ("sac-s1-4", "sac-s0-1", "sac-s0-4"):
+        (tmp_path / f"{name}.zip").write_bytes(b"zip")
+    assert parse_mixture(f"policy:{tmp_path}/*-s0-*.zip:3,random:1") == (
+        Share("policy", 0.375, f"{tmp_path}/sac-s0-1.zip"),
+        Share("policy", 0.375, f"{tmp_path}/sac-s0-4.zip"),
+        Share("random", 0.25),
+    )
+    with pytest.raises(TaskError, match=r"there is no file .*ppo-\*\.zip"):
+        parse_mixture(f"policy:{tmp_path}/ppo-*.zip")
+
+
 @pytest.mark.parametrize("text", ["", "noisy:1", "noise:-1", "random:x", "policy:0.5", "policy:none.zip:0.5"])
 def test_other_texts_are_refused(text):
     with pytest.raises(TaskError, match="behaviour"):

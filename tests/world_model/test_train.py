@@ -1,7 +1,9 @@
 """Training from disk to checkpoint: resumable to the bit, and clear about what it cannot use."""
 
 import dataclasses
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import torch
 
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load, untrained
-from procosm.world_model.episodes import load_episodes, load_task
+from procosm.world_model.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.files import read_tensors
 from procosm.world_model.interface import CheckpointError, DatasetError, State
 from procosm.world_model.presets import preset
@@ -46,6 +48,17 @@ def test_the_checkpoint_dreams(trained):
         model.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
         or model.provenance["versions"]["torch"]
     )
+
+
+def test_who_acted_in_the_data_is_kept_with_the_weights(data, trained, tmp_path):
+    assert load(trained).provenance["policies"] == acting_policies(data) == {}
+    copy = shutil.copytree(data, tmp_path / "data")
+    told = json.loads((copy / "provenance.json").read_text())
+    told["job"]["policies"] = {"runs/a.zip": "f00"}
+    (copy / "provenance.json").write_text(json.dumps(told))
+    assert acting_policies(copy) == {"runs/a.zip": "f00"}
+    (copy / "provenance.json").unlink()
+    assert acting_policies(copy) == {}
 
 
 def test_the_state_head_learns_to_read_finished_latents_and_nothing_else_changes(data, tmp_path):
