@@ -16,7 +16,7 @@ import tyro
 
 from procosm.agents.run import RunConfig, run
 from procosm.agents.stages import stage_seconds
-from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.strip import strip
 from procosm.world_model.files import read_json
 
@@ -62,7 +62,7 @@ def _interval(found: dict[str, Any]) -> dict[str, Any]:
 
 def main(config: PipelineConfig) -> Path:
     """Run every seed and write ``results/pipeline_<task>.json``."""
-    rows, name = [], config.run.env.rsplit("-v", 1)[0].lower().replace("/", "_")
+    rows, name = [], in_files(config.run.env)
     for seed in range(config.run.seed, config.run.seed + config.seeds):
         folder = config.run.out / f"seed{seed}"
         run(dataclasses.replace(config.run, out=folder, seed=seed))

@@ -19,7 +19,7 @@ from procosm.agents.stages import write_csv
 from procosm.benchmarks.agreement import Scores, agreement_rows
 from procosm.benchmarks.paired import Dream, Rows, Truth, World, play
 from procosm.benchmarks.ranking_figure import scatter
-from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.zoo import Member, ZooConfig, zoo
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model.checkpoint import WorldModel, load
@@ -60,8 +60,7 @@ def ranking(config: RankingConfig) -> Path:
         config = dataclasses.replace(config, out=config.out / "quick", zoo=small, episodes=8, slots=64)
     folder = find_checkpoint(config.checkpoint, None)
     model = load(folder)
-    name = model.task.id.rsplit("-v", 1)[0].replace("/", "_")
-    out = config.out / name
+    out = config.out / model.task.id.rsplit("-v", 1)[0].replace("/", "_")
     members = zoo(config.zoo, model.task, folder, out / "zoo", model.provenance.get("policies", {}).values())
     horizons = [h for h in config.horizons if h < model.task.max_episode_steps]
     cut = "" if config.steps is None else f"-{config.steps}"
@@ -75,7 +74,7 @@ def ranking(config: RankingConfig) -> Path:
 
     real = played(out / f"truth{cut}", model, members, seeds, horizons, lambda: Truth(model.task, TRUTH_SLOTS))
     dreamed = played(out / f"dream{cut}", model, members, seeds, horizons, dream)
-    return report(config, model, name, members, real, dreamed)
+    return report(config, model, members, real, dreamed)
 
 
 def played(
@@ -104,14 +103,13 @@ def played(
 def report(
     config: RankingConfig,
     model: WorldModel,
-    name: str,
     members: Sequence[Member],
     real: list[Rows],
     dreamed: list[Rows],
 ) -> Path:
     """Write ``ranking_<task>.json``, the CSV beside it and the figure; returns the first."""
     results = config.out if config.quick else RESULTS
-    stem = f"ranking_{name.lower()}"
+    stem = f"ranking_{in_files(model.task.id)}"
     write_csv(results / f"{stem}.csv", [row for rows in zip(members, real, dreamed, strict=True) for row in raw(*rows)])
     rows: list[dict[str, Any]] = []
     panels: list[Scores] = []

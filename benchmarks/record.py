@@ -1,5 +1,6 @@
 """The one shape of a result: what was asked, where and when it was measured, and rows of numbers."""
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -55,9 +56,14 @@ def record(
     return path
 
 
+def in_files(task: str) -> str:
+    """A task as it is called in names of results: ``halfcheetah`` for HalfCheetah-v5."""
+    return re.sub(r"-v\d+$", "", task).lower().replace("/", "_")
+
+
 def publish(result: Path) -> str:
     """Copy a run's result, and the figure beside it, to ``RESULTS`` as NAME_<task>; returns <task>."""
-    task = read_json(result)["rows"][0]["task"].rsplit("-v", 1)[0].lower().replace("/", "_")
+    task = in_files(read_json(result)["rows"][0]["task"])
     shutil.copyfile(result, RESULTS / f"{result.stem}_{task}.json")
     if result.with_suffix(".png").exists():
         shutil.copyfile(result.with_suffix(".png"), RESULTS / "figures" / f"{result.stem}_{task}.png")

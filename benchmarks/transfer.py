@@ -32,7 +32,7 @@ import tyro
 from tqdm import tqdm
 
 from procosm.agents.evaluate import JUDGING_SEED
-from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.stats import t_interval
 from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.transfer_figure import draw
@@ -186,7 +186,7 @@ def write(config: TransferConfig, task: str, cells: Sequence[Cell]) -> Path:
     """
     own = [cell for cell in cells if cell.task == task]
     found = {cell: counted(config, cell) for cell in own if cell_path(config, cell).exists()}
-    results, name = config.out if config.quick else RESULTS, f"transfer_{task.removesuffix('-v5').lower()}"
+    results, name = config.out if config.quick else RESULTS, f"transfer_{in_files(task)}"
     rows = [row | {"task": resolve_name(task)} for row in rows_of(found) + world_model_rows(config, task)]
     details = {
         "intervals": "95 % Student t over seeds; n is their number, in rows of single seeds the number of episodes. "

@@ -25,7 +25,7 @@ from procosm.agents.rollouts import dreams_from
 from procosm.agents.worlds import truth
 from procosm.benchmarks.long_dreams import long_dream_rows
 from procosm.benchmarks.paired import Actor, first_frames
-from procosm.benchmarks.record import RESULTS, record
+from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.stats import auroc
 from procosm.benchmarks.zoo import CONTROLS, Member
 from procosm.envs.weights import find_checkpoint
@@ -95,7 +95,7 @@ def main(config: TrustConfig) -> Path:
     for member in behaviours(config.policies)[1:3]:  # smooth noise, and the first policy where there is one
         rows += long_dream_rows(model, member, config.long_seeds, config.long_steps)
     rows.append(cost_row(model))
-    name = model.task.id.rsplit("-v", 1)[0].replace("/", "_").lower()
+    name = in_files(model.task.id)
     whole = next(row for row in rows if (row["metric"], row["behaviour"]) == ("AUROC", "all behaviours"))
     details = {
         "reading": f"Trust tells good steps of a dream from bad ones with an AUROC of {whole['value']:.3f} "

@@ -83,10 +83,6 @@ def collect(config: CollectConfig) -> Path:
         origin = {**provenance({"collect": config}), "renderer": job.task.renderer, "job": json.loads(job.to_json())}
         dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
     shutil.rmtree(folder, ignore_errors=True)
-    print(
-        f"{config.steps} real steps of {job.task.id} are in {data}. "
-        f"Next: procosm train --data {data} --out {config.out}"
-    )
     return data
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from procosm.benchmarks import readme
-from procosm.benchmarks.record import RESULTS, publish, record
+from procosm.benchmarks.record import RESULTS, in_files, publish, record
 
 FILES = sorted(RESULTS.glob("*.json"))
 
@@ -72,6 +72,11 @@ def test_the_committed_readme_is_what_make_results_writes():
     text = Path(readme.README).read_text()
     inside = text.split(readme.START)[1].split(readme.END)[0].strip()
     assert inside == readme.table().strip()
+
+
+def test_names_of_results_leave_the_version_out_and_nothing_else():
+    assert in_files("HalfCheetah-v5") == "halfcheetah"
+    assert in_files("dm_control/dog-velocity") == "dm_control_dog-velocity"
 
 
 def test_a_published_result_is_named_by_its_task_and_takes_its_figure_along(tmp_path, monkeypatch):
