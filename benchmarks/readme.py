@@ -44,12 +44,16 @@ def ranking_row(task: str) -> str | None:
     if result is None:
         return None
     horizon = max((row["horizon"] for row in result["rows"]), key=_length)
-    found = {r["metric"]: r for r in result["rows"] if (r["horizon"], r.get("panel")) == (horizon, "all")}
+    found, unseen = (
+        {row["metric"]: row for row in result["rows"] if (row["horizon"], row.get("panel")) == (horizon, panel)}
+        for panel in ("all", "never in the data")
+    )
     cells = [
         f"{found[metric]['value']:.3f} [{found[metric]['low']:.3f}, {found[metric]['high']:.3f}]"
         for metric in ("Pearson r", "MMRV", "regret@1")
     ]
-    return f"| {task} | {horizon} | {found['Pearson r']['n']} | {' | '.join(cells)} |"
+    policies = f"{found['Pearson r']['n']} ({unseen['Pearson r']['n']})"
+    return f"| {task} | {horizon} | {policies} | {' | '.join(cells)} |"
 
 
 def _length(horizon: str) -> float:
@@ -71,7 +75,7 @@ def table() -> str:
         lines += [
             "",
             "| does the dream rank policies as MuJoCo does? "
-            "| returns over | policies | Pearson r [95 %] | MMRV | regret@1 |",
+            "| returns over | policies (of them never in its data) | Pearson r [95 %] | MMRV | regret@1 |",
             "|---|---|---|---|---|---|",
             *ranked,
         ]

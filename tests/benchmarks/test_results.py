@@ -57,15 +57,16 @@ def test_the_table_shows_every_seed_and_says_what_was_not_measured(tmp_path, mon
     ],
 )
 def test_the_longest_part_ranked_is_shown(horizons, longest, tmp_path, monkeypatch):
-    place = {"task": "HalfCheetah-v5", "panel": "all", "unit": "1", "low": 0.0, "high": 1.0, "n": 40}
+    place = {"task": "HalfCheetah-v5", "unit": "1", "low": 0.0, "high": 1.0}
     rows = [
-        {"metric": metric, "horizon": horizon, **place, "value": 0.5}
+        {"metric": metric, "horizon": horizon, "panel": panel, "n": n, **place, "value": value}
         for horizon in horizons
+        for panel, n, value in (("all", 40, 0.5), ("never in the data", 21, 0.4))
         for metric in ("Pearson r", "MMRV", "regret@1")
     ]
     record("ranking_halfcheetah", rows, tmp_path)
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert f"| HalfCheetah | {longest} | 40 | 0.500 [0.000, 1.000] |" in readme.table()
+    assert f"| HalfCheetah | {longest} | 40 (21) | 0.500 [0.000, 1.000] |" in readme.table()
 
 
 def test_the_committed_readme_is_what_make_results_writes():
