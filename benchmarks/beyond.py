@@ -2,8 +2,8 @@
 
     python -m procosm.benchmarks.beyond --run runs/logged/HalfCheetah
 
-For a run whose data were collected by saved policies (`procosm collect --policy`): those policies, on the true state, and
-what their logs can be made into without acting in MuJoCo again. The arms are those of `transfer`: practice in the
+For a run whose data were collected by saved policies (`procosm collect --policy`): those policies, on the true state,
+and what their logs can be made into without acting in MuJoCo again. The arms are those of `transfer`: practice in the
 dream, SAC on the logged transitions, cloning all of them or the tenth of the episodes that earned most. All are judged
 on the same MuJoCo episodes, and all but the policies that acted see through the world model.
 
