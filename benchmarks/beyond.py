@@ -93,7 +93,7 @@ def settle(config: BeyondConfig, model: WorldModel, out: Path, practice: Practic
     cells = [(arm, seed) for arm in NAMES if arm != "acted" for seed in config.seeds]
     for arm, seed in tqdm([cell for cell in cells if not (out / f"{cell[0]}/{cell[1]}.json").exists()], unit="cell"):
         tqdm.write(f"{arm} {seed}", file=sys.stderr)
-        point = ARMS[arm](Desk(config.run, False, out / arm / f"seed{seed}", seed, practice))[-1]
+        point = ARMS[arm](Desk(config.run, False, out / f"{arm}-{seed}", seed, practice))[-1]
         write_json(out / f"{arm}/{seed}.json", point.returns)
     names = [f"acted/{member.name}" for member in members] + [f"{arm}/{seed}" for arm, seed in cells]
     return {name: read_json(out / f"{name}.json") for name in names}
