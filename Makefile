@@ -76,6 +76,9 @@ bench: $(DEV)
 	  --policy "policy:runs/ranking/HalfCheetah/zoo/*-s0-*.zip:0.65,noise:0.25,random:0.1"
 	$(BIN)/procosm train --data runs/logged/HalfCheetah/data --out runs/logged/HalfCheetah/world_model --preset medium
 	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint runs/logged/HalfCheetah --zoo.steps 16000 --zoo.dream-seeds 3
+	$(BIN)/python -m procosm.benchmarks.trust --checkpoint runs/logged/HalfCheetah --policies \
+	  runs/ranking/HalfCheetah/zoo/sac-s0-4.zip runs/ranking/HalfCheetah/zoo/sac-s1-4.zip
+	$(BIN)/python -m procosm.benchmarks.beyond --run runs/logged/HalfCheetah
 	$(BIN)/python -m procosm.benchmarks.controllers --checkpoint envs/checkpoints/InvertedPendulum
 	$(BIN)/python -m procosm.benchmarks.near_rest --checkpoint envs/checkpoints/InvertedPendulum
 	$(BIN)/python -m procosm.benchmarks.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
