@@ -10,7 +10,8 @@ on the same MuJoCo episodes, and all but the policies that acted see through the
 Every (arm, seed) is a cell in RUN/beyond: killed at any moment, the same command goes on.
 """
 
-import hashlib
+import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,13 +28,14 @@ import tyro
 from tqdm import tqdm
 
 from procosm.agents.intervals import estimate
+from procosm.agents.stages import fingerprint
 from procosm.benchmarks.paired import Rows, Truth, play
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.stats import t_interval
 from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.zoo import Member
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.files import read_json, write_json
+from procosm.world_model.files import read_json, sha256, write_json
 from procosm.world_model.interface import ProcosmError
 
 NAMES = {
@@ -63,7 +65,7 @@ class BeyondConfig:
 
 
 def acted(model: WorldModel) -> list[Member]:
-    """The policies that acted in a world model's data.
+    """The policies that acted in a world model's data, named by what tells their files apart.
 
     Raises:
         ProcosmError: there are none, or a file is not what it was.
@@ -74,14 +76,31 @@ def acted(model: WorldModel) -> list[Member]:
             "no saved policy acted in the data of this world model: collect with --policy policy:PATH.zip, and train"
         )
     for path, digest in told.items():
-        if not Path(path).is_file() or hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
+        if not Path(path).is_file() or sha256(Path(path)) != digest:
             raise ProcosmError(f"{path} is not the policy that acted in the data any more: put that one back")
-    return [Member(Path(path).stem, "acted", path=Path(path), seen=True) for path in told]
+    root = os.path.commonpath([Path(path).parent for path in told])
+    names = ["-".join(Path(path).relative_to(root).with_suffix("").parts) for path in told]
+    return [Member(name, "acted", path=Path(path), seen=True) for name, path in zip(names, told, strict=True)]
+
+
+def claim(config: BeyondConfig, model: WorldModel, out: Path, practice: Practice) -> None:
+    """Say whose cells ``out`` holds.
+
+    Raises:
+        ProcosmError: it holds those of other settings or of another world model.
+    """
+    weights = fingerprint(config.run / "world_model", ("tokenizer.safetensors", "dynamics.safetensors"))
+    mine = {"practice": vars(practice), "weights": weights, "policies": model.provenance["policies"]}
+    mine, path = json.loads(json.dumps(mine)), out / "settings.json"
+    if path.exists() and read_json(path) != mine:
+        raise ProcosmError(f"{out} holds other settings' cells or another world model's: delete it, or ask for those")
+    write_json(path, mine)
 
 
 def settle(config: BeyondConfig, model: WorldModel, out: Path, practice: Practice) -> dict[str, list[float]]:
     """Learn and judge what is not on disk; returns in MuJoCo by cell, ARM/NAME or ARM/SEED."""
     members = acted(model)
+    claim(config, model, out, practice)
     seeds = Desk(config.run, False, out, 0, practice).seeds()
 
     def finished(member: Member, rows: Rows) -> None:

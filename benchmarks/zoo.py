@@ -3,13 +3,12 @@
     python -m procosm.benchmarks.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo
 
 Model-free PPO, SAC and TD3 see the task's true state and are saved at four times of their training, so that the panel
-is spread from random to solved. ``seen`` tells which members, and what is derived from them, acted in the data of the
-world model: the noises of collecting, and policies that were given to `procosm collect`. For that the command
-above trains the model-free part of a panel before there is a world model.
+is spread from random to solved. ``seen`` are those that acted in the world model's data, and what is derived from them:
+the noises of collecting, and policies given to `procosm collect`, for which the command above trains the model-free
+part of a panel before there is a world model.
 """
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from procosm.agents.worlds import dreams, truth
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.tasks import resolve_name
 from procosm.world_model.episodes import Task
-from procosm.world_model.files import read_json
+from procosm.world_model.files import read_json, sha256
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -97,7 +96,8 @@ def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: C
     ``acted`` are the sha256 of the policies that acted in the world model's data.
     """
     members = [
-        dataclasses.replace(member, seen=_digest(member) in acted) for member in every_model_free(config, task, folder)
+        dataclasses.replace(member, seen=member.path is not None and sha256(member.path) in acted)
+        for member in every_model_free(config, task, folder)
     ]
     if len(acted) > sum(member.seen for member in members):
         tqdm.write(f"of {len(acted)} policies in the model's data some are not in this panel", file=sys.stderr)
@@ -109,10 +109,6 @@ def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: C
         for epsilon in EPSILONS
     ]
     return [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder), *finished]
-
-
-def _digest(member: Member) -> str:
-    return hashlib.sha256(member.path.read_bytes()).hexdigest() if member.path else ""
 
 
 def every_model_free(config: ZooConfig, task: Task, folder: Path) -> Iterator[Member]:

@@ -1,6 +1,5 @@
 """Real experience: a behaviour mixture in a truth env, by several processes, into a Minari dataset on disk."""
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -18,7 +17,7 @@ from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, read_part
 from procosm.envs.tasks import resolve_name
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
-from procosm.world_model.files import write_bytes
+from procosm.world_model.files import sha256, write_bytes
 from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
 from procosm.world_model.provenance import provenance
 
@@ -118,9 +117,7 @@ def plan(config: CollectConfig) -> Job:
         segment=segment,
         wide=config.wide,
         parts=_parts(config.steps, config.holdout, max(PART_STEPS, longest), mixture),
-        policies={
-            share.path: hashlib.sha256(Path(share.path).read_bytes()).hexdigest() for share in mixture if share.path
-        },
+        policies={share.path: sha256(Path(share.path)) for share in mixture if share.path},
         versions={name: importlib.metadata.version(name) for name in packages},
     )
 

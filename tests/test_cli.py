@@ -95,6 +95,13 @@ def test_a_verb_ends_by_naming_what_it_made_and_what_comes_next(tiny_checkpoint,
     assert capsys.readouterr().out == f"Wrote {made}\nNext: procosm evaluate --run {made.parent}\n"
 
 
+def test_collecting_says_what_comes_next_and_says_it_once(tmp_path, capsys):
+    arguments = ["--env", "InvertedPendulum", "--out", str(tmp_path), "--steps", "100", "--processes", "1"]
+    assert status("collect", *arguments) == 0
+    made = tmp_path / "data"
+    assert capsys.readouterr().out == f"Wrote {made}\nNext: procosm train --data {made} --out {tmp_path}/world_model\n"
+
+
 def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
     made = tmp_path / "policy"
     arguments = ["train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), "--dreams", "8"]

@@ -118,7 +118,7 @@ def load_episodes(path: str | Path) -> list[Episode]:
 
 def acting_policies(path: Path) -> dict[str, str]:
     """sha256 of each saved policy that acted in the dataset at ``path``, by its file; none where it does not say."""
-    told = Path(path) / "provenance.json"
+    told = path / "provenance.json"
     return dict(_read_json(told).get("job", {}).get("policies", {})) if told.exists() else {}
 
 

@@ -1,6 +1,7 @@
 """Writing that is either done or not: no reader ever sees half a file."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -48,6 +49,11 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is damaged ({error}): make it again, or restore it from a copy") from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

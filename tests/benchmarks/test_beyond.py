@@ -12,11 +12,12 @@ from stable_baselines3 import PPO
 
 from procosm.agents.evaluate import JUDGING_SEED
 from procosm.benchmarks import beyond
-from procosm.benchmarks.beyond import BeyondConfig, acted, main, rows_of
+from procosm.benchmarks.beyond import BeyondConfig, acted, claim, main, rows_of
+from procosm.benchmarks.transfer_arms import Practice
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import acting_policies
-from procosm.world_model.files import read_json, write_json
+from procosm.world_model.files import read_json, sha256, write_json
 from procosm.world_model.interface import ProcosmError
 
 
@@ -46,6 +47,25 @@ def test_every_arm_once_small_and_gone_on_with(run, monkeypatch):
     assert (run / "beyond/quick/figures/beyond_invertedpendulum.png").stat().st_size > 10_000
     monkeypatch.setattr(beyond, "ARMS", {})  # nothing is learned again
     assert json.loads(main(BeyondConfig(run, quick=True)).read_text())["rows"] == result["rows"]
+
+
+def test_cells_of_other_settings_are_not_taken_for_those_asked_for(run, tmp_path):
+    model, config = load(run / "world_model"), BeyondConfig(run)
+    claim(config, model, tmp_path, Practice("ppo", 384, 72, 0.99, 20, ()))
+    claim(config, model, tmp_path, Practice("ppo", 384, 72, 0.99, 20, ()))
+    with pytest.raises(ProcosmError, match="other settings"):
+        claim(config, model, tmp_path, Practice("ppo", 384, 24, 0.99, 20, ()))
+
+
+def test_policies_of_one_name_in_two_folders_are_two(run, tmp_path):
+    told = {}
+    for folder in ("seed0", "seed1"):
+        path = tmp_path / folder / "policy.zip"
+        path.parent.mkdir()
+        path.write_bytes(folder.encode())
+        told[str(path)] = sha256(path)
+    members = acted(dataclasses.replace(load(run / "world_model"), provenance={"policies": told}))
+    assert [member.name for member in members] == ["seed0-policy", "seed1-policy"]
 
 
 def test_an_arm_stands_above_the_best_that_acted_by_the_difference_of_means():

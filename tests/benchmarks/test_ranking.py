@@ -154,14 +154,17 @@ def ranking_policy(member: Member):
 
 def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_path, monkeypatch):
     members = [policy, dataclasses.replace(policy, name="noisy", epsilon=0.5), *CONTROLS]
-    monkeypatch.setattr(ranking, "zoo", lambda *_: members)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(ranking, "zoo", lambda *given: asked.append(list(given[-1])) or members)
     monkeypatch.setattr(ranking, "RESULTS", tmp_path / "results")
     model = load(truth_checkpoint)
-    short = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=12))
+    told = model.provenance | {"policies": {"runs/a.zip": "f00"}}
+    short = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=12), provenance=told)
     monkeypatch.setattr(ranking, "load", lambda folder: short)
     # In one slot, for the last bit of a dream depends on its place in the batch.
     config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), episodes=4, horizons=(4, 500), slots=1)
     result = json.loads(ranking.ranking(config).read_text())
+    assert asked == [["f00"]], "the panel is told who acted in the data"
     assert {row["horizon"] for row in result["rows"]} == {"whole episode", "first 4 steps"}
     assert (tmp_path / "results/figures/ranking_invertedpendulum.png").stat().st_size > 10_000
     lines = list(csv.DictReader((tmp_path / "results/ranking_invertedpendulum.csv").read_text().splitlines()))

@@ -26,7 +26,12 @@ from procosm.world_model.windows import context_index, tabulate
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return collect(CollectConfig(env="InvertedPendulum", out=tmp_path_factory.mktemp("run"), steps=400, processes=1))
+    """Data of which it is told, and only told, that a saved policy acted in them."""
+    made = collect(CollectConfig(env="InvertedPendulum", out=tmp_path_factory.mktemp("run"), steps=400, processes=1))
+    told = json.loads((made / "provenance.json").read_text())
+    told["job"]["policies"] = {"runs/a.zip": "f00"}
+    (made / "provenance.json").write_text(json.dumps(told))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +56,8 @@ def test_the_checkpoint_dreams(trained):
 
 
 def test_who_acted_in_the_data_is_kept_with_the_weights(data, trained, tmp_path):
-    assert load(trained).provenance["policies"] == acting_policies(data) == {}
+    assert load(trained).provenance["policies"] == acting_policies(data) == {"runs/a.zip": "f00"}
     copy = shutil.copytree(data, tmp_path / "data")
-    told = json.loads((copy / "provenance.json").read_text())
-    told["job"]["policies"] = {"runs/a.zip": "f00"}
-    (copy / "provenance.json").write_text(json.dumps(told))
-    assert acting_policies(copy) == {"runs/a.zip": "f00"}
     (copy / "provenance.json").unlink()
     assert acting_policies(copy) == {}
 
