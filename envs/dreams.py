@@ -5,18 +5,24 @@ A dream draws random numbers only when it begins, from its slot's generator: whi
 from, and the seed of its own noise. So slot i of a batch and a single environment with the same seed dream alike.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from procosm.envs.observe import Observed, View
 from procosm.envs.trust import Watch
+from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import ProcosmError, State, TaskError
+from procosm.world_model.interface import Prediction, ProcosmError, State, TaskError
 
 NOISE_AHEAD = 16  # steps of noise drawn at once, so that a step costs no call for each slot
+SMALLEST_PART, MOST_PARTS = 16, 8  # dreams that one thread moves by itself; with fewer it mostly waits for Python
+
+T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
@@ -66,6 +72,7 @@ class Dreams:
         trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
     """
 
+    @one_thread()
     def __init__(
         self,
         model: WorldModel,
@@ -139,6 +146,7 @@ class Dreams:
         if not 0 <= window < held_out:
             raise TaskError(f"there is no start window {window}: the checkpoint holds windows 0 to {held_out - 1}")
 
+    @one_thread()
     @torch.inference_mode()
     def restart(
         self, slots: np.ndarray, generators: Sequence[np.random.Generator], windows: Sequence[int | None]
@@ -185,6 +193,7 @@ class Dreams:
             None if self._watch is None else self._watch.forecasts(slot),
         )
 
+    @one_thread()
     @torch.inference_mode()
     def resume(self, slot: int, moment: Moment) -> None:
         """Make the dream in ``slot`` what it was at ``moment``, here or in other ``Dreams`` of the same model.
@@ -202,6 +211,7 @@ class Dreams:
             for _ in range(-(-moment.elapsed // NOISE_AHEAD)):
                 self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
 
+    @one_thread()
     @torch.inference_mode()
     def advance(self, actions: np.ndarray) -> Outcome:
         """One step of every dream, under (n, a) float32 actions within bounds.
@@ -212,7 +222,7 @@ class Dreams:
         device = self.latents.device
         action = torch.from_numpy(actions).to(device)
         now = State(self.latents, torch.from_numpy(self.state).to(device), self.actions)
-        prediction = self.model.dynamics.predict(now, action, self._drawn_noise(), self.denoising_steps)
+        prediction = self._predict(now, action, self._drawn_noise())
         self.actions = now.taken(action)[:, 1:]
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
@@ -237,6 +247,15 @@ class Dreams:
         low, high = self.model.reward_range
         return Outcome(np.clip(reward, low, high), self.termination > 0.5, truncated)
 
+    def _predict(self, now: State, action: torch.Tensor, noise: torch.Tensor | None) -> Prediction:
+        def predict(part: slice) -> Prediction:
+            state = State(*(values if values is None else values[part] for values in vars(now).values()))
+            drawn = None if noise is None else noise[part]
+            return self.model.dynamics.predict(state, action[part], drawn, self.denoising_steps)
+
+        parts = _in_parts(predict, len(action), action.device)
+        return Prediction(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
+
     def _drawn_noise(self) -> torch.Tensor | None:
         """(n, c, h, w), the noise the sampler starts from in this step; None where it starts from the mean."""
         if self.denoising_steps == 1:
@@ -246,11 +265,14 @@ class Dreams:
             self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
         return torch.from_numpy(self._noise[self._slots, ahead]).to(self.latents.device)
 
+    @one_thread()
     @torch.inference_mode()
     def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(k, H, W, 3) uint8, the newest frame of some dreams, decoded."""
         index = torch.from_numpy(slots) if isinstance(slots, np.ndarray) else slots
-        return np.ascontiguousarray(self.model.tokenizer.decode(self.latents[index][:, -1:])[:, -1].cpu().numpy())
+        newest = self.latents[index][:, -1:]
+        parts = _in_parts(lambda part: self.model.tokenizer.decode(newest[part])[:, -1], len(newest), newest.device)
+        return np.ascontiguousarray(torch.cat(parts).cpu().numpy())
 
     def observe(self, view: View, slots: np.ndarray | slice = slice(None)) -> Observed:
         """What some dreams show; arrays of the caller's own. The decoder runs only where pixels are shown."""
@@ -262,3 +284,14 @@ class Dreams:
                 "state": lambda: self.state[slots].copy(),
             }
         )
+
+
+def _in_parts(call: Callable[[slice], T], count: int, device: torch.device) -> list[T]:
+    """What ``call`` gives for the parts of ``count`` dreams, in order.
+
+    On a CPU each part is a thread's own. The cuts depend on ``count`` alone, because a product's last bits depend on
+    how many rows it has: the same dreams have the same bits with any number of threads.
+    """
+    parts = min(MOST_PARTS, max(1, count // SMALLEST_PART)) if device.type == "cpu" else 1
+    cuts = [count * part // parts for part in range(parts + 1)]
+    return run_each([partial(call, slice(*ends)) for ends in pairwise(cuts)])

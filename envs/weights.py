@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.interface import CheckpointError
 
@@ -41,6 +42,7 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
     return folder
 
 
+@one_thread()
 def open_model(checkpoint: str | Path | WorldModel | None, name: str | None, device: str) -> WorldModel:
     """The world model meant by an environment's arguments, on ``device`` (a loaded model stays where it is).
 

@@ -1,23 +1,56 @@
-"""Threads for work that consists of many small GEMM calls: one hand-over for all of them.
+"""Threads that each do work of their own, on one torch thread, instead of meeting inside every operation.
 
-Left to torch, each call wakes every OpenMP thread and waits for all of them. Where another process holds one of the
+Left to torch, each operation wakes every OpenMP thread and waits for all. Where another process holds one of the
 cores, each of hundreds of waits then lasts a slice of the scheduler: a product that takes 14 ms on one core took 1.3 s
-on two (LOG.md, 2026-11-24). Here each thread runs its share of the calls alone.
+on two (LOG.md, 2026-11-24). Here each thread runs its share of the operations alone.
 
-Best with OMP_WAIT_POLICY=PASSIVE: by default OpenMP's own threads spin for some milliseconds after each dense operation
-and keep these from the cores.
+A fork leaves a child without its parent's threads, those of OpenMP included, and GNU's OpenMP waits for them for ever:
+a child begins with one torch thread.
 """
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
-from threading import Barrier
+from threading import Barrier, local
+from typing import TypeVar
 
 import torch
 
 LEAST_FLOPS = 5e7  # below this, handing work to other threads costs about what they save
+
+T = TypeVar("T")
+_outside = local()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch runs on the calling thread alone, and on as many threads as before afterwards. Also a decorator."""
+    if getattr(_outside, "threads", 0):
+        yield
+        return
+    _outside.threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(_outside.threads)
+        _outside.threads = 0
+
+
+def run_each(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of ``tasks``, in order. Each runs on one torch thread, as many at a time as torch has threads.
+
+    Whoever is free takes the next task, so a thread whose core is busy with something else does fewer. An exception of
+    a task comes back.
+    """
+    threads = getattr(_outside, "threads", 0) or torch.get_num_threads()
+    if threads == 1 or len(tasks) == 1:
+        with one_thread():
+            return [task() for task in tasks]
+    return list(_workers(threads).map(_call, [torch.is_inference_mode_enabled()] * len(tasks), tasks))
 
 
 def spread(work: Callable[[int, int], None], starts: Sequence[int], flops: float) -> None:
@@ -42,6 +75,11 @@ def _without_autograd(work: Callable[[int, int], None], first: int, last: int) -
         work(first, last)
 
 
+def _call(inference: bool, task: Callable[[], T]) -> T:
+    with torch.inference_mode(inference):
+        return task()
+
+
 @lru_cache(maxsize=1)
 def _workers(threads: int) -> ThreadPoolExecutor:
     everyone = Barrier(threads + 1)
@@ -51,12 +89,20 @@ def _workers(threads: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)
         everyone.wait()
 
-    pool = ThreadPoolExecutor(threads, "procosm-sparse", initializer=alone)
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "procosm-threads", initializer=alone)
     for _ in range(threads):
         pool.submit(int)
     everyone.wait()
-    torch.set_num_threads(threads)  # what threads to come begin with, which those of the pool have changed
+    torch.set_num_threads(before)  # what threads to come begin with, which those of the pool have changed
     return pool
 
 
-os.register_at_fork(after_in_child=_workers.cache_clear)  # a child has none of its parent's threads
+def _begin_child() -> None:
+    _workers.cache_clear()
+    if getattr(_outside, "threads", 0):
+        _outside.threads = 1
+    torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_begin_child)

@@ -6,6 +6,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
@@ -355,3 +356,21 @@ def test_slot_of_the_real_model_equals_the_single_env_step_by_step(tiny_checkpoi
         for kind, values in alone.items():
             np.testing.assert_allclose(observed[kind][4], values, rtol=1e-4, atol=1e-4)
         assert rewards[4] == pytest.approx(reward, abs=1e-4) and terminations[4] == terminated
+
+
+@pytest.mark.parametrize("num_envs", [3, 64, 100])
+def test_dreams_have_the_same_bits_with_any_number_of_threads_and_leave_the_users_number_alone(num_envs):
+    def dreamed(threads: int) -> list[bytes]:
+        torch.set_num_threads(threads)
+        env = gym.make_vec(
+            "procosm.envs:Procosm/InvertedPendulum-v0", num_envs=num_envs, observation=("latent", "pixels")
+        )
+        shown = [env.reset(seed=0)[0]] + [env.step(np.full(env.action_space.shape, 0.5))[0] for _ in range(3)]
+        assert torch.get_num_threads() == threads
+        return [values.tobytes() for observed in shown for values in observed.values()]
+
+    before = torch.get_num_threads()
+    try:
+        assert dreamed(1) == dreamed(2) == dreamed(3)
+    finally:
+        torch.set_num_threads(before)
