@@ -16,7 +16,7 @@ TASKS = {
 }
 """Names of ours that have ids of their own, and the Gymnasium tasks they stand for."""
 
-_WORLD = "procosm.envs.world:WorldModelEnv"
+_WORLD = "procosm.envs.world:make_dream"
 _WORLD_VECTOR = "procosm.envs.world_vector:WorldModelVectorEnv"
 _TRUTH = "procosm.envs.truth:make_truth"
 

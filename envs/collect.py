@@ -212,10 +212,9 @@ def _env_spec(job: Job) -> str:
         "task": task.id,
         "frame_size": task.frame_size,
         "action_repeat": task.action_repeat,
-        "max_episode_steps": task.max_episode_steps,
         "camera": task.camera,
         "renderer": task.renderer,
         "version": task.version,
         "observation": ["pixels", "state"],
     }
-    return replace(spec, kwargs=kwargs).to_json()
+    return replace(spec, kwargs=kwargs, max_episode_steps=task.max_episode_steps).to_json()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from procosm.envs.observe import Observed, View
+from procosm.envs.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust import Watch
 from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model.checkpoint import WorldModel
@@ -88,21 +89,18 @@ class Dreams:
             model: the world model.
             count: n.
             denoising_steps: 1 takes the sampler's mean; more draw the noise it starts from.
-            max_episode_steps: steps after which a dream is truncated; None for the task's own.
+            max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
             starts: ``holdout`` for every held-out window, or the indices of some.
             trust_below: dreams trusted less than this are truncated; None lets them go on.
 
         Raises:
             TaskError: an argument out of range.
         """
-        if count < 1 or denoising_steps < 1 or (max_episode_steps is not None and max_episode_steps < 1):
-            raise TaskError(
-                f"num_envs={count}, denoising_steps={denoising_steps}, max_episode_steps={max_episode_steps}: "
-                "each must be at least 1"
-            )
+        if count < 1 or denoising_steps < 1:
+            raise TaskError(f"num_envs={count}, denoising_steps={denoising_steps}: each must be at least 1")
         self.model = model
         self.denoising_steps = denoising_steps
-        self.max_episode_steps = max_episode_steps or model.task.max_episode_steps
+        self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
         self._windows = self._usable_windows(starts)
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
@@ -239,7 +237,7 @@ class Dreams:
                 f"step {self.elapsed[slot]} of the dream from window {self.start[slot]}: its weights are damaged or "
                 "its training diverged. Train it again, or open another checkpoint"
             )
-        truncated = self.elapsed >= self.max_episode_steps
+        truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
         if self._watch is not None and self.trust is not None:
             self.trust[:] = self._watch.advance(actions, self.state)
             if self._trust_below is not None:

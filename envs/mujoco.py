@@ -1,7 +1,7 @@
 """MujocoEnv: any MuJoCo task seen through a camera. It is the truth that every dream is judged by."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +12,7 @@ from procosm.envs.backend import mujoco
 from procosm.envs.camera import Camera, choose_camera
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import MULTISAMPLES, VERSION, GLRenderer
+from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit
 from procosm.envs.tasks import open_task
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
@@ -19,7 +20,7 @@ from procosm.world_model.interface import TaskError
 PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
 
-class MujocoEnv(gym.Env):
+class MujocoEnv(PortableSpec, gym.Env):
     """A MuJoCo task with pixels, its true state, or both, as the observation.
 
     Rewards, terminations and states are exactly the task's own. A frame is a function of the physics state alone.
@@ -34,7 +35,7 @@ class MujocoEnv(gym.Env):
         action_repeat: control steps of the task for each step here; rewards are summed.
         observation: ``pixels``, ``state``, or a tuple of both, which gives a dict.
         render_mode: ``rgb_array`` or None.
-        max_episode_steps: steps here before an episode is truncated; None takes the task's own limit.
+        max_episode_steps: steps here before an episode is truncated; None takes the task's own limit, -1 none.
         camera: where the eye stands, as in a saved task; None chooses one (``procosm.envs.camera``).
         renderer: ``auto``, ``egl``, ``osmesa`` or ``raycast``.
         version: of the frames, as in a saved task: 1 without multisampling, as older checkpoints have seen them.
@@ -63,12 +64,15 @@ class MujocoEnv(gym.Env):
         self._simulator = open_task(task)
         self._camera = Camera.from_json(camera) if camera else choose_camera(task)
         state = self._simulator.reset(0)
-        limit = max_episode_steps or -(-self._simulator.max_steps // action_repeat)
+        limit = checked_limit(max_episode_steps)
+        self._endless = limit == NO_LIMIT
+        if limit in (None, NO_LIMIT):
+            limit = -(-self._simulator.max_steps // action_repeat)
         self.task = Task(
             id=task,
             frame_size=frame_size,
             action_repeat=action_repeat,
-            max_episode_steps=int(limit),
+            max_episode_steps=limit,
             dt_s=self._simulator.dt_s * action_repeat,
             action_low=tuple(float(value) for value in self._simulator.action_low),
             action_high=tuple(float(value) for value in self._simulator.action_high),
@@ -105,7 +109,10 @@ class MujocoEnv(gym.Env):
         """
         names = {field.name for field in fields(Task)} - {"id", "dt_s", "action_low", "action_high", "state_size"}
         settings = {name: value for name, value in asdict(task).items() if name in names}
-        return cls(task.id, **{**settings, **kwargs})
+        env = cls(task.id, **{**settings, **kwargs})
+        if kwargs.get("max_episode_steps") == NO_LIMIT:
+            env.task = replace(env.task, max_episode_steps=task.max_episode_steps)
+        return env
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Start an episode; ``options={"physics": array}`` starts it in that physics state.
@@ -137,7 +144,7 @@ class MujocoEnv(gym.Env):
             if terminated:
                 break
         self._elapsed += 1
-        truncated = self._elapsed >= self.task.max_episode_steps
+        truncated = self._elapsed >= self.task.max_episode_steps and not self._endless
         return self._observe(), total, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray:

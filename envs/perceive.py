@@ -13,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from procosm.envs.observe import Observed, View
+from procosm.envs.spec import portable
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import State, TaskError
@@ -47,9 +48,8 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
             CheckpointError: no checkpoint, or one that cannot be read.
             TaskError: the env's frames are not the ones the model was trained on.
         """
-        RecordConstructorArgs.__init__(
-            self, _disable_deepcopy=True, checkpoint=checkpoint, observation=observation, device=device
-        )
+        recorded = portable({"checkpoint": checkpoint, "observation": observation, "device": device})
+        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, **recorded)
         gym.Wrapper.__init__(self, env)
         self.model = open_model(checkpoint, None, device)
         self.view = View.parse(observation)

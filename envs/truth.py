@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.spec import NO_LIMIT, checked_limit, with_time_limit
 from procosm.world_model.interface import TaskError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def make_truth(
     task: str | None = None,
     checkpoint: "str | Path | WorldModel | None" = None,
     observation: str | Sequence[str] = "pixels",
+    max_episode_steps: int | None = None,
     **kwargs: Any,
 ) -> gym.Env:
     """A truth env by task id, or the one that belongs to a checkpoint.
@@ -27,20 +29,25 @@ def make_truth(
             through its tokenizer, so that ``latent`` and the estimated ``state`` can be observed too
             (``procosm.envs.perceive``).
         observation: ``pixels``, ``state``, with a checkpoint also ``latent``, or a tuple of them.
+        max_episode_steps: from a spec; ``gym.make`` keeps its own to itself. None for the task's own, -1 for no limit.
         kwargs: what else :class:`~procosm.envs.mujoco.MujocoEnv` takes.
 
     Raises:
         TaskError: neither or contradicting task and checkpoint, or what MujocoEnv refuses.
         CheckpointError: the checkpoint is missing or truncated.
     """
+    limit = checked_limit(max_episode_steps)
+    kwargs["max_episode_steps"] = NO_LIMIT
     if checkpoint is None:
         if task is None:
             raise TaskError("a truth env needs task='Reacher-v5' (any MuJoCo task) or checkpoint=PATH")
-        return MujocoEnv(task, observation=observation, **kwargs)
+        env = MujocoEnv(task, observation=observation, **kwargs)
+        return with_time_limit(env, limit or env.task.max_episode_steps)
     from procosm.envs.perceive import PerceiveWrapper
     from procosm.envs.weights import open_model
 
     known = open_model(checkpoint, None, "cpu").task
     if task not in (None, known.id):
         raise TaskError(f"the checkpoint {checkpoint} was trained on {known.id}, not on {task}: leave one of them out")
-    return PerceiveWrapper(MujocoEnv.from_task(known, **kwargs), checkpoint, observation)
+    seen = PerceiveWrapper(MujocoEnv.from_task(known, **kwargs), checkpoint, observation)
+    return with_time_limit(seen, limit or known.max_episode_steps)

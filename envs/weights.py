@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from procosm.envs.spec import absolute
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.interface import CheckpointError
@@ -20,7 +21,7 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
         CheckpointError: there is none.
     """
     if checkpoint is not None:
-        path = Path(checkpoint)
+        path = Path(absolute(checkpoint))
         for folder in (path, path / "world_model"):
             if (folder / "config.json").is_file():
                 return folder

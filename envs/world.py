@@ -9,13 +9,14 @@ import numpy as np
 
 from procosm.envs.dreams import Dreams
 from procosm.envs.observe import Observed, View, action_space, row, usable_actions
+from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
 from procosm.envs.weights import open_model
 from procosm.envs.world_vector import checked_render_mode
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import TaskError
 
 
-class WorldModelEnv(gym.Env):
+class WorldModelEnv(PortableSpec, gym.Env):
     """One dream: the batch of one over the same code as ``WorldModelVectorEnv``.
 
     Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's estimate
@@ -90,3 +91,21 @@ class WorldModelEnv(gym.Env):
     def _info(self) -> dict[str, Any]:
         info = {"state": self.dreams.state[0].copy(), "start": int(self.dreams.start[0])}
         return info if self.dreams.trust is None else info | {"trust": float(self.dreams.trust[0])}
+
+
+def make_dream(max_episode_steps: int | None = None, **options: Any) -> gym.Env:
+    """What ``gym.make`` makes: a ``WorldModelEnv``, cut by ``TimeLimit`` and by nothing else.
+
+    Args:
+        max_episode_steps: from a spec; ``gym.make`` keeps its own to itself. None for the task's own, -1 for no limit.
+        options: the other keywords of ``WorldModelEnv``.
+
+    Raises:
+        CheckpointError, TaskError: as ``WorldModelEnv``.
+    """
+    limit = checked_limit(max_episode_steps)
+    env = WorldModelEnv(max_episode_steps=NO_LIMIT, **options)
+    return with_time_limit(env, limit or env.task.max_episode_steps)
+
+
+make_dream.metadata = WorldModelEnv.metadata  # type: ignore[attr-defined]  # gym.make looks for render modes here

@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from procosm.envs.dreams import Dreams
 from procosm.envs.observe import Observed, View, action_space, overwrite, row, usable_actions
+from procosm.envs.spec import PortableSpec
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import TaskError
@@ -19,7 +20,7 @@ from procosm.world_model.interface import TaskError
 Seed = int | Sequence[int | None] | None
 
 
-class WorldModelVectorEnv(VectorEnv):
+class WorldModelVectorEnv(PortableSpec, VectorEnv):
     """n dreams in one batch: one call of the world model moves all of them.
 
     Slot i equals ``WorldModelEnv`` with the same seed, to rounding, and a dream that ends begins again alone:
@@ -54,7 +55,7 @@ class WorldModelVectorEnv(VectorEnv):
             num_envs: dreams in the batch.
             observation: ``pixels``, ``latent``, ``state``, or a tuple of them for a Dict.
             denoising_steps: 1 takes the sampler's mean and is deterministic in the actions; more draw noise.
-            max_episode_steps: steps after which a dream is truncated; None for the task's own.
+            max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
             autoreset_mode: ``NEXT_STEP``, ``SAME_STEP`` or ``DISABLED`` (reset with ``options["reset_mask"]``).
             render_mode: ``rgb_array`` or None.
             device: where a checkpoint is loaded to.
@@ -76,7 +77,7 @@ class WorldModelVectorEnv(VectorEnv):
         if mixed:
             model.dynamics.mixed = model.tokenizer.mixed = True
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below)
-        self.task = model.task
+        self.task, self.time_limit = model.task, self.dreams.max_episode_steps
         self.num_envs = num_envs
         self.metadata = {
             **type(self).metadata,
