@@ -6,9 +6,10 @@ Each part is written when it is done, so that a killed evaluation goes on with t
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval
 
 from procosm.agents.growth import growth, state_deviation
 from procosm.agents.open_loop import choose_windows, open_loop
@@ -23,30 +24,31 @@ from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.interface import DatasetError, ProcosmError
 from procosm.world_model.provenance import provenance
+from procosm.world_model.settings import Count, Positive, Processes, Seed, Settings
 
 JUDGING_SEED = 9_000_000
 """Seed of the first episode that judges: no episode of collecting or training has one near it."""
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Settings):
     """How a finished run is judged."""
 
     run: Path
     """Run folder, with data/, world_model/ and policy/ in it."""
-    episodes: int = 100
+    episodes: Count = 100
     """MuJoCo episodes of the policy, and of each control."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the choice of windows, the shuffled actions and the intervals; the episodes' seeds never change."""
-    horizon: int = 32
+    horizon: Count = 32
     """Steps of the open-loop comparison and the growth test."""
-    windows: int = 256
+    windows: Count = 256
     """Held-out windows in the open-loop comparison."""
-    dreams: int = 256
+    dreams: Annotated[int, Interval(ge=1, le=65536)] = 256
     """Dreams side by side where speed is measured."""
-    processes: int = 2
+    processes: Processes = 2
     """Processes that step MuJoCo."""
-    speed_seconds: float = 2.0
+    speed_seconds: Positive = 2.0
     """How long each speed is measured."""
 
 
@@ -58,9 +60,8 @@ def evaluate(config: EvaluateConfig) -> Path:
 
     Raises:
         CheckpointError, DatasetError: a part of the run is missing or damaged.
-        ProcosmError: settings that make no sense.
+        ProcosmError: its policy is not trained yet.
     """
-    _check(config)
     folder, run = config.run / "evaluation", config.run
     model, player = load(run / "world_model"), trained_player(run)
     episodes = load_episodes(run / "data")
@@ -154,9 +155,3 @@ def _rows(world: str, policy: str, played: list[Played]) -> list[dict[str, objec
         | {"terminated": episode.terminated}
         for episode in played
     ]
-
-
-def _check(config: EvaluateConfig) -> None:
-    for name in ("episodes", "horizon", "windows", "dreams", "processes"):
-        if getattr(config, name) < 1:
-            raise ProcosmError(f"--{name} {getattr(config, name)} must be at least 1")

@@ -12,10 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from procosm.agents.features import LatentMotion, StandardisedState, state_statistics
 from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.settings import SettingsError
 
 if TYPE_CHECKING:
     from procosm.agents.train import PolicyConfig
 
+SMALLEST_FRAME = 36
+"""Pixels that the three convolutions of SB3's NatureCNN need."""
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
 
 
@@ -52,6 +55,19 @@ def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseA
 def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv) -> BaseAlgorithm:
     """A learner with its optimizer, as a finished round saved it."""
     return ALGORITHMS[config.algorithm].load(path, env=env, device=config.device)
+
+
+def check_observation(observation: str, frame_size: int) -> None:
+    """Refuse what no policy can see.
+
+    Raises:
+        SettingsError: frames too small for the convolutions of SB3's CnnPolicy.
+    """
+    if observation == "pixels" and frame_size < SMALLEST_FRAME:
+        raise SettingsError(
+            f"--observation pixels needs frames of {SMALLEST_FRAME} px or more, these have {frame_size}: give "
+            "--observation state or latent"
+        )
 
 
 def set_exploration(learner: BaseAlgorithm, share: float) -> None:

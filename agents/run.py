@@ -1,22 +1,26 @@
 """The whole road, from a MuJoCo task to a page about a policy that learned in its dream; each stage is done once."""
 
+import glob
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from procosm.agents.evaluate import EvaluateConfig, evaluate
+from procosm.agents.learners import check_observation
 from procosm.agents.report import ReportConfig, write_report
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.envs.calibrate import CalibrateConfig, calibrate
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.files import read_json, write_json
+from procosm.world_model.presets import check_frame_size
+from procosm.world_model.settings import Seed, Settings
 from procosm.world_model.train import TrainConfig, train
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """The whole road for one task."""
 
     env: str
@@ -52,14 +56,68 @@ class RunConfig:
     processes: int = 2
     """Processes that step MuJoCo."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Stages.of(self)
+
 
 @dataclass(frozen=True)
-class DemoConfig:
+class Stages:
+    """The settings of every stage of a run, all judged before the first of them begins."""
+
+    collect: CollectConfig
+    train: TrainConfig
+    policy: PolicyConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Stages":
+        """What a run's settings mean for each of its stages.
+
+        Raises:
+            ProcosmError: settings that a stage refuses, or that do not go together.
+        """
+        out, seed, processes = config.out, config.seed, config.processes
+        stages = cls(
+            CollectConfig(
+                env=config.env,
+                out=out,
+                steps=config.steps,
+                frame_size=config.frame_size,
+                action_repeat=config.action_repeat,
+                seed=seed,
+                processes=processes,
+            ),
+            TrainConfig(
+                data=out / "data", out=out / "world_model", preset=config.preset, seed=seed, density=config.density
+            ),
+            PolicyConfig(
+                world_model=out / "world_model",
+                out=out / "policy",
+                algorithm=config.algorithm,
+                observation=config.observation,
+                seed=seed,
+                dreams=config.dreams,
+                horizon=config.horizon,
+                iterations=config.iterations,
+                gamma=config.gamma,
+            ),
+            EvaluateConfig(run=out, episodes=config.episodes, processes=processes),
+            ReportConfig(run=out),
+        )
+        check_frame_size(config.frame_size, config.preset)
+        check_observation(config.observation, config.frame_size)
+        return stages
+
+
+@dataclass(frozen=True)
+class DemoConfig(Settings):
     """The demonstration: InvertedPendulum from 64 x 64 pixels."""
 
     out: Path = Path("runs/demo")
     """Run folder; the same command goes on with what is there."""
-    seed: int = 0
+    seed: Seed = 0
     """Of every stage."""
 
 
@@ -80,58 +138,36 @@ def run(config: RunConfig) -> Path:
     Raises:
         ProcosmError: whatever a stage refuses.
     """
-    out = config.out
-    world_model = TrainConfig(
-        data=out / "data", out=out / "world_model", preset=config.preset, seed=config.seed, density=config.density
-    )
+    stages = Stages.of(config)
     _announce(1, "collect", f"{config.steps} steps of {config.env} in MuJoCo")
-    collect_stage(
-        CollectConfig(
-            env=config.env,
-            out=out,
-            steps=config.steps,
-            frame_size=config.frame_size,
-            action_repeat=config.action_repeat,
-            seed=config.seed,
-            processes=config.processes,
-        )
-    )
+    collect_stage(stages.collect)
     _announce(2, "train", f"a world model ({config.preset}) from these frames")
-    train_stage(world_model)
+    train_stage(stages.train)
     _announce(3, "train-policy", f"{config.algorithm.upper()} in {config.dreams} dreams at once")
-    policy_stage(
-        PolicyConfig(
-            world_model=out / "world_model",
-            out=out / "policy",
-            algorithm=config.algorithm,
-            observation=config.observation,
-            seed=config.seed,
-            dreams=config.dreams,
-            horizon=config.horizon,
-            iterations=config.iterations,
-            gamma=config.gamma,
-        )
-    )
+    policy_stage(stages.policy)
     _announce(4, "evaluate", f"{config.episodes} MuJoCo episodes, and how true the dream is")
-    evaluate_stage(EvaluateConfig(run=out, episodes=config.episodes, processes=config.processes))
-    _announce(5, "report", str(out / "report.html"))
-    return report_stage(ReportConfig(run=out))
+    evaluate_stage(stages.evaluate)
+    _announce(5, "report", str(config.out / "report.html"))
+    return report_stage(stages.report)
 
 
 def collect_stage(config: CollectConfig) -> Path:
-    """Collect episodes, once."""
-    return run_stage(config.out / "data", config, collect)
+    """Collect episodes that some preset can learn from, once."""
+    check_frame_size(config.frame_size)
+    return run_stage(config.out / "data", config, collect, saves="data.parts/*.npz")
 
 
 def train_stage(config: TrainConfig) -> Path:
     """Train a world model on a dataset and calibrate its trust, once."""
     inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
-    return run_stage(config.out, config, _train_and_calibrate, inputs)
+    saves = f"{glob.escape(config.out.name)}.training/*.safetensors"
+    return run_stage(config.out, config, _train_and_calibrate, inputs, saves)
 
 
 def policy_stage(config: PolicyConfig) -> Path:
     """Train a policy in a world model, once."""
-    return run_stage(config.out, config, train_policy, {"world model": _weights(config.world_model)})
+    saves = f"{glob.escape(config.out.name)}/training.*"
+    return run_stage(config.out, config, train_policy, {"world model": _weights(config.world_model)}, saves)
 
 
 def evaluate_stage(config: EvaluateConfig) -> Path:

@@ -7,6 +7,7 @@ whose settings or inputs changed is an error that names the difference, because 
 import contextlib
 import csv
 import dataclasses
+import glob
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from procosm.world_model.files import read_json, write_bytes, write_json
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.interface import CheckpointError, ProcosmError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,7 +31,11 @@ class StageError(ProcosmError):
 
 
 def run_stage(
-    folder: Path, config: Config, function: Callable[[Config], Path], inputs: Mapping[str, str] | None = None
+    folder: Path,
+    config: Config,
+    function: Callable[[Config], Path],
+    inputs: Mapping[str, str] | None = None,
+    saves: str | None = None,
 ) -> Path:
     """Run one stage, go on with it, or skip it where it is finished.
 
@@ -39,18 +44,20 @@ def run_stage(
         config: the stage's frozen dataclass; its paths and processes are not compared.
         function: does the work and returns what it made.
         inputs: fingerprints of what the stage reads.
+        saves: pattern, below ``folder.parent``, of the files that an unfinished stage goes on from; by default all of
+            ``folder``. Where there are none a record binds nobody: what was begun with it has come to nothing.
 
     Raises:
-        StageError: the record holds other settings or inputs.
+        StageError: the record holds other settings or inputs, and there is work that was done with them.
     """
-    path = record_path(folder)
+    path, saves = record_path(folder), saves or f"{glob.escape(folder.name)}/*"
     settings = _settings(config)
     record: dict[str, Any] = {"config": settings, "inputs": dict(inputs or {}), "finished": False}
     record |= {"seconds": 0.0, "sessions": 0}
-    if path.exists():
-        found = read_json(path)
+    if path.exists() and _worked(folder, saves):
+        found = _read_record(path)
         found["config"] = _defaults(config) | found["config"]
-        _check_same(folder, found, record)
+        _check_same(folder, found, record, hasattr(config, "out"))
         record = found
     if record["finished"] and folder.exists():
         print(f"{folder} is finished; delete it and {path} to make it again.", file=sys.stderr)
@@ -58,27 +65,45 @@ def run_stage(
     record |= {"finished": False, "sessions": record["sessions"] + 1}
     write_json(path, record)
     began = time.monotonic()
-    refused = False
     try:
         made = function(config)
         record["finished"] = True
-    except ProcosmError:
-        refused = not any(folder.parent.glob(f"{folder.name}*"))
-        raise
     finally:
         record["seconds"] = round(record["seconds"] + time.monotonic() - began, 1)
-        write_json(path, record)
-        if refused:
-            _forget(path)  # nothing was made yet: the mended command must not count as "other settings"
+        if record["finished"] or _worked(folder, saves):
+            write_json(path, record)
+        else:
+            _forget(path, folder)
     return made
 
 
-def _forget(path: Path) -> None:
+def _worked(folder: Path, saves: str) -> bool:
+    """Whether a stage has made anything that it can go on from, or that is finished."""
+    if folder.exists() and record_path(folder).exists() and _read_record(record_path(folder))["finished"]:
+        return True
+    return any(folder.parent.glob(saves))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A stage's record.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    record = read_json(path)
+    types = {"config": dict, "inputs": dict, "finished": bool, "seconds": int | float, "sessions": int}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in types.items()):
+        raise CheckpointError(f"{path} is not the record of a stage: delete it, and what it is about, to begin again")
+    return record
+
+
+def _forget(path: Path, folder: Path) -> None:
     """Remove a record, and the folders made for it that hold nothing else."""
     path.unlink()
     with contextlib.suppress(OSError):
-        for folder in (path.parent, path.parent.parent):
-            folder.rmdir()
+        for empty in (folder, path.parent, path.parent.parent):
+            if empty.exists():
+                empty.rmdir()
 
 
 def record_path(folder: Path) -> Path:
@@ -89,7 +114,7 @@ def record_path(folder: Path) -> Path:
 def stage_seconds(run: Path) -> dict[str, float]:
     """How long each stage of a run has taken, over all its sessions, in the order of the road."""
     paths = [run / "stages" / f"{name}.json" for name in ("data", "world_model", "policy", "evaluation")]
-    return {path.stem: read_json(path)["seconds"] for path in paths if path.exists()}
+    return {path.stem: _read_record(path)["seconds"] for path in paths if path.exists()}
 
 
 def _settings(config: "DataclassInstance") -> dict[str, Any]:
@@ -104,7 +129,7 @@ def _defaults(config: "DataclassInstance") -> dict[str, Any]:
     return {f.name: f.default for f in dataclasses.fields(config) if isinstance(f.default, bool | int | float | str)}
 
 
-def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], movable: bool) -> None:
     differing = [
         f"{key} was {found['config'].get(key)!r}, now {asked['config'].get(key)!r}"
         for key in _unequal(found["config"], asked["config"])
@@ -112,8 +137,8 @@ def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]
     differing += [f"the {key} it was made from has changed" for key in _unequal(found["inputs"], asked["inputs"])]
     if differing:
         raise StageError(
-            f"{folder} was begun otherwise: {'; '.join(differing)}. Give the old settings to go on with it, another "
-            f"--out, or delete {folder} and {record_path(folder)} to begin again"
+            f"{folder} was begun otherwise: {'; '.join(differing)}. Give the old settings to go on with it"
+            f"{', another --out' if movable else ''}, or delete {folder} and {record_path(folder)} to begin again"
         )
 
 

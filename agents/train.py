@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Interval
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
@@ -21,17 +22,18 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from procosm.agents.callbacks import TruthCallback
-from procosm.agents.learners import new_learner, reopen_learner, set_exploration
+from procosm.agents.learners import check_observation, new_learner, reopen_learner, set_exploration
 from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.worlds import dreams, judged
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(Settings):
     """How a policy is trained in a world model."""
 
     world_model: Path
@@ -42,36 +44,47 @@ class PolicyConfig:
     """Learner, from Stable-Baselines3."""
     observation: Literal["state", "latent", "pixels"] = "state"
     """What the policy sees: the model's estimate of the true state, its last latents, or three frames."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the weights, the dreams and the exploration."""
-    dreams: int = 384
+    dreams: Annotated[int, Interval(ge=2, le=65536)] = 384
     """Dreams side by side."""
-    horizon: int = 32
+    horizon: Count = 32
     """Steps before a dream is cut off and its value estimated; longer dreams drift from the truth."""
-    iterations: int = 24
+    iterations: Count = 24
     """Times that every dream advances by rollout_steps, followed by learning."""
-    rollout_steps: int = 16
+    rollout_steps: Count = 16
     """Steps of each dream in an iteration."""
-    gamma: float = 0.99
+    gamma: Annotated[float, Interval(gt=0, lt=1)] = 0.99
     """Discount of each step."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Interval(gt=0, le=1)] = 1e-3
     """Of Adam."""
-    width: int = 256
+    width: Annotated[int, Interval(ge=1, le=16384)] = 256
     """Of each of the two hidden layers of actor and critic."""
-    epochs: int = 8
+    epochs: Count = 8
     """PPO: passes over an iteration's steps."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """PPO: gradient steps in a pass."""
-    std_start: float = 0.4
+    std_start: Positive = 0.4
     """PPO: exploration at first, as a share of half the action range."""
-    std_end: float = 0.1
+    std_end: Positive = 0.1
     """PPO: exploration at last; in between it falls geometrically."""
-    truth_every: int = 12
+    truth_every: Annotated[int, Ge(0)] = 12
     """Iterations between looks at the true return; 0 never looks. They guide nothing; their real steps are counted."""
-    truth_episodes: int = 2
+    truth_episodes: Count = 2
     """MuJoCo episodes in each look."""
-    device: str = "cpu"
+    device: Device = "cpu"
     """Where the policy learns; the world model runs there too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.std_end > self.std_start:
+            raise SettingsError(f"--std-end {self.std_end} must be at most --std-start {self.std_start}")
+        steps = self.dreams * self.rollout_steps
+        if self.algorithm == "ppo" and (steps % self.minibatches or steps == self.minibatches):
+            raise SettingsError(
+                f"{self.dreams} dreams x {self.rollout_steps} steps do not divide into {self.minibatches} "
+                "--minibatches of two steps or more"
+            )
 
     @property
     def round_iterations(self) -> int:
@@ -104,14 +117,13 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
 
     Raises:
         CheckpointError: no world model, or a damaged one.
-        ProcosmError: settings that no training can have, or weights that are not finite.
+        ProcosmError: the policy cannot see this model's frames, or its weights are not finite.
     """
-    _check(config)
     folder, working = config.out, config.out / "training.zip"
     if (folder / "policy.zip").exists():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     model = load(config.world_model, device=config.device)
+    check_observation(config.observation, model.task.frame_size)
     model.dynamics.mixed = config.device != "cpu" or has_bfloat16()
     env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
     learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
@@ -216,17 +228,3 @@ def _show(bar: tqdm, log: dict[str, Any]) -> None:
         shown["MuJoCo"] = float(np.mean(log["truth"][-1]["returns"]))
     bar.set_postfix({key: f"{value:.1f}" for key, value in shown.items() if value is not None}, refresh=False)
     bar.update()
-
-
-def _check(config: PolicyConfig) -> None:
-    """Refuse settings that cannot train."""
-    least = {"dreams": 2, "horizon": 1, "iterations": 1, "rollout_steps": 1, "width": 1, "epochs": 1, "minibatches": 1}
-    for name, low in least.items():
-        if getattr(config, name) < low:
-            raise ProcosmError(f"--{name.replace('_', '-')} {getattr(config, name)} must be at least {low}")
-    if not 0 < config.std_end <= config.std_start or not 0 < config.gamma < 1:
-        raise ProcosmError("it must hold that 0 < --std-end <= --std-start and 0 < --gamma < 1")
-    if config.dreams * config.rollout_steps % config.minibatches:
-        raise ProcosmError(
-            f"{config.dreams} dreams x {config.rollout_steps} steps do not divide into {config.minibatches} minibatches"
-        )

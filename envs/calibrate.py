@@ -20,6 +20,7 @@ from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import write_tensors
 from procosm.world_model.interface import DatasetError, State
+from procosm.world_model.settings import Seed, Settings
 
 MEMBERS, HIDDEN = 6, 64
 STEPS, BATCH, LEARNING_RATE = 1500, 256, 3e-3
@@ -32,14 +33,14 @@ of the errors within twenty steps of a pendulum, 0 overrated calm dreams."""
 
 
 @dataclass(frozen=True)
-class CalibrateConfig:
+class CalibrateConfig(Settings):
     """Give a checkpoint its trust."""
 
     world_model: Path
     """Checkpoint folder (RUN/world_model)."""
     data: Path
     """Folder of a dataset of its task (RUN/data): what it was trained on, or another with held-out episodes."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the forecasts' weights and batches."""
 
 

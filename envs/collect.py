@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import gymnasium as gym
 import numpy as np
+from annotated_types import Ge, Interval
 
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
@@ -18,8 +20,9 @@ from procosm.envs.tasks import resolve_name
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
 from procosm.world_model.files import sha256, write_bytes
-from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
+from procosm.world_model.interface import DatasetError, ProcosmError
 from procosm.world_model.provenance import provenance
+from procosm.world_model.settings import Processes, Seed, Settings
 
 PART_STEPS = 500
 CONSTANT_EPISODES = 32
@@ -29,35 +32,39 @@ LEAST_STEPS = 100
 
 
 @dataclass(frozen=True)
-class CollectConfig:
+class CollectConfig(Settings):
     """What to collect, and where to put it."""
 
     env: str
     """Gymnasium id (Reacher-v5), dm_control/<domain>-<task>, or one of our names (Reacher)."""
     out: Path
     """Run folder; the dataset goes to OUT/data."""
-    steps: int = 10000
+    steps: Annotated[int, Interval(ge=LEAST_STEPS, le=10**8)] = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
     """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3; "policy:runs/*.zip:0.6" is
     all of them). A policy has its share of the steps, the two noises share the rest by episodes."""
-    frame_size: int = 64
+    frame_size: Annotated[int, Interval(ge=32, le=256)] = 64
     """Height and width of a frame, pixels (32 to 256)."""
-    action_repeat: int = 1
+    action_repeat: Annotated[int, Interval(ge=1, le=1000)] = 1
     """Control steps for each step."""
-    seed: int = 0
+    seed: Seed = 0
     """The same settings and seed give the same data, with any number of processes."""
-    processes: int = 2
+    processes: Processes = 2
     """Processes that collect."""
-    segment: int | None = None
+    segment: Annotated[int, Ge(0)] | None = None
     """Steps after which an episode of noise is cut, 0 for never. Default: 40 to 60 where noise soon ends an episode,
     else 100. Held-out episodes run to 64 at least, and a saved policy's to their end."""
-    wide: float = 0.75
+    wide: Annotated[float, Interval(ge=0, le=1)] = 0.75
     """Share of episodes that start from states the task's own reset does not give."""
-    holdout: float = 0.1
+    holdout: Annotated[float, Interval(gt=0, lt=0.5)] = 0.1
     """Share of the steps that is kept from training."""
-    renderer: str = "auto"
-    """auto, egl, osmesa or raycast."""
+    renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
+    """What draws the frames; auto takes the first of the others that works here."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_mixture(self.policy)
 
 
 def collect(config: CollectConfig) -> Path:
@@ -91,10 +98,6 @@ def plan(config: CollectConfig) -> Job:
     Raises:
         TaskError: an unknown task, behaviour or option.
     """
-    if config.steps < LEAST_STEPS:
-        raise TaskError(f"steps {config.steps} are too few: give {LEAST_STEPS} or more")
-    if not (0 <= config.wide <= 1 and 0 < config.holdout < 0.5 and config.processes >= 1 and config.seed >= 0):
-        raise TaskError("wide must be 0 to 1, holdout between 0 and 0.5, processes 1 or more, seed 0 or more")
     env = MujocoEnv(
         resolve_name(config.env),
         frame_size=config.frame_size,
@@ -155,15 +158,13 @@ def _assembled(folder: Path, job: Job) -> Iterator:
 
 
 def _claim(folder: Path, job: Job) -> None:
-    """Make the parts folder, or go on with the one that is there if it is this job's."""
+    """Make the parts folder, or go on with the one that is there if its parts are this job's."""
     path = folder / JOB_FILE
-    if path.exists():
-        if path.read_text() != job.to_json():
-            raise DatasetError(
-                f"{folder} holds an unfinished collection with other settings ({_difference(path.read_text(), job)}). "
-                "Finish it with its own settings, give another --out, or delete it"
-            )
-        return
+    if path.exists() and path.read_text() != job.to_json() and any(folder.glob("*.npz")):
+        raise DatasetError(
+            f"{folder} holds an unfinished collection with other settings ({_difference(path.read_text(), job)}). "
+            "Finish it with its own settings, give another --out, or delete it"
+        )
     try:
         write_bytes(path, job.to_json().encode())
     except ProcosmError as error:

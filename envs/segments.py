@@ -69,7 +69,7 @@ class Job:
 
     def to_json(self) -> str:
         """JSON text, the same for the same job."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Job":

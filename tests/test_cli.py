@@ -73,11 +73,18 @@ def test_bad_usage_exits_with_2(arguments, shown, capsys):
     [
         (["run", "--env", "NoSuchTask-v5", "--out", "{tmp}/run"], "NoSuchTask-v5"),
         (["run", "--env", "Reecher-v5", "--out", "{tmp}/run"], "Reacher-v5"),
-        (["collect", "--env", "Reacher", "--out", "{tmp}/run", "--steps", "3"], "steps 3"),
+        (["collect", "--env", "Reacher", "--out", "{tmp}/run", "--steps", "3"], "--steps 3 must be at least 100"),
         (["train", "--data", "{tmp}/none", "--out", "{tmp}/world_model"], "{tmp}/none"),
         (["train-policy", "--world-model", "{tmp}/none", "--out", "{tmp}/policy"], "no checkpoint at {tmp}/none"),
         (["evaluate", "--run", "{tmp}/none"], "none"),
         (["report", "--run", "{tmp}/none"], "metrics.json does not exist"),
+        (["play", "--port", "99999"], "--port 99999 must be at most 65535"),
+        (["play", "--port", "-1"], "--port -1 must be at least 0"),
+        (["collect", "--env", "Reacher", "--out", "{tmp}/run", "--frame-size", "50"], "--frame-size 50"),
+        (["demo", "--out", "{tmp}/run", "--seed", "-1"], "--seed -1 must be at least 0"),
+        (["train", "--data", "a", "--out", "b", "--density", "0"], "--density 0.0 must be greater than 0"),
+        (["train-policy", "--world-model", "a", "--out", "b", "--learning-rate", "-1"], "--learning-rate -1.0"),
+        (["train-policy", "--world-model", "a", "--out", "b", "--device", "gpu"], "--device gpu is no device"),
     ],
 )
 def test_our_errors_exit_with_1_and_one_line_that_names_the_thing(arguments, shown, tmp_path, capsys):
@@ -86,6 +93,25 @@ def test_our_errors_exit_with_1_and_one_line_that_names_the_thing(arguments, sho
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith(f"procosm {arguments[0]}: ") and shown.format(tmp=tmp_path) in line
     assert "Traceback" not in line
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"preset": "tiny"}, {"frame-size": "50"}, {"frame-size": "65"}, {"gamma": "1.0"}, {"gamma": "nan"}),
+        *({"episodes": "0"}, {"dreams": "0"}, {"dreams": "1"}, {"horizon": "-3"}, {"iterations": "0"}),
+        *({"seed": "-1"}, {"seed": str(2**40)}, {"steps": "10"}, {"density": "0"}, {"density": "1.5"}),
+        *({"action-repeat": "0"}, {"processes": "0"}, {"frame-size": "32", "observation": "pixels"}),
+    ],
+    ids=str,
+)
+def test_settings_of_every_stage_are_judged_before_the_first(wrong, tmp_path, capsys):
+    options = [word for name, value in wrong.items() for word in (f"--{name}", value)]
+    assert status("run", "--env", "InvertedPendulum", "--out", str(tmp_path / "run"), *options) == 1
+    printed = capsys.readouterr()
+    assert any(f"--{name}" in printed.err or f"preset called {value!r}" in printed.err or f"is called {value!r}"
+               in printed.err for name, value in wrong.items())  # fmt: skip
+    assert "[1/5]" not in printed.err and not (tmp_path / "run").exists()
 
 
 def test_a_verb_ends_by_naming_what_it_made_and_what_comes_next(tiny_checkpoint, tmp_path, capsys):

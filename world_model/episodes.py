@@ -146,7 +146,7 @@ def write_dataset(
         size_mb = (partial / MAIN_FILE).stat().st_size / 1e6
         metadata = _metadata(task, len(counts), sum(counts), size_mb, env_spec)
         for name, values in (("metadata", metadata), ("task", asdict(task)), ("provenance", provenance)):
-            (partial / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
+            (partial / f"{name}.json").write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
         for file_path in partial.iterdir():
             with file_path.open("rb+") as written:
                 os.fsync(written.fileno())

@@ -30,12 +30,22 @@ def write_bytes(path: Path, content: bytes) -> None:
             temporary.unlink()
         raise ProcosmError(
             f"cannot write {path} ({len(content) / 1e6:.1f} MB): {error.strerror}. What was there before is untouched; "
-            "free some space or give another --out, and run the same command again"
+            "free some space, or write to another folder, and run the same command again"
         ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Replace ``path`` by a JSON value in one go.
+
+    Raises:
+        ProcosmError: a number in it is not finite, for JSON has no such numbers: what has no value is None, beside a
+            reason; or the disk does not take it.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ProcosmError(f"{path} is not written: a number in it is not finite ({error})") from error
+    write_bytes(path, (text + "\n").encode())
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -1,17 +1,20 @@
 """One dial for size: every preset is the same pipeline, longer and wider."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
 
 from procosm.world_model.diffusion.dynamics import DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Positive, Settings, SettingsError
 from procosm.world_model.stage import StageConfig
 from procosm.world_model.tokenizer.loss import TokenizerLossConfig
 from procosm.world_model.tokenizer.model import TokenizerConfig
 
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(Settings):
     """Everything that decides a training run but the data and the seed."""
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -30,11 +33,12 @@ class Preset:
     """Third stage: denoising one step ahead."""
     unroll: StageConfig = field(default_factory=lambda: StageConfig(300, 64, 4e-4))
     """Fourth stage: self-forced, the model living on its own predictions."""
-    horizon: int = 6
+    horizon: Count = 6
     """Steps of an unrolled window."""
-    growth_gate: float = 0.5
-    """Largest relative error of the constant-action growth test; above it the unrolled stage runs again."""
-    extensions: int = 2
+    growth_gate: Positive | None = 0.5
+    """Largest relative error of the constant-action growth test at any horizon; above it the unrolled stage runs again.
+    None: nothing is tested."""
+    extensions: Annotated[int, Ge(0)] = 2
     """How often the unrolled stage may run again before training stops and says that the gate was missed."""
 
 
@@ -50,7 +54,7 @@ PRESETS = {
         diffuse=StageConfig(20, 8, 1e-3, save_every=5),
         unroll=StageConfig(10, 4, 3e-4, save_every=5),
         horizon=2,
-        growth_gate=float("inf"),
+        growth_gate=None,
     ),
     "small": Preset(),
     "fast": Preset(
@@ -77,5 +81,21 @@ PRESETS = {
 def preset(name: str) -> Preset:
     """The preset of this name."""
     if name not in PRESETS:
-        raise ProcosmError(f"no preset is called {name!r}: choose one of {', '.join(PRESETS)}")
+        raise SettingsError(f"no preset is called {name!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def check_frame_size(frame_size: int, name: str | None = None) -> None:
+    """Refuse frames that the tokenizer of a preset (by default: of every preset) cannot take.
+
+    Raises:
+        SettingsError: and the sizes that it can.
+    """
+    asked = PRESETS.values() if name is None else [preset(name)]
+    taken = {size for each in asked for size in range(32, 257) if each.tokenizer.takes(size)}
+    if frame_size not in taken:
+        whose = f"preset {name}" if name else "any preset"
+        raise SettingsError(
+            f"--frame-size {frame_size}: no world model of {whose} learns from such frames; give "
+            f"{', '.join(map(str, sorted(taken)))}"
+        )

@@ -9,15 +9,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from procosm import sparse
 from procosm.world_model.files import read_tensors, under, write_tensors
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Positive, Settings
 
 Losses = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
@@ -36,16 +38,16 @@ MakeSparsifier = Callable[[nn.Module, torch.optim.Optimizer, int], Sparsifier]
 
 
 @dataclass(frozen=True)
-class StageConfig:
+class StageConfig(Settings):
     """Length and learning rate of one stage."""
 
-    steps: int
+    steps: Count
     """Optimizer steps."""
-    batch: int
+    batch: Count
     """Windows in a batch."""
-    learning_rate: float
+    learning_rate: Positive
     """Peak learning rate, reached after a tenth of the steps and then decayed to zero along a cosine."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Ge(0)] = 0.01
     """AdamW's weight decay."""
     save_every: int = 200
     """Steps between saves for resuming."""

@@ -16,20 +16,20 @@ from procosm.sparse import baselines
 from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import acting_policies, load_episodes, load_task
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.layers import census, sparsify, weights
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
+from procosm.world_model.settings import Seed, Settings, Share
 from procosm.world_model.stage import MakeSparsifier, run_stage
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer
-from procosm.world_model.validation import growth, open_loop
+from procosm.world_model.validation import describe_growth, growth, growth_verdict, open_loop
 from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, tabulate
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Train a world model on collected episodes."""
 
     data: Path
@@ -39,23 +39,16 @@ class TrainConfig:
     preset: str = "small"
     """Size of everything: debug (seconds), small (minutes on two cores), fast (small, with dreams four times as fast),
     medium (an hour), base (a GPU)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, batches and noise."""
-    density: float = 1.0
+    density: Share = 1.0
     """Share of the weights of the dynamics' attention and MLPs that exists; below 1, from the first step on."""
-    tokenizer_density: float = 1.0
+    tokenizer_density: Share = 1.0
     """The same for the tokenizer's inner layers, which have none to spare: below 1 the picture gets worse."""
     sparse_method: Literal["procrustes", "rigl", "set", "static"] = "procrustes"
     """Who chooses the blocks that exist, where density is below 1."""
     block: Literal[16, 32, 64, 128] = 16
     """Side of the square blocks that exist or not: small ones learn better, large ones are faster on wide presets."""
-
-    def __post_init__(self) -> None:
-        for name in ("density", "tokenizer_density"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ProcosmError(
-                    f"{name} {getattr(self, name)} is outside (0, 1]: the share of weights to keep, 1 is dense"
-                )
 
 
 def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
@@ -230,17 +223,13 @@ def train_dynamics(
         name = f"unroll-{round_}"
         losses = unroll(round_ * sizes.unroll.steps)
         metrics[name] = run_stage(name, dynamics, losses, sizes.unroll, work / f"{name}.safetensors")
-        gate = growth(dynamics, tables["constant"], latents["constant"])
-        tqdm.write(f"growth test: error {gate['growth_error']:.3f}, slope {gate['growth_slope']:.2f}", file=sys.stderr)
-        if gate["growth_error"] <= sizes.growth_gate:
+        verdict = growth_verdict(growth(dynamics, tables["constant"], latents["constant"]), sizes.growth_gate)
+        tqdm.write(describe_growth(verdict), file=sys.stderr)
+        if verdict["passed"] is not False:
             break
     else:
-        tqdm.write(
-            f"the growth test stays above its gate of {sizes.growth_gate}: the dream is not to be trusted far; "
-            "collect more steps or take a larger preset",
-            file=sys.stderr,
-        )
-    metrics["growth"] = gate | {"gate": sizes.growth_gate, "passed": gate["growth_error"] <= sizes.growth_gate}
+        tqdm.write("Collect more steps or take a larger preset.", file=sys.stderr)
+    metrics["growth"] = verdict
     dynamics.mixed = False
     metrics["open_loop"] = open_loop(dynamics, tables["holdout"], latents["holdout"], horizon)
     return metrics

@@ -1,5 +1,7 @@
 """Is the dream right? Open-loop error and the growth test, on episodes never trained on."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -53,16 +55,17 @@ def open_loop(
 
 
 @torch.no_grad()
-def growth(dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: int = 10) -> dict[str, float]:
+def growth(dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: int = 10) -> list[dict[str, float]]:
     """The growth test: under one constant action, does the true state change in the dream as it does in MuJoCo?
 
     A model can be right one step ahead and still bend every motion back to where it was (LOG.md). So the dream runs
-    for ``horizon`` steps, or to the end of a shorter episode, and its change of state since the start is compared with
-    the recorded one, in standard deviations.
+    for ``horizon`` steps, and after each its change of state since the start is compared with the recorded one, in
+    standard deviations, over all episodes that last so long.
 
     Returns:
-        ``growth_error``: size of the difference over size of the true change (0 is perfect, 1 is standing still).
-        ``growth_slope``: least-squares slope of dreamed change on true change (1 is right, .5 is half the rate).
+        a row for each horizon at which something has changed: ``error``, size of the difference over size of the true
+        change (0 is perfect, 1 is standing still); ``slope``, least-squares slope of dreamed change on true change (1
+        is right, .5 is half the rate); ``n``, episodes.
     """
     k = dynamics.context
     first, last = torch.unique(table.first), torch.unique(table.last)
@@ -70,10 +73,46 @@ def growth(dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: 
     window = cut(table, latents, at, horizon, dynamics)
     past = latents[context_index(table, at, k)]
     _, states = imagine(dynamics, past, window.actions[:, k - 1 :])
-    end = window.mask.sum(1).long() - 1  # the last step that exists
-    episode = torch.arange(len(at))
-    dreamed = states[episode, end] - dynamics.state_head(past)
-    true = window.states[episode, end] - dynamics.state_head.standardise(table.states[at])
-    error = (dreamed - true).square().sum().sqrt() / true.square().sum().sqrt()
-    slope = (dreamed * true).sum() / true.square().sum()
-    return {"growth_error": float(error), "growth_slope": float(slope), "growth_episodes": float(len(at))}
+    dreamed = states - dynamics.state_head(past)[:, None]
+    true = window.states - dynamics.state_head.standardise(table.states[at])[:, None]
+    rows = []
+    for h, there in enumerate(window.mask.bool().unbind(1)):
+        x, y = true[there, h], dreamed[there, h]
+        size = x.square().sum()
+        if size > 0:
+            row = {"error": float(((y - x).square().sum() / size).sqrt()), "slope": float((x * y).sum() / size)}
+            rows.append({"horizon": h + 1, **row, "n": int(there.sum())})
+    return rows
+
+
+def growth_verdict(rows: list[dict[str, float]], gate: float | None) -> dict[str, Any]:
+    """Whether a growth test was passed: at no horizon may the error exceed the gate.
+
+    Returns:
+        ``gate``; ``passed``, None where nothing was tested, and then a ``reason``; ``by_horizon``, the rows;
+        ``growth_error`` and ``growth_slope`` of the worst horizon ``at_horizon``, judged by ``growth_episodes``.
+    """
+    if gate is None or not rows:
+        why = (
+            "this preset has no gate" if gate is None else "no constant-action episode is long enough, or nothing moved"
+        )
+        return {"gate": gate, "passed": None, "reason": why, "by_horizon": rows}
+    worst = max(rows, key=lambda row: row["error"])
+    return {
+        "gate": gate,
+        "passed": worst["error"] <= gate,
+        "by_horizon": rows,
+        "growth_error": worst["error"],
+        "growth_slope": worst["slope"],
+        "growth_episodes": worst["n"],
+        "at_horizon": worst["horizon"],
+    }
+
+
+def describe_growth(verdict: dict[str, Any]) -> str:
+    """A verdict in a sentence, with every horizon's error and episodes."""
+    if verdict["passed"] is None:
+        return f"growth test: nothing was tested, for {verdict['reason']}; this dream is not to be trusted"
+    each = ", ".join(f"{row['horizon']}: {row['error']:.2f} (n {row['n']})" for row in verdict["by_horizon"])
+    said = "passed" if verdict["passed"] else "missed; the dream is not to be trusted far"
+    return f"growth test: {said}. Error by step, gate {verdict['gate']}: {each}"

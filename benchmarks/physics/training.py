@@ -19,7 +19,7 @@ SIZES = Preset(
     diffuse=StageConfig(2000, 128, 1.5e-3),
     unroll=StageConfig(250, 32, 4e-4, save_every=100),
     horizon=8,
-    growth_gate=float("inf"),
+    growth_gate=None,
 )
 """The preset small with a long memory, more latent channels for six colours and thirty-two views, and more steps."""
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import torch
 import tyro
+from annotated_types import Interval
 
 from procosm.envs.play.game import Stage
 from procosm.envs.play.policy import SavedPilot, find_policy
@@ -18,19 +19,20 @@ from procosm.envs.play.protocol import PlayError
 from procosm.envs.play.server import PlayServer, is_loopback
 from procosm.envs.weights import SHIPPED, find_checkpoint, open_model
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Settings
 
 DEFAULT = "InvertedPendulum"
 
 
 @dataclass(frozen=True)
-class PlayConfig:
+class PlayConfig(Settings):
     """What to play, and where its page is."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional] = Path(DEFAULT)
     """A run folder, a checkpoint folder, or the name of a world model that ships."""
     policy: Path | None = None
     """A policy's zip that can take the wheel; left out: policy/policy.zip beside the checkpoint, if it is there."""
-    port: int = 7680
+    port: Annotated[int, Interval(ge=0, le=65535)] = 7680
     """Port of the page; 0 takes any that is free."""
     host: str = "127.0.0.1"
     """Address to listen on. Other than this machine's own it needs --open-to-network."""

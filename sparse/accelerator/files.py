@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from procosm.sparse.errors import SparseError
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary file in the same folder, flush it to disk, then rename."""
@@ -22,8 +24,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON with a final newline."""
-    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+    """Indented JSON with a final newline; SparseError where a number is not finite, which JSON has no word for."""
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise SparseError(f"{path} is not written: a number in it is not finite ({error})") from error
+    write_bytes(path, (text + "\n").encode())
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

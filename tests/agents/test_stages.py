@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from procosm.agents.stages import StageError, fingerprint, record_path, run_stage, stage_seconds, write_csv
+from procosm.world_model.interface import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class Work:
 
     def __call__(self, config: Settings) -> Path:
         self.calls += 1
+        config.out.mkdir(exist_ok=True)
         if self.calls <= self.failures:
+            (config.out / "half").write_text("done")
             raise KeyboardInterrupt
-        config.out.mkdir()
         return config.out
 
 
@@ -48,16 +50,46 @@ def test_an_interrupted_stage_goes_on_and_its_time_adds_up(tmp_path):
     assert stage_seconds(tmp_path) == {"data": record["seconds"]}
 
 
-def test_a_stage_that_refused_before_it_made_anything_leaves_nothing(tmp_path):
-    def refuse(config: Settings) -> Path:
-        raise StageError("no such dataset")
+@pytest.mark.parametrize("failure", [StageError("no such dataset"), RuntimeError("no CUDA"), KeyboardInterrupt()])
+def test_a_stage_that_failed_before_it_made_anything_leaves_nothing(tmp_path, failure):
+    def fail(config: Settings) -> Path:
+        config.out.mkdir()
+        raise failure
 
     config = Settings(tmp_path / "run" / "data")
-    with pytest.raises(StageError, match="no such dataset"):
-        run_stage(config.out, config, refuse, {"dataset": "none"})
+    with pytest.raises(type(failure)):
+        run_stage(config.out, config, fail, {"dataset": "none"})
     assert not list(tmp_path.iterdir())
     config.out.parent.mkdir()
-    assert run_stage(config.out, config, Work(), {"dataset": "1"}) == config.out  # with the dataset that was meant
+    other = Settings(config.out, steps=4)
+    assert run_stage(config.out, other, Work(), {"dataset": "1"}) == config.out  # with what was meant
+
+
+def test_a_stage_killed_before_it_made_anything_binds_nobody(tmp_path):
+    config = Settings(tmp_path / "data", steps=7)
+    run_stage(config.out, config, Work(failures=0))
+    record = json.loads(record_path(config.out).read_text()) | {"finished": False}
+    record_path(config.out).write_text(json.dumps(record))
+    assert run_stage(config.out, Settings(config.out), Work()) == config.out
+    assert json.loads(record_path(config.out).read_text())["config"]["steps"] == 3
+
+
+def test_work_of_a_neighbour_whose_name_begins_alike_binds_nobody(tmp_path):
+    run_stage(tmp_path / "policy", Settings(tmp_path / "policy"), Work(failures=0))
+    (tmp_path / "policy-2").mkdir()
+    (tmp_path / "policy-2" / "training.json").write_text("{}")
+    record = record_path(tmp_path / "policy")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    run_stage(tmp_path / "policy", Settings(tmp_path / "policy", steps=9), Work(), saves="policy/training.*")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"config": [], "inputs": {}}', "3", "{"])
+def test_a_damaged_record_is_named_with_what_to_delete(tmp_path, text):
+    config = Settings(tmp_path / "data")
+    run_stage(config.out, config, Work())
+    record_path(config.out).write_text(text)
+    with pytest.raises(CheckpointError, match=r"data\.json"):
+        run_stage(config.out, config, Work())
 
 
 def test_a_deleted_result_is_made_again(tmp_path):

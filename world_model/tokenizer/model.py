@@ -57,8 +57,13 @@ class TokenizerConfig:
     def latent_shape(self) -> tuple[int, int, int]:
         return (self.latent_channels, self.latent_size, self.latent_size)
 
+    def takes(self, frame_size: int) -> bool:
+        """Whether frames of this size can become latents of ``latent_size``."""
+        ratio = frame_size // self.latent_size
+        return ratio * self.latent_size == frame_size and ratio >= 2**self.haar_levels and ratio.bit_count() == 1
+
     def __post_init__(self) -> None:
-        if self.latent_size << (self.haar_levels + max(self.halvings, 0)) != self.frame_size:
+        if not self.takes(self.frame_size):
             raise ProcosmError(
                 f"frames of {self.frame_size} px cannot become latents of {self.latent_size}: "
                 f"the ratio must be a power of 2, at least {2**self.haar_levels}"
