@@ -90,7 +90,8 @@ def timed(call: Callable[[], Any], device: str, rounds: int) -> list[float]:
             call()
             found.append(time.perf_counter() - start)
         return found
-    flush = torch.empty(1 << 26, dtype=torch.int32, device=device)  # 256 MiB, more than any L2
+    # More than any L2, and so long to overwrite that the host has queued the call before the device comes to it.
+    flush = torch.empty(1 << 30, dtype=torch.int32, device=device)
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
     for begin, end in events:
         flush.zero_()

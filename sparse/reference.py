@@ -69,16 +69,23 @@ def shares(row_ptr: Index, together: int, stages: int, ctas: int) -> list[list[t
     return found
 
 
-def sum_shares(partial: Array, dv: Array, row_ptr: Index, tokens: int) -> None:
-    """Complete dv (c, b, b) in place: a group of slots that several CTAs share is the sum of what each left in partial
-    (2 CTAs, together, b, b), in its second place for a group it began with stage 0, else in its first. Zero padding.
+def sum_shares(
+    partial: Array, dv: Array, row_ptr: Index, tokens: int, per_chunk: int, together: int, ctas: int
+) -> None:
+    """Complete dv (c, b, b) in place: a group of slots that one CTA does over all tokens is there already, any other is
+    the sum of what its CTAs left in partial (chunks, together CTAs + c, b, b) for each chunk of stages. Zero padding.
     """
     dv[row_ptr[-1] :] = 0
-    for row in shares(row_ptr, partial.shape[1], -(-tokens // 64), len(partial) // 2):
-        for first, length, owners in row:
-            if len(set(owners)) > 1:
-                left = [partial[2 * c + (c == owners[0]), :length] for c in sorted(set(owners))]
-                dv[first : first + length] = sum(left)
+    stages = -(-tokens // 64)
+    chunks = [shares(row_ptr, together, min(per_chunk, stages - s), ctas) for s in range(0, stages, per_chunk)]
+    for row in range(len(row_ptr) - 1):
+        for group, (first, length, owners) in enumerate(chunks[0][row]):
+            if len(chunks) == 1 and len(set(owners)) == 1:
+                continue
+            places = [
+                (k, together * c + first) for k, cut in enumerate(chunks) for c in sorted(set(cut[row][group][2]))
+            ]
+            dv[first : first + length] = sum(partial[k, place : place + length] for k, place in places)
 
 
 def block_norms(grad: Array, x: Array, rows: Index, cols: Index, block: int) -> Array:

@@ -5,6 +5,7 @@ zero gradients and stay zero. Only live blocks enter the state_dict, which loads
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -189,13 +190,18 @@ class BlockWeight(nn.Module):
     def _untracked(self, where: Tensor | None) -> tuple[Tensor, Tensor]:
         wanted = ~self.kept() if where is None else ~self.kept() & where.to(self.rows.device)
         rows, cols = wanted.nonzero().to(torch.int32).unbind(1)  # synchronize!
-        return rows.contiguous(), cols.contiguous()
+        return rows.clone(), cols.clone()  # nonzero lies column by column: both are views of one allocation
 
     def _place(self, index: matrix.Layout, n: int) -> None:
         for name, tensor in vars(index).items():
             getattr(self, name).copy_(tensor)
         self._live = n
         self._choices = self._choose()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlockWeight":
+        moved = super()._apply(fn, recurse)
+        self._choices = self._choose()  # the first move to a GPU tells which one it is
+        return moved
 
     def _choose(self) -> dict[tuple[str, int], cost.Choice]:
         # All at once, when the pattern changes: forward then reads two integers, which torch.compile can guard.

@@ -6,15 +6,16 @@ from torch import Tensor
 
 from procosm.sparse.kernels import hopper, launch
 from procosm.sparse.kernels.hopper_block_norms import hopper_block_norms
-from procosm.sparse.kernels.operands import check, kind
+from procosm.sparse.kernels.operands import check, kind, readable
 
 
 def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int) -> Tensor:
     """float32 (m,); see reference.block_norms. Repeatable bit for bit.
 
     Raises:
-        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+        SparseError: an operand of another dtype, shape or device.
     """
+    grad, x, rows, cols = map(readable, (grad, x, rows, cols))
     (tokens, out), width = grad.shape, x.shape[1]
     check("grad", grad, (tokens, out // block * block), x.dtype, x)
     check("x", x, (tokens, width // block * block), x.dtype, x)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from procosm.sparse.kernels import hopper, launch
 from procosm.sparse.kernels.hopper_data_gradient import hopper_data_gradient
-from procosm.sparse.kernels.operands import check, kind
+from procosm.sparse.kernels.operands import check, kind, readable
 from procosm.sparse.kernels.pairing import pair_rows
 
 TOKENS = 64
@@ -15,8 +15,9 @@ def data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tensor, col_
     """dx (T, in) = grad (T, out) W; see reference.data_gradient. Repeatable bit for bit.
 
     Raises:
-        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+        SparseError: an operand of another dtype, shape or device.
     """
+    grad, values, rows, perm, col_ptr = map(readable, (grad, values, rows, perm, col_ptr))
     (tokens, out), b, gn = grad.shape, values.shape[-1], col_ptr.numel() - 1
     check("grad", grad, (tokens, out // b * b), grad.dtype, grad)
     check("values", values, (rows.numel(), b, b), grad.dtype, grad)

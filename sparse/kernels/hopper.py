@@ -12,8 +12,10 @@ STAGES = {64: 3, 128: 4}
 """Stages of the ring, by block: as many as fit."""
 TOKENS = {64: 512, 128: 256}
 """Tokens of an item of a product."""
-PIECE = {64: 32, 128: 64}
+PIECE = {64: 16, 128: 64}
 """Tokens a warpgroup stores at a time."""
+PIECES = 2
+"""Stores a warpgroup may have under way."""
 TOGETHER = {64: 8, 128: 2}
 """Blocks of one row whose gradients are computed together."""
 
@@ -27,7 +29,7 @@ def suits(x: Tensor, block: int, slots: int, lines: int = 0) -> bool:
 def product_bytes(block: int) -> int:
     """Dynamic shared memory of hopper_product.cuh: ring, pieces, room to start at a multiple of 1024."""
     stage = block // 64 * BOX + TOKENS[block] * 128
-    return STAGES[block] * stage + 2 * PIECE[block] * 128 + 1024
+    return STAGES[block] * stage + 2 * PIECES * PIECE[block] * 128 + 1024
 
 
 def gradient_bytes(block: int) -> int:

@@ -15,7 +15,7 @@ struct Items {
       const int from = item * together, last = from + together < probed ? from + together : probed;
       for (int first = from, length; first < last; first += length) {
         for (length = 1; length < TOGETHER && first + length < last && rows[first + length] == rows[first];) ++length;
-        do_run(first, length, Range{0, stages});
+        do_run(first, length, Range{0, stages, 0});
       }
     }
   }

@@ -19,7 +19,7 @@ __device__ inline void copy_run(const TensorMap &grad, const TensorMap &x, Ring 
 #pragma unroll
   for (int e = 0; e < TOGETHER; ++e) col[e] = e < length ? cols[first + e] * BLOCK : 0;
   const int row = rows[first] * BLOCK;
-  for (int s = part.begin; s < part.end; ++s) {
+  for (int s = part.first + part.begin; s < part.first + part.end; ++s) {
     unsigned char *to = stages + at.stage * STAGE;
     Barrier *full = &ring.full[at.stage];
     barrier_wait(&ring.empty[at.stage], at.phase ^ 1);

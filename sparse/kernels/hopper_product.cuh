@@ -13,7 +13,8 @@
 constexpr bool SHARE_TOKENS = BLOCK == 128;
 constexpr int NEAR = 256, TOKENS = SHARE_TOKENS ? NEAR : GROUPS * NEAR;
 constexpr int WEIGHTS = HALVES * BOX, STAGE = WEIGHTS + TOKENS * 128;
-constexpr int PIECE = SHARE_TOKENS ? 64 : 32;  // tokens a warpgroup stores at a time, through PIECE * 128 bytes
+constexpr int PIECE = SHARE_TOKENS ? 64 : 16;  // tokens a warpgroup stores at a time, through PIECE * 128 bytes
+constexpr int PIECES = 2;                      // that it may have under way
 constexpr int MOST_LINES = 960;
 
 // order: lines by falling number of slots, equal ones by index. scratch: 2 bytes a line.
@@ -64,16 +65,17 @@ __device__ inline void copy_line(const TensorMap &in, const TensorMap &values, R
 
 // Write d[r][t] (64 x 256, this warpgroup's) to out[t][r] through a swizzled piece of shared memory. A thread holds rows
 // r = 16 warp + lane / 4 and 8 more, tokens 8 j + lane % 4 * 2 and the next, in d[4 j] to d[4 j + 3].
-__device__ __forceinline__ void store(const TensorMap &out, unsigned char *piece, const float (&d)[NEAR / 2], bool none,
-                                      float low_bias, float high_bias, int column, int first_token,
-                                      long long tokens) {
+__device__ __forceinline__ void store(const TensorMap &out, unsigned char *pieces, unsigned &stored,
+                                      const float (&d)[NEAR / 2], bool none, float low_bias, float high_bias,
+                                      int column, int first_token, long long tokens) {
   const int thread = threadIdx.x % GROUP, group = threadIdx.x / GROUP, warp = thread / 32, lane = thread % 32;
   const int half = lane / 8 % 2, row = lane / 16 * 8 + lane % 8;  // of the matrix whose row address this lane gives
 #pragma unroll
   for (int p = 0; p < NEAR / PIECE; ++p) {
     if (first_token + p * PIECE >= tokens) break;
-    if (thread == 0) stores_read();
+    if (thread == 0) stores_read<PIECES - 1>();
     group_sync(1 + group, GROUP);  // the piece is free
+    unsigned char *const piece = pieces + stored++ % PIECES * PIECE * 128;
 #pragma unroll
     for (int j = 0; j < PIECE / 8; j += 2) {
       unsigned v[4];
@@ -121,6 +123,7 @@ __device__ __forceinline__ void multiply_lines(const TensorMap &in, const Tensor
   };
   const auto compute = [&] {
     const int group = threadIdx.x / GROUP, row = SHARE_TOKENS ? group * 64 : 0, token = SHARE_TOKENS ? 0 : group * NEAR;
+    unsigned stored = 0;  // pieces
     Place at;
     each_line(order, tokens, lines, places, [&](int line, int first_token) {
       const int slots = ptr[line + 1] - ptr[line], column = line * BLOCK + row;
@@ -130,10 +133,10 @@ __device__ __forceinline__ void multiply_lines(const TensorMap &in, const Tensor
       settle(d);
       const T *mine = bias == nullptr ? nullptr : bias + column + threadIdx.x % GROUP / 32 * 16 + threadIdx.x % 32 / 4;
       const float low = mine == nullptr ? 0.0f : widen(mine[0]), high = mine == nullptr ? 0.0f : widen(mine[8]);
-      store(out, stages + STAGES * STAGE + group * PIECE * 128, d, slots == 0, low, high, column, first_token + token,
-            tokens);
+      store(out, stages + STAGES * STAGE + group * PIECES * PIECE * 128, stored, d, slots == 0, low, high, column,
+            first_token + token, tokens);
     });
-    if (threadIdx.x % GROUP == 0) stores_read();  // shared memory must outlive its readers
+    if (threadIdx.x % GROUP == 0) stores_read<0>();  // shared memory must outlive its readers
   };
   split_roles(copy, compute);
 }

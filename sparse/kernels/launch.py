@@ -35,15 +35,17 @@ def run(
         raise SparseError(f"{name} got tensors on {device}: move them to a CUDA device")
     import cupy
 
-    packed, kept = [], []
-    for argument in arguments:
-        if isinstance(argument, Boxes):
-            kept.append(encode(argument))  # its bytes are copied at the launch
-            packed.append(cupy.cuda.function.CPointer(kept[-1].ctypes.data))
-        else:
-            packed.append(_packed(argument))
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
     with cupy.cuda.Device(device.index), stream:
+        # Autograd's own threads have no context before a first call like this one, and the driver encodes maps in it.
+        cupy.cuda.runtime.setDevice(device.index)
+        packed, kept = [], []
+        for argument in arguments:
+            if isinstance(argument, Boxes):
+                kept.append(encode(argument))  # its bytes are copied at the launch
+                packed.append(cupy.cuda.function.CPointer(kept[-1].ctypes.data))
+            else:
+                packed.append(_packed(argument))
         kernel = _kernel(name, device.index, shared, tuple(sorted(defines.items())))
         kernel(grid, (threads,), packed, shared_mem=shared)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.operands import check
+from procosm.sparse.kernels.operands import check, readable
 
 BINS = 4096
 
@@ -16,6 +16,7 @@ def log_histogram(scores: Tensor) -> Tensor:
     Raises:
         SparseError: scores that are not float32, not contiguous, or not 16-byte aligned.
     """
+    scores = readable(scores)
     check("scores", scores, tuple(scores.shape), torch.float32, scores)
     counts = torch.zeros(BINS, dtype=torch.int32, device=scores.device)
     grid = (min(-(-scores.numel() // 256), 264),)

@@ -24,6 +24,14 @@ def check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype,
         raise SparseError(f"{name} does not start at a multiple of 16 bytes: call .clone()")
 
 
+def readable(tensor: Tensor) -> Tensor:
+    """An operand that is only read, as the kernels read it: contiguous from a multiple of 16 bytes on; a copy where it
+    is not (a slice, or a gradient that lies in a larger buffer).
+    """
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.data_ptr() % 16 else tensor
+
+
 def kind(tensor: Tensor) -> int:
     """The DTYPE constant of the kernels."""
     if tensor.dtype not in DTYPES:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.operands import check
+from procosm.sparse.kernels.operands import check, readable
 
 
 def sgd(
@@ -14,8 +14,10 @@ def sgd(
     """In place on float32 (c, b, b); see reference.sgd. The number of live blocks is read on the device.
 
     Raises:
-        SparseError: tensors that are not float32, of one shape and device, contiguous and 16-byte aligned.
+        SparseError: tensors that are not float32 or not of one shape and device; what is written must be contiguous
+            and start at a multiple of 16 bytes.
     """
+    grad = readable(grad)
     for name, tensor in (("values", values), ("grad", grad), ("velocity", velocity)):
         check(name, tensor, tuple(values.shape), torch.float32, values)
     check("row_ptr", row_ptr, tuple(row_ptr.shape), torch.int32, values)

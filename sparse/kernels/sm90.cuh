@@ -56,8 +56,10 @@ __device__ inline void store_box(const TensorMap *map, const void *from, int x, 
                : "memory");
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
-// This thread's stores have read their shared memory, which may be written again.
-__device__ inline void stores_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+// All but this thread's last `PENDING` stores have read their shared memory, which may be written again.
+template <int PENDING> __device__ inline void stores_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
+}
 
 // --- four 8 x 8 matrices of 16-bit pairs, stored transposed: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ inline void store_transposed(void *row, const unsigned (&v)[4]) {

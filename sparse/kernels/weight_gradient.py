@@ -5,15 +5,16 @@ from torch import Tensor
 
 from procosm.sparse.kernels import hopper, launch
 from procosm.sparse.kernels.hopper_weight_gradient import hopper_weight_gradient
-from procosm.sparse.kernels.operands import check, kind
+from procosm.sparse.kernels.operands import check, kind, readable
 
 
 def weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr: Tensor) -> Tensor:
     """dV (c, b, b), zero in the padding; see reference.weight_gradient. Repeatable bit for bit.
 
     Raises:
-        SparseError: an operand of another dtype, shape or device, not contiguous, or not 16-byte aligned.
+        SparseError: an operand of another dtype, shape or device.
     """
+    grad, x, rows, cols, row_ptr = map(readable, (grad, x, rows, cols, row_ptr))
     (tokens, out), width, gm = grad.shape, x.shape[1], row_ptr.numel() - 1
     b = out // gm
     check("grad", grad, (tokens, gm * b), x.dtype, x)

@@ -54,12 +54,27 @@ def test_few_tokens_of_a_small_layer_are_not_worth_the_start() -> None:
 
 
 def test_a_hopper_gpu_is_judged_by_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     found = {}
     for capability in ((8, 0), (9, 0)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_, c=capability: c)
         densities = {b: cost.crossover_density((4096, 4096), b, 8192, "cuda", 2) for b in (32, 64, 128)}
         found[capability] = densities
         assert cost.seconds("forward", 8192, (4096, 4096), None, 0, "cuda", 2) > 0
-    assert found[9, 0][32] == pytest.approx(found[8, 0][32], abs=0.01), "blocks of 32 have no kernel of their own"
-    assert found[9, 0][64] > 2 * found[8, 0][64] and found[9, 0][128] > found[9, 0][64]
+    assert found[9, 0][32] <= found[8, 0][32], "blocks of 32 have no kernel of their own, and dense is faster there"
+    assert found[9, 0][64] > found[8, 0][64] and found[9, 0][128] > found[9, 0][64]
+
+
+def test_a_layer_on_the_cpu_asks_nothing_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: pytest.fail("this opens a context on the GPU"))
+    layer = nn.Linear(256, 256, block=64, density=0.25)
+    layer(torch.ones(3, 256)).sum().backward()
+
+
+def test_a_layer_that_moves_to_a_gpu_is_judged_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(4096, 4096, block=64, density=0.1)
+    assert "not measured" in layer.choice("cuda", torch.bfloat16).reason
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    assert "measured on an H200" in layer.to(torch.float32).choice("cuda", torch.bfloat16).reason  # any move will do

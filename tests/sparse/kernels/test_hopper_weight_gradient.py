@@ -26,11 +26,17 @@ def test_hopper_weight_gradient(problem: Callable, on_hopper: Callable, case: di
 
 
 @pytest.mark.parametrize("block", [64, 128])
-@pytest.mark.parametrize("processors", [1, 2, 7, 40])
-def test_any_number_of_shares_gives_the_gradient(
-    problem: Callable, hopper: HostDevice, monkeypatch: pytest.MonkeyPatch, processors: int, block: int
+@pytest.mark.parametrize(("processors", "chunk_bytes"), [(1, 1), (2, 1 << 30), (7, 1 << 19), (40, 1 << 30)])
+def test_any_number_of_shares_and_chunks_gives_the_gradient(
+    problem: Callable,
+    hopper: HostDevice,
+    monkeypatch: pytest.MonkeyPatch,
+    processors: int,
+    chunk_bytes: int,
+    block: int,
 ) -> None:
     monkeypatch.setattr(binding, "LEAST_LOADS", 1)
+    monkeypatch.setattr(binding, "CHUNK_BYTES", chunk_bytes)
     p = problem(**LONG_ROWS | {"tokens": 300, "block": block}, dtype=torch.bfloat16)
     w, grad, x, results = p.weight, p.grad.contiguous(), p.x.contiguous(), []
     hopper.processors = processors

@@ -1,5 +1,7 @@
 """Nothing in a step waits for the device: what CUDA graphs, torch.compile and an idle-free GPU all need."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -51,6 +53,18 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> Tensor:
 def on_gpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+
+
+@pytest.mark.gpu
+def test_the_first_thing_that_autograd_does_may_be_a_sparse_product(on_gpu: None) -> None:
+    code = (
+        "import torch; from procosm import sparse\n"
+        "layer = sparse.nn.Linear(512, 512, block=64, density=0.25, mode='sparse').cuda().bfloat16()\n"
+        "x = torch.randn(300, 512, device='cuda', dtype=torch.bfloat16, requires_grad=True)\n"
+        "layer(x).backward(torch.ones(300, 512, device='cuda', dtype=torch.bfloat16))\n"
+        "assert x.grad.isfinite().all() and layer.values.grad.isfinite().all()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.gpu

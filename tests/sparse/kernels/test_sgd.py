@@ -29,4 +29,4 @@ def test_sgd(place: Callable) -> None:
 def test_bad_operands_say_what_to_do(host: HostDevice) -> None:
     values = torch.ones(2, 16, 16)
     with pytest.raises(SparseError, match="contiguous"):
-        kernels.sgd(values, values.clone().transpose(1, 2), values.clone(), torch.zeros(2).int(), 0.1, 0.9, 0.0)
+        kernels.sgd(values, values.clone(), values.clone().transpose(1, 2), torch.zeros(2).int(), 0.1, 0.9, 0.0)

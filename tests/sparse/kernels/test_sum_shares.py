@@ -22,8 +22,9 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize(("block", "together"), [(64, 8), (128, 2)])
+@pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_sum_shares(place: Callable, pattern: str, block: int, together: int) -> None:
+def test_sum_shares(place: Callable, pattern: str, chunks: int, block: int, together: int) -> None:
     lengths, ctas, tokens = PATTERNS[pattern]
     live = sum(lengths)
     row_ptr = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
@@ -31,12 +32,15 @@ def test_sum_shares(place: Callable, pattern: str, block: int, together: int) ->
     rows = torch.cat([rows, rows.new_zeros(2)])
     generator = torch.Generator().manual_seed(0)
     # Constant blocks: what is added is told by which place it comes from, and tests stay fast.
-    partial = torch.randn(2 * ctas, together, 1, 1, generator=generator).expand(-1, -1, block, block).contiguous()
+    stages = -(-tokens // 64)
+    per_chunk = -(-stages // chunks)
+    sizes = (-(-stages // per_chunk), together * ctas + live + 2)
+    partial = torch.randn(*sizes, 1, 1, generator=generator).expand(-1, -1, block, block).contiguous()
     dv = torch.randn(live + 2, 1, 1, generator=generator).expand(-1, block, block).contiguous()
     truth = dv.double().numpy()
-    reference.sum_shares(partial.double().numpy(), truth, row_ptr.numpy(), tokens)
+    reference.sum_shares(partial.double().numpy(), truth, row_ptr.numpy(), tokens, per_chunk, together, ctas)
     got = place(dv)
-    sum_shares(place(partial), got, place(rows), place(row_ptr), tokens)
+    sum_shares(place(partial), got, place(rows), place(row_ptr), tokens, per_chunk)
     torch.testing.assert_close(got.cpu().double(), torch.from_numpy(truth), rtol=1e-5, atol=1e-5)
 
 
@@ -55,4 +59,4 @@ def test_every_share_costs_the_same_to_one_stage(ctas: int) -> None:
 def test_bad_operands_say_what_to_do(host: HostDevice) -> None:
     dv, index = torch.zeros(1, 64, 64), torch.zeros(2).int()
     with pytest.raises(SparseError, match="convert it"):
-        sum_shares(torch.zeros(2, 8, 64, 64).double(), dv, index[:1], index, 64)
+        sum_shares(torch.zeros(1, 9, 64, 64).double(), dv, index[:1], index, 64, 1)

@@ -167,10 +167,12 @@ inline void store_box(const TensorMap *map, const void *from, int x, int y) {
   if (host::lazy_copies()) return host::perform(store);
   host::stores[me][host::waiting_stores[me]++] = store;
 }
-inline void stores_read() {
+template <int PENDING> inline void stores_read() {
   const int me = host::running;
-  for (int i = 0; i < host::waiting_stores[me]; ++i) host::perform(host::stores[me][i]);
-  host::waiting_stores[me] = 0;
+  int done = 0;
+  while (host::waiting_stores[me] - done > PENDING) host::perform(host::stores[me][done++]);
+  host::waiting_stores[me] -= done;
+  memmove(host::stores[me], host::stores[me] + done, host::waiting_stores[me] * sizeof(host::Store));
 }
 
 namespace host {
