@@ -4,10 +4,9 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from procosm.agents.eyes import Eyes, before_first
 from procosm.agents.learners import ALGORITHMS
 from procosm.agents.worlds import truth
+from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import ProcosmError
@@ -71,8 +71,7 @@ def play_truth(player: Player, seeds: Sequence[int], processes: int) -> list[Pla
                 played += _wave(player, wave)
                 bar.update(len(wave))
             return played
-        # Not forked: a child of a process that holds a GL context or OpenMP threads hangs.
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        with worker_processes(processes) as pool:
             futures = [pool.submit(_wave, player, wave) for wave in waves]
             for future in as_completed(futures):
                 bar.update(len(_result(future)))

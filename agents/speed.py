@@ -2,13 +2,12 @@
 
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import gymnasium as gym
 import numpy as np
 
 from procosm.agents.worlds import truth
+from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Task
 
@@ -37,7 +36,7 @@ def speeds(model: WorldModel, dreams: int, processes: int, seconds: float = 2.0)
     if processes == 1:
         found["mujoco"] = truth_speed(model.task, seconds)
     else:
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        with worker_processes(processes) as pool:
             found["mujoco"] = sum(pool.map(truth_speed, [model.task] * processes, [seconds] * processes))
     return found
 

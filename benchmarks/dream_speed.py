@@ -13,9 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from tqdm import tqdm
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.speed import truth_speed
 from procosm.agents.vecenv import WorldModelVecEnv
+from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import write_json
 from procosm.world_model.interface import State
@@ -112,7 +111,7 @@ def measure(config: DreamSpeedConfig, model: WorldModel) -> list[tuple[dict, lis
     rates: list[list[float]] = [[] for _ in timed]
     truth: list[float] = []
     with (
-        ProcessPoolExecutor(config.processes, get_context("spawn")) as pool,
+        worker_processes(config.processes) as pool,
         tqdm(total=config.rounds * (len(timed) + 1), desc="dream_speed", unit="setup") as bar,
     ):
         for _ in range(config.rounds):

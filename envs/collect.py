@@ -15,7 +15,7 @@ from annotated_types import Ge, Interval
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
-from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, read_part
+from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, is_collected, read_part
 from procosm.envs.tasks import resolve_name
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
@@ -84,7 +84,7 @@ def collect(config: CollectConfig) -> Path:
     else:
         _claim(folder, job)
         _check_space(folder, job)
-        missing = [part for part in job.parts if not (folder / f"{part.name}.npz").exists()]
+        missing = [part for part in job.parts if not is_collected(folder, job, part)]
         run_parts(folder, job, missing, config.processes)
         origin = {**provenance({"collect": config}), "renderer": job.task.renderer, "job": json.loads(job.to_json())}
         dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
@@ -154,7 +154,7 @@ def _parts(steps: int, holdout: float, size: int, mixture: Sequence[Share]) -> t
 
 def _assembled(folder: Path, job: Job) -> Iterator:
     for part in sorted(job.parts, key=lambda part: ("train", "holdout", "constant").index(part.kind)):
-        yield from read_part(folder, part)
+        yield from read_part(folder, job, part)
 
 
 def _claim(folder: Path, job: Job) -> None:

@@ -219,9 +219,8 @@ class Dreams:
         """
         device = self.latents.device
         action = torch.from_numpy(actions).to(device)
-        now = State(self.latents, torch.from_numpy(self.state).to(device), self.actions)
-        prediction = self._predict(now, action, self._drawn_noise())
-        self.actions = now.taken(action)[:, 1:]
+        prediction = self._predict(torch.from_numpy(self.state).to(device), action)
+        self.actions = State(self.latents, actions=self.actions).taken(action)[:, 1:]
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
         self._spare[:, -1] = prediction.latent
@@ -245,11 +244,14 @@ class Dreams:
         low, high = self.model.reward_range
         return Outcome(np.clip(reward, low, high), self.termination > 0.5, truncated)
 
-    def _predict(self, now: State, action: torch.Tensor, noise: torch.Tensor | None) -> Prediction:
+    def _predict(self, estimate: torch.Tensor, action: torch.Tensor) -> Prediction:
+        """What (n, a) actions lead to from here, where the state is estimated to be (n, s)."""
+        noise = self._drawn_noise()
+
         def predict(part: slice) -> Prediction:
-            state = State(*(values if values is None else values[part] for values in vars(now).values()))
+            now = State(self.latents[part], estimate[part], self.actions[part])
             drawn = None if noise is None else noise[part]
-            return self.model.dynamics.predict(state, action[part], drawn, self.denoising_steps)
+            return self.model.dynamics.predict(now, action[part], drawn, self.denoising_steps)
 
         parts = _in_parts(predict, len(action), action.device)
         return Prediction(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))

@@ -1,13 +1,13 @@
 """Collects one part of a dataset: a fixed number of real steps, the same whoever collects it and whenever.
 
 A part's every draw comes from (seed, kind, part, episode), so parts can be collected in any order by any number of
-processes. ``python -m procosm.envs.segments FOLDER`` is such a process: it reads part names from its standard input,
-and ends when that is closed, which is what happens when the process that started it dies.
+processes. A part's file names its job, and is written only into that job's folder.
 """
 
+import hashlib
 import io
 import json
-import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,6 +70,11 @@ class Job:
     def to_json(self) -> str:
         """JSON text, the same for the same job."""
         return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    @property
+    def id(self) -> str:
+        """A digest of all that decides what is collected."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
@@ -154,15 +159,19 @@ class Collector:
         return episode, np.stack(physics_states)
 
 
-def write_part(folder: Path, part: Part, episodes: list[tuple[Episode, np.ndarray]]) -> None:
+def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode, np.ndarray]]) -> None:
     """Write one part's file, whole or not at all.
 
     Raises:
-        DatasetError: the disk did not take it.
+        DatasetError: the disk did not take it, or the folder is another job's by now.
     """
+    path = folder / JOB_FILE
+    if not path.exists() or path.read_text() != job.to_json():
+        raise DatasetError(f"{folder} was deleted or given to another collection while {part.name} was collected")
     buffer = io.BytesIO()
     np.savez(
         buffer,
+        job=np.array(job.id),
         frames=np.concatenate([episode.frames for episode, _ in episodes]),
         states=np.concatenate([episode.states for episode, _ in episodes]),
         physics=np.concatenate([physics for _, physics in episodes]),
@@ -178,18 +187,26 @@ def write_part(folder: Path, part: Part, episodes: list[tuple[Episode, np.ndarra
         raise DatasetError(f"{error}. The parts collected before are kept") from error
 
 
-def read_part(folder: Path, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
-    """The episodes of one part's file, each with its physics states.
+def is_collected(folder: Path, job: Job, part: Part) -> bool:
+    """Whether a part of this job lies there; what an older version or another job left does not count.
 
     Raises:
         DatasetError: the file is damaged.
     """
     path = folder / f"{part.name}.npz"
-    try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+    return path.exists() and _arrays(path, "job").get("job") == job.id
+
+
+def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
+    """The episodes of one part's file, each with its physics states.
+
+    Raises:
+        DatasetError: the file is missing, damaged or another job's.
+    """
+    path = folder / f"{part.name}.npz"
+    arrays = _arrays(path)
+    if arrays.get("job") != job.id:
+        raise DatasetError(f"{path} was put there by another collection: run the same command again")
     first_frame = first_step = 0
     for length, terminated, wide in zip(arrays["lengths"], arrays["terminated"], arrays["wide"], strict=True):
         moments, steps = slice(first_frame, first_frame + length + 1), slice(first_step, first_step + length)
@@ -206,23 +223,10 @@ def read_part(folder: Path, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
         first_frame, first_step = moments.stop, steps.stop
 
 
-def main(folder: Path) -> None:
-    """Collect the parts named on standard input; answer each with one JSON line."""
-    job = Job.from_json((folder / JOB_FILE).read_text())
-    parts = {part.name: part for part in job.parts}
-    # What any library prints must not reach the line protocol.
-    answers, sys.stdout = sys.stdout, sys.stderr
-    collector = None
-    for line in sys.stdin:
-        part = parts[line.strip()]
-        answer: dict[str, int | str] = {"steps": part.steps}
-        try:
-            collector = collector or Collector(job)
-            write_part(folder, part, list(collector.episodes(part)))
-        except ProcosmError as error:
-            answer = {"error": str(error), "type": type(error).__name__}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The named arrays of a part's file, those that are there; all if none is named."""
+    try:
+        with np.load(path) as stored:
+            return {name: stored[name] for name in stored.files if not names or name in names}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} is damaged ({error}): delete it and run the same command again") from error

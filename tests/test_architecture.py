@@ -11,7 +11,7 @@ PARTS = ("sparse", "world_model", "envs", "agents", "benchmarks")
 MAY_IMPORT = {
     "sparse": set(),
     "world_model": {"sparse"},
-    "envs": {"world_model"},
+    "envs": {"world_model", "sparse"},
     "agents": {"envs", "world_model", "sparse"},
     "benchmarks": {"agents", "envs", "world_model", "sparse"},
 }
@@ -52,6 +52,15 @@ def test_envs_know_a_world_model_by_its_interface_only(path):
         pieces = module.split(".")
         if pieces[:2] == ["procosm", "world_model"] and len(pieces) > 2:
             assert pieces[2] in allowed, f"{name(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_processes_are_started_in_one_place(path):
+    """Where they import what their parent does, and end when it does; git and a browser for measuring aside."""
+    if name(path) not in ("sparse/processes.py", "world_model/provenance.py"):
+        for module in imported(path):
+            assert not module.startswith(("concurrent.futures.ProcessPool", "multiprocessing")), name(path)
+            assert module != "subprocess" or path.relative_to(ROOT).parts[0] == "benchmarks", name(path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from collections.abc import Mapping as Table
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from procosm.sparse.accelerator.search import THOROUGH, Effort, Search, Sparsity
 from procosm.sparse.accelerator.simulate import Outcome, Setting, simulate_dense, simulate_sparse
 from procosm.sparse.accelerator.workloads import Workload
 from procosm.sparse.errors import SparseError
+from procosm.sparse.processes import worker_processes
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def run_cases(todo: list[Case], processes: int = 2, label: str = "cases") -> lis
                 done[key] = run_case(case)
                 bar.update()
         else:
-            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            with worker_processes(processes) as pool:
                 waiting = {pool.submit(run_case, case): key for key, case in unique.items()}
                 for future in as_completed(waiting):
                     done[waiting[future]] = future.result()

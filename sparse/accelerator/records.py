@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from procosm.sparse.accelerator.problem import DATAFLOWS, PHASES, Layer, Problem
 from procosm.sparse.accelerator.reuse import Accesses, Batch, accesses
 from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
 from procosm.sparse.errors import SparseError
+from procosm.sparse.processes import worker_processes
 
 _NEEDED = ("dims", "dataflow", "phase", "density", "RF", "GLB", "DRAM", "perm_GLB", "perm_DRAM")
 
@@ -137,7 +137,7 @@ def evaluate_all(raw: list[Any], minibatch: int, setting: Setting, processes: in
                 rows |= evaluate_group(group, setting)
                 bar.update(len(group))
         else:
-            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            with worker_processes(processes) as pool:
                 for future in as_completed([pool.submit(evaluate_group, group, setting) for group in groups]):
                     rows |= (found := future.result())
                     bar.update(len(found))

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,8 +21,9 @@ from stable_baselines3 import PPO
 from procosm.envs.collect import CollectConfig, collect, plan
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.probe import probe
-from procosm.envs.segments import CONSTANT_STEPS
+from procosm.envs.segments import CONSTANT_STEPS, read_part
 from procosm.envs.starts import wide_start
+from procosm.envs.workers import run_parts
 from procosm.world_model.episodes import load_episodes, load_task
 from procosm.world_model.interface import DatasetError, TaskError
 
@@ -135,6 +138,23 @@ def test_an_unfinished_collection_of_other_settings_is_not_mixed_in(tmp_path):
     (tmp_path / "data.parts" / "job.json").write_text(plan(CollectConfig("Reacher", tmp_path, **SMALL)).to_json())
     with pytest.raises(DatasetError, match="unfinished"):
         collect(CollectConfig("InvertedPendulum", tmp_path, **SMALL))
+
+
+def test_a_part_names_its_job_and_counts_in_no_other(pendulum, tmp_path):
+    config = CollectConfig("InvertedPendulum", tmp_path / "run", **SMALL)
+    job, stale = plan(config), plan(replace(config, seed=7))
+    parts, elsewhere = tmp_path / "run" / "data.parts", tmp_path / "elsewhere"
+    for folder, owner in ((parts, job), (elsewhere, stale)):
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(owner.to_json())
+    first = next(part for part in job.parts if part.kind == "train")
+    run_parts(elsewhere, stale, [first], 1)
+    shutil.copy(elsewhere / f"{first.name}.npz", parts)  # as a worker of a killed run could have left it
+    with pytest.raises(DatasetError, match="another collection"):
+        list(read_part(parts, job, first))
+    with pytest.raises(DatasetError, match="another collection"):
+        run_parts(parts, stale, [first], 1)
+    assert content(collect(config)) == content(pendulum)
 
 
 def test_a_damaged_part_is_named(tmp_path):
