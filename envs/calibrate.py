@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from procosm.envs.trust import Forecasts
-from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
-from procosm.world_model.files import write_tensors
 from procosm.world_model.interface import DatasetError, State
 from procosm.world_model.settings import Seed, Settings
 
@@ -64,9 +63,8 @@ def calibrate(config: CalibrateConfig) -> Path:
     Raises:
         CheckpointError, DatasetError: one of them cannot be read, or they do not fit.
     """
-    path = config.world_model / "trust.safetensors"
-    write_tensors(path, fit(load(config.world_model), load_episodes(config.data), config.seed).state_dict())
-    return path
+    forecasts = fit(load(config.world_model), load_episodes(config.data), config.seed)
+    return add_trust(config.world_model, forecasts.state_dict())
 
 
 def fit(model: WorldModel, episodes: Sequence[Episode], seed: int = 0) -> Forecasts:

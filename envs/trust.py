@@ -74,6 +74,10 @@ class Forecasts(nn.Module):
             members, inputs, hidden = tensors["weights.0"].shape
             state_size = tensors["weights.2"].shape[-1]
             found = cls(members, state_size, inputs - state_size, hidden)
+            own = found.state_dict()
+            wrong = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+            if wrong:  # load_state_dict would take one number for a list of one
+                raise ValueError(f"{wrong[0]} is {tuple(tensors[wrong[0]].shape)}")
             found.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(

@@ -2,29 +2,33 @@
 
 Nothing in it is a pickle. Of a block-sparse layer only the live blocks are stored (NAME.values, .rows, .cols), and
 config.json names the layer and the side of its blocks. The folder appears in one rename, so that a reader finds all of
-it or none.
+it or none. config.json also holds the weight files' checksums; checkpoints from before it did are read without.
 """
 
 import dataclasses
 import os
 import shutil
-import types
-import typing
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.episodes import Task
-from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
+from procosm.world_model.files import read_json, write_json, write_tensors
 from procosm.world_model.interface import CheckpointError, ProcosmError
 from procosm.world_model.layers import sparse_blocks, sparsify_like
+from procosm.world_model.schema import checked
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
+from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
 
 FORMAT = 1
+WEIGHTS = ("tokenizer", "dynamics", "starts")
+"""Files (NAME.safetensors) that every checkpoint has; trust may come later."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +57,58 @@ class WorldModel:
     trust: dict[str, Tensor] | None = None
 
 
-def build(cls: type, values: Any, where: str) -> Any:
-    """A dataclass from JSON values; a missing or unknown key is an error that names it."""
-    if not dataclasses.is_dataclass(cls):
-        origin = typing.get_origin(cls)
-        return tuple(values) if origin is tuple or cls is tuple else values
-    fields = typing.get_type_hints(cls)
-    wrong = sorted(set(values) ^ set(fields))
-    if wrong:
-        raise CheckpointError(
-            f"{where} does not fit this version of procosm ({', '.join(wrong)} missing or unknown): train it again"
-        )
-    return cls(
-        **{k: build(t if not isinstance(t, types.UnionType) else object, values[k], where) for k, t in fields.items()}
-    )
+@dataclass(frozen=True)
+class Blocks:
+    """Side of the blocks of every block-sparse layer, by its name."""
+
+    tokenizer: dict[str, Literal[16, 32, 64, 128]] = field(default_factory=dict)
+    dynamics: dict[str, Literal[16, 32, 64, 128]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What config.json holds."""
+
+    format: int
+    task: Task
+    tokenizer: TokenizerConfig
+    dynamics: DynamicsConfig
+    reward_range: tuple[float, float]
+    sparse: Blocks = field(default_factory=Blocks)
+    sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = field(default_factory=dict)
+    """Checksum of each weight file by its name."""
+
+    def __post_init__(self) -> None:
+        if self.reward_range[0] > self.reward_range[1]:
+            raise CheckpointError(f"reward_range goes from {self.reward_range[0]} down to {self.reward_range[1]}")
+        if self.tokenizer.frame_size != self.task.frame_size:
+            raise CheckpointError(f"frames of {self.task.frame_size} for a tokenizer of {self.tokenizer.frame_size}")
+        lacking = {f"{name}.safetensors" for name in WEIGHTS} - set(self.sha256)
+        if self.sha256 and lacking:
+            raise CheckpointError(f"sha256 lacks {', '.join(sorted(lacking))}")
 
 
 def save(folder: Path, model: WorldModel) -> Path:
     """Write the model's folder, replacing an older one only when the new one is complete."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    config = {
-        "format": FORMAT,
-        "task": dataclasses.asdict(model.task),
-        "tokenizer": dataclasses.asdict(model.tokenizer.config),
-        "dynamics": dataclasses.asdict(model.dynamics.config),
-        "sparse": {"tokenizer": sparse_blocks(model.tokenizer), "dynamics": sparse_blocks(model.dynamics)},
-        "reward_range": list(model.reward_range),
-    }
     starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
     try:
-        write_json(temporary / "config.json", config)
         write_tensors(temporary / "tokenizer.safetensors", model.tokenizer.state_dict())
         write_tensors(temporary / "dynamics.safetensors", model.dynamics.state_dict())
         write_tensors(temporary / "starts.safetensors", starts)
         if model.trust is not None:
             write_tensors(temporary / "trust.safetensors", model.trust)
+        config = Config(
+            format=FORMAT,
+            task=model.task,
+            tokenizer=model.tokenizer.config,
+            dynamics=model.dynamics.config,
+            reward_range=model.reward_range,
+            sparse=Blocks(sparse_blocks(model.tokenizer), sparse_blocks(model.dynamics)),
+            sha256={path.name: checksum(path) for path in sorted(temporary.glob("*.safetensors"))},
+        )
+        write_json(temporary / "config.json", dataclasses.asdict(config))
         write_json(temporary / "metrics.json", model.metrics)
         write_json(temporary / "provenance.json", model.provenance)
     except ProcosmError:
@@ -103,46 +123,141 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
     """Open a checkpoint folder.
 
     Raises:
-        CheckpointError: a missing, damaged or foreign checkpoint, and what to do.
+        CheckpointError: a missing, damaged or foreign checkpoint; which file of it, what is wrong, and what to do.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(
             f"no checkpoint at {folder}: train one with `procosm run --env ID --out DIR` and give DIR/world_model"
         )
-    config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder} has format {config.get('format')}, this version reads {FORMAT}: train it again"
-        )
-    where = str(folder / "config.json")
-    task = build(Task, config["task"], where)
-    tokenizer = CausalTokenizer(build(TokenizerConfig, config["tokenizer"], where))
-    dynamics = DiffusionDynamics(
-        build(DynamicsConfig, config["dynamics"], where), tokenizer.latent_shape, len(task.action_low), task.state_size
+    config = read_config(folder)
+    tokenizer, dynamics = _loaded_modules(folder, config)
+    starts = read_weights(folder / "starts.safetensors", config.sha256)
+    _check_starts(folder / "starts.safetensors", starts, config)
+    metrics, provenance = (
+        checked(dict[str, Any], read_json(folder / name), str(folder / name), RESTORE)
+        for name in ("metrics.json", "provenance.json")
     )
-    for module, name in ((tokenizer, "tokenizer"), (dynamics, "dynamics")):
-        tensors = read_tensors(folder / f"{name}.safetensors")
-        try:
-            sparsify_like(module, config.get("sparse", {}).get(name, {}), tensors)
-            module.load_state_dict(tensors)
-        except (KeyError, RuntimeError, CheckpointError) as error:
-            raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
-        module.requires_grad_(False).eval().to(device)
-    starts = read_tensors(folder / "starts.safetensors")
-    trust = folder / "trust.safetensors"
     return WorldModel(
-        task=task,
-        tokenizer=tokenizer,
-        dynamics=dynamics,
+        task=config.task,
+        tokenizer=tokenizer.to(device),
+        dynamics=dynamics.to(device),
         start_frames=starts["frames"].to(device),
         start_states=starts["states"].to(device),
         starts=starts["latents"].to(device),
-        reward_range=tuple(config["reward_range"]),
-        metrics=read_json(folder / "metrics.json"),
-        provenance=read_json(folder / "provenance.json"),
-        trust={k: v.to(device) for k, v in read_tensors(trust).items()} if trust.exists() else None,
+        reward_range=config.reward_range,
+        metrics=metrics,
+        provenance=provenance,
+        trust=_loaded_trust(folder / "trust.safetensors", config, device),
     )
+
+
+def read_config(folder: Path) -> Config:
+    """What stands in a checkpoint's config.json.
+
+    Raises:
+        CheckpointError: it is missing or damaged, of another format, or a value in it cannot be; by name.
+    """
+    path = folder / "config.json"
+    values = read_json(path)
+    if isinstance(values, dict) and values.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {str(values.get('format'))[:60]}, this version reads {FORMAT}: train it again"
+        )
+    return checked(Config, values, str(path), RESTORE, optional=("sparse", "sha256"))
+
+
+def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:
+    """Write ``trust.safetensors`` into a checkpoint folder; returns it.
+
+    Interrupted, it leaves a checkpoint that opens: config.json names no checksum of the file while it changes.
+    """
+    path, config = folder / "trust.safetensors", read_config(folder)
+    others = {name: digest for name, digest in config.sha256.items() if name != path.name}
+    write_json(folder / "config.json", dataclasses.asdict(dataclasses.replace(config, sha256=others)))
+    write_tensors(path, dict(trust))
+    if others:
+        sums = others | {path.name: checksum(path)}
+        write_json(folder / "config.json", dataclasses.asdict(dataclasses.replace(config, sha256=sums)))
+    return path
+
+
+def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, DiffusionDynamics]:
+    """Both modules with their weights, frozen, in eval mode; built on no device first, to see whether they fit."""
+    try:
+        with torch.device("meta"):
+            planned = dict(zip(("tokenizer", "dynamics"), _modules(config), strict=True))
+    except (ProcosmError, ValueError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{folder}/config.json describes no model ({error}): {RESTORE}") from error
+    read = {}
+    for name, module in planned.items():
+        path = folder / f"{name}.safetensors"
+        expected = _expected(path, module, getattr(config.sparse, name))
+        read[name] = read_weights(path, config.sha256, expected)
+    with torch.random.fork_rng(devices=[]):
+        tokenizer, dynamics = _modules(config)
+        for module, (name, tensors) in zip((tokenizer, dynamics), read.items(), strict=True):
+            try:
+                sparsify_like(module, getattr(config.sparse, name), tensors)
+                module.load_state_dict(tensors)
+            except (KeyError, RuntimeError, CheckpointError) as error:
+                raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
+            module.requires_grad_(False).eval()
+    low, high = (torch.tensor(bound) for bound in (config.task.action_low, config.task.action_high))
+    if not (torch.equal(dynamics.action_low, low) and torch.equal(dynamics.action_high, high)):
+        raise CheckpointError(f"{folder}/dynamics.safetensors has other bounds of actions than config.json: {RESTORE}")
+    return tokenizer, dynamics
+
+
+def _modules(config: Config) -> tuple[CausalTokenizer, DiffusionDynamics]:
+    tokenizer, task = CausalTokenizer(config.tokenizer), config.task
+    return tokenizer, DiffusionDynamics(config.dynamics, tokenizer.latent_shape, len(task.action_low), task.state_size)
+
+
+def _expected(path: Path, module: nn.Module, blocks: Mapping[str, int]) -> dict[str, Tensor]:
+    """Shapes and kinds of a module's tensors as they are stored, the live blocks of its block-sparse layers with them.
+
+    Args:
+        path: its file, which says how many blocks live. module: dense, on the meta device.
+    """
+    expected = dict(module.state_dict())
+    stored = stored_shapes(path) if blocks else {}
+    for name, block in blocks.items():
+        if expected.pop(f"{name}.weight", None) is None:
+            raise CheckpointError(f"{path.parent}/config.json: there is no layer {name} to be block-sparse: {RESTORE}")
+        count = (*stored.get(f"{name}.values", ()), 0)[0]
+        expected[f"{name}.values"] = torch.empty(count, block, block, device="meta")
+        expected |= {
+            f"{name}.{part}": torch.empty(count, dtype=torch.int32, device="meta") for part in ("rows", "cols")
+        }
+        expected[f"{name}.shape"] = torch.empty(2, dtype=torch.int64, device="meta")
+    return expected
+
+
+def _loaded_trust(path: Path, config: Config, device: str) -> dict[str, Tensor] | None:
+    """The tensors of ``procosm.envs.trust``, which knows their shapes; None where there are none."""
+    if not path.exists() and path.name not in config.sha256:
+        return None
+    trust = read_weights(path, config.sha256)
+    for name, tensor in trust.items():
+        check_numbers(f"{path}: {name}", tensor, torch.float32)
+    return {name: tensor.to(device) for name, tensor in trust.items()}
+
+
+def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config) -> None:
+    """Refuse start windows that are not what the model begins with."""
+    count = len(starts["latents"]) if "latents" in starts and starts["latents"].ndim else 0
+    context, size = config.dynamics.context, config.task.frame_size
+    shapes = {
+        "frames": (count, context, size, size, 3),
+        "states": (count, config.task.state_size),
+        "latents": (count, context, *config.tokenizer.latent_shape),
+    }
+    found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
+    if not count or found != shapes:
+        raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
+    for name, dtype in (("frames", torch.uint8), ("states", torch.float32), ("latents", torch.float32)):
+        check_numbers(f"{path}: {name}", starts[name], dtype)
 
 
 def untrained(

@@ -8,17 +8,27 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
+from pydantic import AfterValidator, Field
 
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.interface import DatasetError, TaskError
+from procosm.world_model.schema import checked
 
 MAIN_FILE = "main_data.hdf5"
+Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""Of an action: float32 holds it, and the distance to the other bound."""
 AGAIN = "collect it again (procosm collect --out DIR) or restore it from a copy"
+
+
+def finite_json(values: dict[str, Any]) -> dict[str, Any]:
+    """The same JSON values; a ValueError where one of them is NaN or infinite."""
+    json.dumps(values, allow_nan=False)
+    return values
 
 
 @dataclass(frozen=True)
@@ -38,17 +48,24 @@ class Task:
         version: version of the truth env; a change of pixels changes it.
     """
 
-    id: str
-    frame_size: int
-    action_repeat: int
-    max_episode_steps: int
-    dt_s: float
-    action_low: tuple[float, ...]
-    action_high: tuple[float, ...]
-    state_size: int
-    camera: dict
-    renderer: str
-    version: int
+    id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+    frame_size: Annotated[int, Field(ge=8, le=1024)]
+    action_repeat: Annotated[int, Field(ge=1, le=1000)]
+    max_episode_steps: Annotated[int, Field(ge=1, le=10**9)]
+    dt_s: Annotated[float, Field(gt=1e-6, le=3600)]
+    action_low: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
+    action_high: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
+    state_size: Annotated[int, Field(ge=1, le=10**6)]
+    camera: Annotated[dict[str, Any], AfterValidator(finite_json)]
+    renderer: Literal["egl", "osmesa", "raycast"]
+    version: Annotated[int, Field(ge=1, le=1000)]
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.action_low, self.action_high, strict=False)
+        if len(self.action_low) != len(self.action_high) or not all(low < high for low, high in pairs):
+            raise TaskError(
+                f"actions of {self.id} from {self.action_low} to {self.action_high}: each needs a low below its high"
+            )
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -85,14 +102,8 @@ def load_task(path: str | Path) -> Task:
     Raises:
         DatasetError: there is no dataset, or its ``task.json`` is damaged or from another version.
     """
-    values = _read_json(Path(path) / "task.json")
-    names = {field.name for field in fields(Task)}
-    if set(values) != names:
-        raise DatasetError(
-            f"{Path(path) / 'task.json'} has not the keys of a task: {', '.join(sorted(names ^ set(values)))} "
-            f"missing or unknown; {AGAIN}"
-        )
-    return Task(**{**values, "action_low": tuple(values["action_low"]), "action_high": tuple(values["action_high"])})
+    file = Path(path) / "task.json"
+    return checked(Task, _read_json(file), str(file), AGAIN, DatasetError)
 
 
 def load_episodes(path: str | Path) -> list[Episode]:

@@ -54,10 +54,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError, RecursionError) as error:  # a folder; no UTF-8, no JSON, a number of 5,000 digits
         raise CheckpointError(f"{path} is damaged ({error}): make it again, or restore it from a copy") from error
 
 
@@ -71,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}): restore it, or train again") from error
 
 

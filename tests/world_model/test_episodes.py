@@ -88,7 +88,9 @@ def test_a_missing_array_or_episode_is_named(folder):
         load_episodes(folder)
 
 
-@pytest.mark.parametrize("change", [{"frame_size": 64}, {"state_size": 4}, {"action_low": (-1.0,)}])
+@pytest.mark.parametrize(
+    "change", [{"frame_size": 64}, {"state_size": 4}, {"action_low": (-1.0,), "action_high": (1.0,)}]
+)
 def test_episodes_of_another_task_are_refused(folder, change):
     values = {**json.loads((folder / "task.json").read_text()), **change}
     (folder / "task.json").write_text(json.dumps(values))

@@ -9,9 +9,11 @@ sees are their work (LOG.md, "What was just done").
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.diffusion.one_step import OneStep, fingerprint
@@ -36,17 +38,17 @@ class DynamicsConfig:
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     """The denoising network."""
-    context: int = 3
+    context: Annotated[int, Field(ge=2, le=64)] = 3
     """Past latents the network sees."""
-    sigma_mean: float = -0.4
+    sigma_mean: Annotated[float, Field(ge=-20, le=20)] = -0.4
     """Mean of ln σ in training."""
-    sigma_std: float = 1.2
+    sigma_std: Annotated[float, Field(gt=0, le=20)] = 1.2
     """Standard deviation of ln σ in training."""
-    one_step_share: float = 0.5
+    one_step_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Part of every batch trained as the one-step prediction from zero."""
-    slowest: float = 0.05
+    slowest: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     """Mean square change of a latent in a step, in units of the residual, below which slower windows weigh no more."""
-    state_weight: float = 0.5
+    state_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.5
     """Weight of the estimated true state's error against the latent's, when unrolled."""
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.conditioning import ActionEmbedding
+from procosm.world_model.interface import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
 from procosm.world_model.rope import angles, turns
 
@@ -17,18 +19,22 @@ from procosm.world_model.rope import angles, turns
 class TransformerConfig:
     """Size of a diffusion transformer."""
 
-    width: int = 128
-    """Model width d; a multiple of heads."""
-    layers: int = 4
+    width: Annotated[int, Field(ge=2, le=8192)] = 128
+    """Model width d; an even multiple of heads, whose channels turn in pairs."""
+    layers: Annotated[int, Field(ge=1, le=128)] = 4
     """Blocks."""
-    heads: int = 4
+    heads: Annotated[int, Field(ge=1, le=256)] = 4
     """Attention heads."""
-    mlp_ratio: int = 4
+    mlp_ratio: Annotated[int, Field(ge=1, le=16)] = 4
     """Hidden width of the MLPs over d."""
-    adaln_rank: int = 32
+    adaln_rank: Annotated[int, Field(ge=1, le=4096)] = 32
     """Rank of the AdaLN-LoRA projections."""
-    patch: int = 2
+    patch: Annotated[int, Field(ge=1, le=64)] = 2
     """Latents along each side of a token."""
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ProcosmError(f"width {self.width} is no even multiple of {self.heads} heads")
 
 
 class DiffusionTransformer(nn.Module):
@@ -43,6 +49,8 @@ class DiffusionTransformer(nn.Module):
         super().__init__()
         c, h, w = latent_shape
         self.config, p, d = config, config.patch, config.width
+        if h % p or w % p:
+            raise ProcosmError(f"latents of {h} by {w} cannot be cut into patches of {p}: the patch must divide them")
         self.grid = (h // p, w // p)
         self.patch_in = nn.Linear((1 + context) * c * p * p, d, bias=False)
         self.time_hidden, self.time_out = nn.Linear(d, d, bias=False), nn.Linear(d, 3 * d, bias=False)

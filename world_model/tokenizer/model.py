@@ -7,8 +7,10 @@ compressed too and every layer is causal (video mode). A video model codes a sin
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.interface import ProcosmError
@@ -29,19 +31,19 @@ from procosm.world_model.tokenizer.wavelet import haar, inverse_haar
 class TokenizerConfig:
     """Shape of a tokenizer."""
 
-    frame_size: int = 64
+    frame_size: Annotated[int, Field(ge=8, le=1024)] = 64
     """Height and width of a frame, pixels; a multiple of 8."""
-    latent_channels: int = 4
+    latent_channels: Annotated[int, Field(ge=1, le=256)] = 4
     """Channels of a latent."""
-    width: int = 32
+    width: Annotated[int, Field(ge=1, le=4096)] = 32
     """Channels after the wavelet; each halving doubles them."""
-    blocks: int = 1
+    blocks: Annotated[int, Field(ge=0, le=32)] = 1
     """Residual blocks at each resolution, in each of encoder and decoder."""
-    haar_levels: int = 2
+    haar_levels: Annotated[int, Field(ge=0, le=3)] = 2
     """Wavelet halvings before the first convolution."""
-    latent_size: int = 8
+    latent_size: Annotated[int, Field(ge=1, le=256)] = 8
     """Height and width of a latent."""
-    temporal_compression: int = 1
+    temporal_compression: Annotated[int, Field(ge=1, le=8)] = 1
     """Frames for each latent: 1 (image mode), or 2, 4, 8 (video mode)."""
 
     @property

@@ -1,0 +1,42 @@
+"""config.json of a checkpoint."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from tests.fuzz.mutations import Case, drawn, json_texts
+from tests.fuzz.surfaces.checkpoint import opened_with, whole
+
+SIZES = {
+    "format", "frame_size", "latent_channels", "width", "blocks", "haar_levels", "latent_size",
+    "temporal_compression", "layers", "heads", "mlp_ratio", "adaln_rank", "patch", "context",
+}  # fmt: skip
+COUNTS = {"action_repeat", "max_episode_steps", "dt_s", "state_size", "version", "sigma_mean", "one_step_share"}
+
+
+def wrong(path, kind):
+    """Sizes must be those of the weights; a camera's keys are a matter of the environments."""
+    if "camera" in path:
+        return False
+    if kind == "missing" and path[0] in ("sparse", "sha256"):  # older checkpoints have none
+        return path[-1] not in ("sparse", "sha256", "trust.safetensors")
+    if kind in ("size", "vast"):
+        return path[-1] in SIZES or "sha256" in path or (kind == "vast" and path[-1] in COUNTS)
+    return True
+
+
+def cases(folder: Path) -> list[Case]:
+    path = whole(folder) / "config.json"
+    document = json.loads(path.read_text())
+    made = [
+        Case(name, partial(opened_with, path, text), bad and not unchanged(document, text))
+        for name, text, bad in json_texts(document, wrong)
+    ]
+    return drawn(made, 600, seed=1)
+
+
+def unchanged(document, text: bytes) -> bool:
+    try:
+        return json.loads(text) == document
+    except (ValueError, RecursionError):
+        return False

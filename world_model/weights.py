@@ -1,0 +1,92 @@
+"""Weight files as they are read: whole, of the shapes and kinds expected, every number a number."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from procosm.world_model.files import read_tensors
+from procosm.world_model.interface import CheckpointError
+
+RESTORE = "restore it from a copy, or train again"
+POSITIVE = ("std", "residual_std", "reward_std", "change", "bound")
+"""Last parts of the names of tensors that others are divided by, or whose logarithm is taken."""
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a weight file, in hexadecimal digits; never all of it in memory."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): {RESTORE}") from error
+
+
+KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
+
+
+def read_weights(
+    path: Path, sums: Mapping[str, str], expected: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's file.
+
+    Args:
+        path: the file.
+        sums: checksum of each file of the checkpoint by its name; empty where it was saved without.
+        expected: what the model needs: shapes and kinds (on any device, meta too) by name; None where it is not known.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or does not fit, or a tensor holds NaN or infinity; by name.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: {RESTORE}")
+    if sums and path.name in sums and checksum(path) != sums[path.name]:
+        raise CheckpointError(f"{path} is damaged (its checksum is not the one in config.json): {RESTORE}")
+    if expected is not None:
+        check_fit(path, expected)
+    tensors = read_tensors(path)
+    for name, tensor in tensors.items():
+        check_numbers(f"{path}: {name}", tensor, expected[name].dtype if expected and name in expected else None)
+    return tensors
+
+
+def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of a file, from its header, which must fit the file's size."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is missing, truncated or damaged ({error}): {RESTORE}") from error
+
+
+def check_fit(path: Path, expected: Mapping[str, Tensor]) -> None:
+    """Refuse a file whose header has not exactly these tensors, before any of it is in memory."""
+    shapes = stored_shapes(path)
+    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    wrong = sorted(name for name in wanted | shapes if wanted.get(name) != shapes.get(name))
+    if wrong:
+        told = "; ".join(
+            f"{name} is {shapes.get(name, 'missing')}, {wanted.get(name, 'unknown')} by config.json"
+            for name in wrong[:3]
+        )
+        raise CheckpointError(f"{path} does not fit its config.json ({len(wrong)} tensors: {told}): {RESTORE}")
+
+
+def check_numbers(where: str, tensor: Tensor, dtype: torch.dtype | None = None) -> None:
+    """Refuse NaN, infinity, and what becomes infinite in ``dtype``; of a deviation also zero and below.
+
+    Args:
+        where: file and name of the tensor. dtype: the model's, whose kind (floats or not) the tensor must have.
+    """
+    alike = dtype is None or tensor.dtype == dtype or (tensor.is_floating_point() and dtype.is_floating_point)
+    if tensor.dtype not in KINDS or not alike:
+        raise CheckpointError(f"{where} is {tensor.dtype}, where the model has {dtype or 'floats'}: {RESTORE}")
+    held = tensor if dtype is None else tensor.to(dtype)
+    if not bool(torch.isfinite(held).all()):
+        count = int((~torch.isfinite(held)).sum())
+        raise CheckpointError(f"{where} holds {count} of {held.numel()} values that are no finite numbers: {RESTORE}")
+    if where.rpartition(".")[2].rpartition(" ")[2] in POSITIVE and not bool((held > 0).all()):
+        raise CheckpointError(f"{where} holds values that are not above zero, and it divides: {RESTORE}")
