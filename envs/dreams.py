@@ -263,7 +263,7 @@ class Dreams:
         ahead = self.elapsed % NOISE_AHEAD
         for slot in np.flatnonzero(ahead == 0).tolist():
             self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
-        return torch.from_numpy(self._noise[self._slots, ahead]).to(self.latents.device)
+        return torch.from_numpy(self._noise[self._slots, ahead]).to(self.latents)
 
     @one_thread()
     @torch.inference_mode()
@@ -280,7 +280,7 @@ class Dreams:
         return view.show(
             {
                 "pixels": lambda: self.frames(slots),
-                "latent": lambda: self.latents[index].cpu().numpy().copy(),
+                "latent": lambda: self.latents[index].to("cpu", torch.float32, copy=True).numpy(),
                 "state": lambda: self.state[slots].copy(),
             }
         )

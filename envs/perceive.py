@@ -83,14 +83,14 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         return self.view.show(
             {
                 "pixels": lambda: observed["pixels"] if isinstance(observed, dict) else observed,
-                "latent": lambda: self._latents[0].cpu().numpy().copy(),
+                "latent": lambda: self._latents[0].to("cpu", torch.float32, copy=True).numpy(),
                 "state": self._estimate,
             }
         )
 
     @torch.inference_mode()
     def _estimate(self) -> np.ndarray:
-        return self.model.dynamics.estimate(State(self._latents))[0].cpu().numpy().copy()
+        return self.model.dynamics.estimate(State(self._latents))[0].to("cpu", torch.float32, copy=True).numpy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

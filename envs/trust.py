@@ -73,12 +73,13 @@ class Forecasts(nn.Module):
         try:
             members, inputs, hidden = tensors["weights.0"].shape
             state_size = tensors["weights.2"].shape[-1]
-            found = cls(members, state_size, inputs - state_size, hidden)
+            with torch.device("meta"):  # draws nothing, and takes the dtype of the tensors
+                found = cls(members, state_size, inputs - state_size, hidden)
             own = found.state_dict()
             wrong = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
             if wrong:  # load_state_dict would take one number for a list of one
                 raise ValueError(f"{wrong[0]} is {tuple(tensors[wrong[0]].shape)}")
-            found.load_state_dict(tensors)
+            found.load_state_dict(tensors, assign=True)
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"trust.safetensors of the checkpoint is damaged or of another version ({error}): make it again with "

@@ -8,7 +8,7 @@ it or none. config.json also holds the weight files' checksums; checkpoints from
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -144,7 +144,7 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
         dynamics=dynamics.to(device),
         start_frames=starts["frames"].to(device),
         start_states=starts["states"].to(device),
-        starts=starts["latents"].to(device),
+        starts=starts["latents"].to(device, tokenizer.mean.dtype),
         reward_range=config.reward_range,
         metrics=metrics,
         provenance=provenance,
@@ -194,16 +194,17 @@ def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, Diff
         path = folder / f"{name}.safetensors"
         expected = _expected(path, module, getattr(config.sparse, name))
         read[name] = read_weights(path, config.sha256, expected)
-    with torch.random.fork_rng(devices=[]):
+    dtype = _dtype_of(read.values())
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # first weights are drawn, and replaced
         tokenizer, dynamics = _modules(config)
         for module, (name, tensors) in zip((tokenizer, dynamics), read.items(), strict=True):
             try:
                 sparsify_like(module, getattr(config.sparse, name), tensors)
-                module.load_state_dict(tensors)
+                module.to(dtype).load_state_dict(tensors)
             except (KeyError, RuntimeError, CheckpointError) as error:
                 raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
             module.requires_grad_(False).eval()
-    low, high = (torch.tensor(bound) for bound in (config.task.action_low, config.task.action_high))
+    low, high = (torch.tensor(bound, dtype=dtype) for bound in (config.task.action_low, config.task.action_high))
     if not (torch.equal(dynamics.action_low, low) and torch.equal(dynamics.action_high, high)):
         raise CheckpointError(f"{folder}/dynamics.safetensors has other bounds of actions than config.json: {RESTORE}")
     return tokenizer, dynamics
@@ -258,6 +259,12 @@ def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config) -> N
         raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
     for name, dtype in (("frames", torch.uint8), ("states", torch.float32), ("latents", torch.float32)):
         check_numbers(f"{path}: {name}", starts[name], dtype)
+
+
+def _dtype_of(weights: Iterable[Mapping[str, Tensor]]) -> torch.dtype:
+    """What a model computes in: double precision if it was trained so, otherwise single, also if stored in half."""
+    double = any(tensor.dtype == torch.float64 for tensors in weights for tensor in tensors.values())
+    return torch.float64 if double else torch.float32
 
 
 def untrained(

@@ -96,7 +96,7 @@ class Block(nn.Module):
 
 def fourier_features(x: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
     """(b,) to (b, width): cosines and sines at geometric frequencies."""
-    frequency = max_period ** (-torch.arange(width // 2, device=x.device) / (width // 2))
+    frequency = max_period ** (-torch.arange(width // 2, device=x.device, dtype=torch.float32) / (width // 2))
     phase = x[:, None] * frequency.to(x.dtype) * 1000.0
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
 

@@ -14,7 +14,7 @@ def angles(frames: int, height: int, width: int, head_dim: int, theta: float = 1
     dim_t = head_dim - dim_h - dim_w
 
     def axis(n: int, dim: int) -> Tensor:
-        frequency = theta ** (-torch.arange(0, dim, 2) / dim)
+        frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
         return torch.arange(n)[:, None] * frequency
 
     t = axis(frames, dim_t)[:, None, None].expand(frames, height, width, -1)

@@ -13,9 +13,9 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 def karras_sigmas(steps: int, rho: float = 7.0) -> Tensor:
     """(steps + 1,) noise levels from σ_max down to 0 (Karras et al. 2022, equation 5)."""
-    ramp = torch.linspace(0, 1, steps) if steps > 1 else torch.zeros(1)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float32) if steps > 1 else torch.zeros(1, dtype=torch.float32)
     low, high = SIGMA_MIN ** (1 / rho), SIGMA_MAX ** (1 / rho)
-    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1)])
+    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros_like(ramp[:1])])
 
 
 def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:

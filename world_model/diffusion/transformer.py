@@ -64,8 +64,9 @@ class DiffusionTransformer(nn.Module):
         self.patch_out = nn.Linear(d, c * p * p, bias=False)
         nn.init.zeros_(self.patch_out.weight)
         cos, sin = turns(angles(1, *self.grid, d // config.heads))
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        dtype = torch.promote_types(self.patch_in.weight.dtype, cos.dtype)
+        self.register_buffer("cos", cos.to(dtype), persistent=False)
+        self.register_buffer("sin", sin.to(dtype), persistent=False)
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
         """One pass.
