@@ -1,5 +1,6 @@
 """Block-sparse training from the first step, after Procrustes (arXiv 2009.10976): numpy, torch and cupy only."""
 
+from procosm.sparse import averaging as averaging  # teaches torch's AveragedModel where blocks lie
 from procosm.sparse import cost, matrix, nn, optim
 from procosm.sparse.baselines import make
 from procosm.sparse.convert import Conversion, convert, to_dense

@@ -3,18 +3,17 @@
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from procosm.sparse import matrix
+from procosm.sparse.convertible import Dense, flat_weight, hooks_of, obstacle, ties_of
 from procosm.sparse.errors import SparseError
 from procosm.sparse.nn import BlockWeight, Conv2d, Conv3d, Linear
 
 KEEP = ("largest", "balanced")
-Dense = nn.Linear | nn.Conv2d | nn.Conv3d
 _CONVS: dict[type, type] = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}
 
 
@@ -41,7 +40,8 @@ def convert(
 ) -> Conversion:  # fmt: skip
     """Replace the Linear, Conv2d and Conv3d layers inside ``model`` by block-sparse ones, in place.
 
-    The kept blocks have the values they have. Make the optimizer afterwards: the parameters are new.
+    The kept blocks have the values they have, and what is frozen stays frozen. Make the optimizer afterwards: the
+    parameters are new. Layers that share their weight, have hooks, are pruned or parametrized stay dense.
 
     Args:
         skip: name patterns (fnmatch) to leave dense, such as ["head*"]; a layer with several names goes by its first.
@@ -62,7 +62,10 @@ def convert(
         raise SparseError(f"headroom {headroom} is below 1: every kept block needs a slot")
     if isinstance(model, Dense):
         raise SparseError("a lone layer cannot be replaced in place: wrap it in torch.nn.Sequential")
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
+        raise SparseError("DistributedDataParallel averages the parameters it was built with: convert, then wrap")
     patterns, converted, skipped = (skip,) if isinstance(skip, str) else tuple(skip), [], {}
+    ties = ties_of(model)
     done: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
     for name, layer in list(model.named_modules(remove_duplicate=False)):
         if not isinstance(layer, Dense):
@@ -70,11 +73,11 @@ def convert(
         if layer in done:
             _put(model, name, done[layer])
             continue
-        reason = _obstacle(name, layer, block, patterns)
+        reason = obstacle(name, layer, block, keep, patterns) or ties.get(layer, "")
         if reason:
             skipped[name] = reason
             continue
-        done[layer] = _counterpart(layer, density, block, headroom, mode, generator, keep).train(layer.training)
+        done[layer] = _counterpart(layer, density, block, headroom, mode, generator, keep)
         _put(model, name, done[layer])
         converted.append(name)
     return Conversion(tuple(converted), skipped)
@@ -92,33 +95,9 @@ def to_dense(model: nn.Module) -> nn.Module:
     return model
 
 
-def flat_weight(layer: Dense) -> Tensor:
-    """The weight of a dense layer as (out, fan-in), the fan-in of a convolution ordered position by position."""
-    weight = layer.weight.detach()
-    return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
-
-
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, layer)
-
-
-def _obstacle(name: str, layer: Dense, block: int, patterns: tuple[str, ...]) -> str:
-    if any(fnmatch(name, pattern) for pattern in patterns):
-        return "named in skip"
-    if type(layer) not in (nn.Linear, nn.Conv2d, nn.Conv3d):
-        return f"a subclass of torch's layer ({type(layer).__name__}) may compute something else"
-    if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
-        if layer.groups != 1:
-            return f"{layer.groups} groups"
-        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            return "padding other than numbers of zeros"
-    try:
-        weight = flat_weight(layer)
-        matrix.grid_of((weight.shape[0], weight.shape[1]), block)
-    except SparseError as error:
-        return str(error)
-    return ""
 
 
 def _counterpart(
@@ -146,21 +125,28 @@ def _counterpart(
     else:
         kept = matrix.balanced_kept((weight.shape[0], weight.shape[1]), block, density, generator)
     sparse.to(weight)
-    sparse.adopt(weight, kept.view(gm, gn))
+    if not weight.is_meta:
+        sparse.adopt(weight, kept.view(gm, gn))
+    sparse.values.requires_grad_(layer.weight.requires_grad)
+    vars(sparse.values).update(vars(layer.weight))
     if sparse.bias is not None and layer.bias is not None:
         sparse.bias.data.copy_(layer.bias.data)
-    return sparse
+        sparse.bias.requires_grad_(layer.bias.requires_grad)
+        vars(sparse.bias).update(vars(layer.bias))
+    marks = {key: value for key, value in vars(layer).items() if not hasattr(sparse, key)}
+    vars(sparse).update(marks)  # what the model's author wrote on the layer
+    return sparse.train(layer.training)
 
 
 def _dense_layer(layer: BlockWeight) -> nn.Module:
-    weight = layer.dense_weight() if isinstance(layer, (Conv2d, Conv3d)) else layer.to_dense()
     if isinstance(layer, (Conv2d, Conv3d)):
         torch_type: type = nn.Conv2d if isinstance(layer, Conv2d) else nn.Conv3d
         geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         dense: nn.Module = torch_type(layer.in_channels, layer.out_channels, *geometry, bias=layer.bias is not None)
     else:
         dense = nn.Linear(layer.shape[1], layer.shape[0], bias=layer.bias is not None)
-    dense.weight = nn.Parameter(weight.detach().contiguous())
+    dense.weight = nn.Parameter(layer.weight.detach().contiguous(), layer.values.requires_grad)
     if layer.bias is not None:
-        dense.bias = nn.Parameter(layer.bias.detach().clone())
+        dense.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
+    vars(dense).update(hooks_of(layer))
     return dense.train(layer.training)

@@ -191,8 +191,9 @@ def random_kept(shape: tuple[int, int], block: int, density: float, generator: t
     gm, gn = grid_of(shape, block)
     if not 0.0 <= density <= 1.0:
         raise SparseError(f"density {density} is outside [0, 1]: it is the share of blocks to keep")
-    kept = torch.zeros(gm * gn, dtype=torch.bool)
-    kept[torch.randperm(gm * gn, generator=generator)[: round(density * gm * gn)]] = True
+    device = "cpu" if generator is None else generator.device  # the default device may be meta
+    kept = torch.zeros(gm * gn, dtype=torch.bool, device=device)
+    kept[torch.randperm(gm * gn, generator=generator, device=device)[: round(density * gm * gn)]] = True
     return kept.view(gm, gn)
 
 
@@ -211,9 +212,9 @@ def balanced_kept(
         raise SparseError(f"density {density} is outside [0, 1]: it is the share of blocks to keep")
     n = max(1, round(density * gm * gn))
     # Walking the grid diagonally meets lcm(Gm, Gn) different blocks before it repeats; then it moves one column on.
-    walk = torch.arange(n)
+    walk = torch.arange(n, device="cpu")
     rows, cols = walk % gm, (walk + walk // math.lcm(gm, gn)) % gn
-    kept = torch.zeros(gm, gn, dtype=torch.bool)
+    kept = torch.zeros(gm, gn, dtype=torch.bool, device="cpu")
     kept[_shuffled(gm, n, generator)[rows], _shuffled(gn, n, generator)[cols]] = True
     return kept
 
@@ -243,8 +244,9 @@ def validate(matrix: BlockSparse) -> None:
 
 def _shuffled(lines: int, used: int, generator: torch.Generator | None) -> Tensor:
     """A permutation of range(lines) that moves only the first ``used``."""
-    order = torch.arange(lines)
-    order[:used] = torch.randperm(min(lines, used), generator=generator)
+    order = torch.arange(lines, device="cpu")
+    device = "cpu" if generator is None else generator.device
+    order[:used] = torch.randperm(min(lines, used), generator=generator, device=device)
     return order
 
 

@@ -74,8 +74,9 @@ class _Conv(BlockWeight):
         windows = [x[self._window(offset, x.shape[1:-1])] for offset in product(*map(range, self.kernel_size))]
         return self.product(torch.cat(windows, -1)).movedim(-1, 1)
 
-    def dense_weight(self) -> Tensor:
-        """(out_channels, in_channels, *kernel_size), as torch stores it."""
+    @property
+    def weight(self) -> Tensor:
+        """(out_channels, in_channels, *kernel_size), as torch stores it; see BlockWeight."""
         return self.to_dense().view(self.out_channels, *self.kernel_size, self.in_channels).movedim(-1, 1)
 
     def _check(self, x: Tensor) -> None:

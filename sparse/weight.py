@@ -44,19 +44,35 @@ class BlockWeight(nn.Module):
             raise SparseError(f"unknown mode {mode!r}: choose one of {MODES}")
         gm, gn = matrix.grid_of(shape, block)
         kept = matrix.random_kept(shape, block, max(density, 1 / (gm * gn)), generator)
-        # Variance follows the blocks a row really has, so that activations keep the scale nn.Linear gives them.
-        bound = 1 / math.sqrt(shape[1] * float(kept.float().mean()))
-        weight = (torch.rand(shape, generator=generator) * 2 - 1) * bound
-        start = matrix.from_dense(weight, kept, block, capacity)
+        n = int(kept.sum())
+        capacity = n if capacity is None else capacity
+        if not n <= capacity <= gm * gn:
+            raise SparseError(f"capacity {capacity} does not hold {n} of {gm * gn} blocks: choose {n} to {gm * gn}")
         self.shape, self.block, self.mode = shape, block, mode
-        self.values = nn.Parameter(start.values)
-        self.bias = nn.Parameter((torch.rand(shape[0], generator=generator) * 2 - 1) * bound) if bias else None
-        for name, tensor in vars(self._index_of(start)).items():
+        self.values = nn.Parameter(torch.empty(capacity, block, block))
+        self.bias = nn.Parameter(torch.empty(shape[0])) if bias else None
+        for name, tensor in vars(matrix.layout(kept, capacity)).items():
             self.register_buffer(name, tensor, persistent=False)
-        self._live = start.n
         self._sink: Tensor | None = None
         self._probed: tuple[Tensor, Tensor] | None = None
-        self._choices = self._choose()
+        self._settle(n)
+        self._apply(lambda tensor: tensor)  # the index was drawn on the CPU
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw values and bias anew; the pattern stays. On the meta device nothing is drawn."""
+        if self.values.is_meta:
+            return
+        device = self.values.device if generator is None else generator.device
+        settings: dict[str, Any] = {"generator": generator, "device": device, "dtype": self.values.dtype}
+        # Variance follows the blocks a row really has, so that activations keep the scale nn.Linear gives them.
+        kept = self.kept()
+        bound = 1 / math.sqrt(self.shape[1] * max(self.density, 1 / kept.numel()))
+        weight = (torch.rand(self.shape, **settings) * 2 - 1) * bound
+        self.adopt(weight, kept)
+        if self.bias is not None:
+            self.bias.copy_((torch.rand(self.shape[0], **settings) * 2 - 1) * bound)
 
     @property
     def index(self) -> matrix.Layout:
@@ -70,13 +86,15 @@ class BlockWeight(nn.Module):
 
     @property
     def live_blocks(self) -> int:
-        """Blocks kept now; known on the host, reading it does not wait for the device."""
+        """Blocks kept now; known on the host, so reading it waits for the device only after a foreign write."""
+        if self._counted[0] is not self.row_ptr or self._counted[1] != _version(self.row_ptr):
+            self._settle(int(self.row_ptr[-1]))  # synchronize!
         return self._live
 
     @property
     def density(self) -> float:
         """Share of the grid that is kept."""
-        return self._live / ((self.row_ptr.numel() - 1) * (self.col_ptr.numel() - 1))
+        return self.live_blocks / ((self.row_ptr.numel() - 1) * (self.col_ptr.numel() - 1))
 
     def as_matrix(self) -> matrix.BlockSparse:
         """The weight as a BlockSparse that shares this layer's memory."""
@@ -89,6 +107,13 @@ class BlockWeight(nn.Module):
     def to_dense(self) -> Tensor:
         """The weight (out, in) with zeros where no block is; differentiable in ``values``."""
         return matrix.to_dense(self.as_matrix())
+
+    @property
+    def weight(self) -> Tensor:
+        """``to_dense()``, for modules that read their layers' weights instead of calling them; writing to it has no
+        effect.
+        """
+        return self.to_dense()
 
     @torch.no_grad()
     def set_kept(self, mask: Tensor, new_values: float | Tensor = 0.0) -> Tensor:
@@ -127,7 +152,7 @@ class BlockWeight(nn.Module):
         """Take pattern ``kept`` bool (Gm, Gn) and its values from a dense weight (out, in); n must fit the capacity."""
         start = matrix.from_dense(weight.detach().to(self.values), kept.to(self.rows.device), self.block, self.capacity)
         self.values.copy_(start.values)
-        self._place(self._index_of(start), start.n)
+        self._place(matrix.Layout(start.rows, start.cols, start.row_ptr, start.perm, start.col_ptr), start.n)
 
     def probe(self, x: Tensor, grad_y: Tensor, where: Tensor | None = None) -> Tensor:
         """float32 (Gm, Gn): Frobenius norm of the gradient of each untracked block, 0 at kept ones.
@@ -139,14 +164,14 @@ class BlockWeight(nn.Module):
         rows, cols = self._untracked(where)
         flat_x, flat_grad = x.reshape(-1, x.shape[-1]), grad_y.reshape(-1, grad_y.shape[-1])
         norms = autograd.block_norms(flat_grad, flat_x, rows, cols, self.block)
-        found = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, device=x.device)
+        found = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, device=x.device, dtype=torch.float32)
         return found.index_put_((rows.long(), cols.long()), norms.float())
 
     def arm(self, where: Tensor | None = None) -> None:
         """Measure the gradient norms of untracked blocks (those of ``where``) in the backward passes from now on."""
         grid = (self.row_ptr.numel() - 1, self.col_ptr.numel() - 1)
         self._probed = self._untracked(where)
-        self._sink = torch.zeros(grid, device=self.values.device, requires_grad=True)
+        self._sink = torch.zeros(grid, dtype=torch.float32, device=self.values.device, requires_grad=True)
 
     def take_norms(self) -> Tensor:
         """Disarm and return float32 (Gm, Gn): the norms found since ``arm``, summed over backward passes; 0 if none."""
@@ -167,6 +192,8 @@ class BlockWeight(nn.Module):
         bias: Tensor | None = self.bias
         if device != values.device.type:  # before autocast, which does not know every device
             raise SparseError(f"x is on {x.device} but the weight on {values.device}: move one with .to(device)")
+        if device == "meta":
+            return x.new_empty(*x.shape[:-1], self.shape[0])
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             x, values = x.to(dtype), values.to(dtype)
@@ -195,28 +222,31 @@ class BlockWeight(nn.Module):
     def _place(self, index: matrix.Layout, n: int) -> None:
         for name, tensor in vars(index).items():
             getattr(self, name).copy_(tensor)
-        self._live = n
-        self._choices = self._choose()
+        self._settle(n)
+
+    def _settle(self, n: int) -> None:
+        # What a copy of the buffers from elsewhere does not bring along is renewed when their version tells of it.
+        self._live, self._counted = n, (self.row_ptr, _version(self.row_ptr))
+        # All at once, when the pattern changes: forward then reads two integers, which torch.compile can guard.
+        self._choices = {key: cost.choose(self.shape, self.block, n, *key) for key in cost.MACHINES}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlockWeight":
-        moved = super()._apply(fn, recurse)
-        self._choices = self._choose()  # the first move to a GPU tells which one it is
-        return moved
-
-    def _choose(self) -> dict[tuple[str, int], cost.Choice]:
-        # All at once, when the pattern changes: forward then reads two integers, which torch.compile can guard.
-        return {key: cost.choose(self.shape, self.block, self._live, *key) for key in cost.MACHINES}
-
-    @staticmethod
-    def _index_of(start: matrix.BlockSparse) -> matrix.Layout:
-        return matrix.Layout(start.rows, start.cols, start.row_ptr, start.perm, start.col_ptr)
+        # The index is real even where the values are on the meta device, so that to_empty() leaves a pattern.
+        index, n = self.index, self.live_blocks
+        super()._apply(fn, recurse)
+        device = index.rows.device if self.values.is_meta else self.values.device
+        for name, tensor in vars(index).items():
+            setattr(self, name, tensor.to(device))
+        self._settle(n)  # the first move to a GPU tells the cost model which one it is
+        return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        n = self._live
-        destination[prefix + "values"] = (self.values if keep_vars else self.values.detach())[:n]
-        destination[prefix + "rows"] = self.rows[:n]
-        destination[prefix + "cols"] = self.cols[:n]
-        destination[prefix + "shape"] = torch.tensor(self.shape)
+        n = self.live_blocks
+        for name, stored in (("values", self.values), ("rows", self.rows), ("cols", self.cols)):
+            stored = stored if keep_vars else stored.detach()
+            # A slice would bring its whole storage into the file.
+            destination[prefix + name] = stored if n == self.capacity else stored[:n].clone()
+        destination[prefix + "shape"] = torch.tensor(self.shape, device="cpu")
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
 
@@ -240,9 +270,20 @@ class BlockWeight(nn.Module):
         if fault:
             errors.append(f"{prefix[:-1] or 'layer'}: {fault}")
             return
-        kept = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, dtype=torch.bool)
+        assign = metadata.get("assign_to_params_buffers", False)
+        if self.values.is_meta and not assign:
+            where = prefix[:-1] or "the layer"
+            errors.append(f"{where} is on the meta device: call to_empty first, or load with assign=True")
+            return
+        kept = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, dtype=torch.bool, device="cpu")
         kept[rows.long().cpu(), cols.long().cpu()] = True
         with torch.no_grad():
+            if assign:
+                room = values.new_empty(self.capacity, self.block, self.block)
+                self.values = nn.Parameter(room, self.values.requires_grad)
+                if self.bias is not None:
+                    self.bias = nn.Parameter(state[prefix + "bias"], self.bias.requires_grad)
+                self._apply(lambda tensor: tensor)  # brings the index to the values' device
             self._place(matrix.layout(kept, self.capacity), values.shape[0])
             self.values.zero_()[: values.shape[0]].copy_(values)
             if self.bias is not None:
@@ -261,3 +302,7 @@ class BlockWeight(nn.Module):
         if not inside or not bool(((rows.long() * gn + cols).diff() > 0).all()):
             return "rows and cols must name each block once, in row-major order: the checkpoint is damaged, restore it"
         return ""
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

@@ -54,7 +54,7 @@ def test_convolution_is_torchs(dims: int, geometry: tuple[int, ...]) -> None:
     layer = sparse_type(16, 32, *geometry, block=16, density=0.5, mode="sparse", generator=generator()).double()
     x = torch.randn(2, 16, *(7, 6, 5)[:dims], generator=generator(1)).double().requires_grad_()
     y = layer(x)
-    weight = layer.dense_weight()
+    weight = layer.weight
     assert weight.shape == (32, 16, *[kernel] * dims)
     expected = torch_function(x, weight, layer.bias, stride, padding, dilation)
     torch.testing.assert_close(y, expected)
@@ -67,7 +67,7 @@ def test_convolution_is_torchs(dims: int, geometry: tuple[int, ...]) -> None:
 def test_anisotropic_convolution() -> None:
     layer = nn.Conv3d(16, 16, (1, 3, 2), (1, 2, 1), (0, 1, 0), block=16, density=0.7, generator=generator())
     x = torch.randn(1, 16, 3, 8, 5, generator=generator(1))
-    expected = torch.nn.functional.conv3d(x, layer.dense_weight(), layer.bias, (1, 2, 1), (0, 1, 0))
+    expected = torch.nn.functional.conv3d(x, layer.weight, layer.bias, (1, 2, 1), (0, 1, 0))
     torch.testing.assert_close(layer(x), expected)
 
 
@@ -168,6 +168,35 @@ def test_state_dict_travels_through_safetensors(tmp_path: Path) -> None:
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     x = torch.randn(3, 48, generator=generator(1))
     assert torch.equal(model(x), other(x))
+
+
+def roomy() -> torch.nn.Sequential:
+    """Layers with eight slots for each live block, one of them in two places, one without any live block."""
+    shared = nn.Linear(128, 128, block=16, density=0.125, capacity=64)
+    empty = nn.Linear(128, 128, block=16, density=0.125, capacity=64)
+    empty.set_kept(torch.zeros(8, 8, dtype=torch.bool))
+    return torch.nn.Sequential(shared, torch.nn.ReLU(), shared, empty)
+
+
+def test_save_model_and_torch_save_store_live_blocks_alone(tmp_path: Path) -> None:
+    from safetensors.torch import load_model, save_model
+
+    model, other, third = roomy(), roomy(), roomy()
+    save_model(model, str(tmp_path / "model.safetensors"))
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    assert load_model(other, str(tmp_path / "model.safetensors")) == (set(), [])
+    third.load_state_dict(torch.load(tmp_path / "model.pt"))
+    x = torch.randn(3, 128)
+    assert torch.equal(other(x), model(x)) and torch.equal(third(x), model(x))
+    live = 2 * 8 * 16 * 16 * 4  # the shared layer under both its names
+    for name in ("model.safetensors", "model.pt"):
+        assert (tmp_path / name).stat().st_size < live + 8192
+
+
+def test_the_state_dict_of_a_full_layer_shares_its_memory() -> None:
+    layer = linear()
+    assert layer.state_dict()["values"].data_ptr() == layer.values.data_ptr()
+    assert layer.state_dict(keep_vars=True)["values"] is layer.values
 
 
 @pytest.mark.parametrize(
