@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from procosm.sparse.threads import spread
 
@@ -68,8 +69,8 @@ def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int)
 
 
 def log_histogram(scores: Tensor) -> Tensor:
-    """int32 (4096,) counts of non-negative float32 scores, 16 bins an octave."""
-    return torch.bincount(scores.reshape(-1).view(torch.int32) >> 19, minlength=BINS).to(torch.int32)
+    """int32 (4096,) counts of non-negative float32 scores, 16 bins an octave; -0.0 counts as 0."""
+    return torch.bincount(scores.abs().reshape(-1).view(torch.int32) >> 19, minlength=BINS).to(torch.int32)
 
 
 def adam(
@@ -77,12 +78,12 @@ def adam(
     lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int | Tensor,
 ) -> None:  # fmt: skip
     """AdamW in place on the live blocks; step counts from 1."""
-    n, step = int(row_ptr[-1]), int(step)
-    values, grad, m, v = values[:n], grad[:n], m[:n], v[:n]
-    m.lerp_(grad, 1 - beta1)
-    v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-    denominator = v.sqrt().div_((1 - beta2**step) ** 0.5).add_(eps)
-    values.mul_(1 - lr * weight_decay).addcdiv_(m, denominator, value=-lr / (1 - beta1**step))
+    n = int(row_ptr[-1])
+    before = torch.tensor(float(step) - 1.0, dtype=torch.float32, device=values.device)  # the function counts on
+    adamw(
+        [values[:n]], [grad[:n]], [m[:n]], [v[:n]], [], [before], fused=True, amsgrad=False, maximize=False,
+        lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps,
+    )  # fmt: skip
 
 
 def sgd(

@@ -1,11 +1,14 @@
 """A sparse layer's weight, as a training method sees it: only the kept blocks exist."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from procosm.sparse import matrix
 from procosm.sparse.generator import Initial
+from procosm.sparse.moments import carry_moments
 from procosm.sparse.weight import BlockWeight
 
 
@@ -41,7 +44,7 @@ class LiveWeight:
     def arm(self) -> None:
         """From now until ``probed``, backward passes measure the gradients of untracked blocks."""
         self._armed = True
-        self._raw = torch.zeros((), device=self.parameter.device)
+        self._raw = torch.zeros((), dtype=torch.float32, device=self.parameter.device)
         self.layer.arm()
 
     def probed(self) -> tuple[Tensor, Tensor]:
@@ -53,16 +56,13 @@ class LiveWeight:
         """RMS per element of the values in each block, float32 (Gm, Gn); 0 at untracked ones."""
         rms = self.parameter.detach().float().square().mean((1, 2)).sqrt()
         index = self.layer.index
-        grid = torch.zeros(self.kept().shape, device=rms.device)
+        grid = torch.zeros(self.kept().shape, dtype=torch.float32, device=rms.device)
         return grid.index_put_((index.rows.long(), index.cols.long()), rms * matrix.live(index), accumulate=True)
 
     @torch.no_grad()
     def set_kept(self, mask: Tensor, share: float, optimizer: Optimizer) -> None:
-        """Keep exactly the blocks of ``mask`` bool (Gm, Gn); added ones start at zero, moments zero."""
-        source = self.layer.set_kept(mask)
-        for moment in optimizer.state.get(self.parameter, {}).values():
-            if isinstance(moment, Tensor) and moment.shape == self.parameter.shape:
-                moment.copy_(matrix.carry(moment, source))
+        """Keep exactly the blocks of ``mask`` bool (Gm, Gn); added ones start at zero, moments anew."""
+        carry_moments(optimizer, self.parameter, self.layer.set_kept(mask))
 
     def hold(self, share: float, optimizer: Optimizer) -> None:
         """Nothing: what is not stored does not move."""
@@ -73,6 +73,11 @@ class LiveWeight:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``state``."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copies of parameters come without their hooks.
+        self.__dict__.update(state)
+        self.parameter.register_hook(self._gradient)
 
     def _gradient(self, gradient: Tensor) -> None:
         if self._armed:

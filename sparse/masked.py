@@ -1,11 +1,14 @@
 """A dense parameter trained as if only the kept blocks were stored: the simulation sparse layers are compared with."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial, as_found
+from procosm.sparse.moments import reset_moments
 from procosm.sparse.quantile import top
 
 
@@ -53,8 +56,8 @@ class MaskedWeight:
     def arm(self) -> None:
         """From now until ``probed``, backward passes measure the gradient of every block."""
         self._armed = True
-        self._norms = torch.zeros(self.mask.shape, device=self.parameter.device)
-        self._raw = torch.zeros((), device=self.parameter.device)
+        self._norms = torch.zeros(self.mask.shape, dtype=torch.float32, device=self.parameter.device)
+        self._raw = torch.zeros((), dtype=torch.float32, device=self.parameter.device)
 
     def probed(self) -> tuple[Tensor, Tensor]:
         """What was measured since ``arm``: gradient RMS per element of each block, float32 (Gm, Gn), and the norm of
@@ -69,13 +72,13 @@ class MaskedWeight:
 
     @torch.no_grad()
     def set_kept(self, mask: Tensor, share: float, optimizer: Optimizer) -> None:
-        """Keep exactly the blocks of ``mask`` bool (Gm, Gn): dropped and added ones are at share * W0, moments 0."""
+        """Keep exactly the blocks of ``mask`` bool (Gm, Gn): dropped and added ones are at share * W0, moments anew."""
         self._reset(self._spread(mask & self.mask), share, optimizer)
         self.mask = mask.clone()
 
     @torch.no_grad()
     def hold(self, share: float, optimizer: Optimizer) -> None:
-        """Put the untracked blocks at share * W0, moments 0 (weight decay of share * W0 feeds them)."""
+        """Put the untracked blocks at share * W0, moments anew (weight decay of share * W0 feeds them)."""
         self._reset(self._spread(self.mask), share, optimizer)
 
     @torch.no_grad()
@@ -100,14 +103,17 @@ class MaskedWeight:
 
     def _reset(self, alive: Tensor, share: float, optimizer: Optimizer) -> None:
         self.parameter.copy_(torch.where(alive, self.parameter, self._anchor(share)))
-        for moment in optimizer.state.get(self.parameter, {}).values():
-            if isinstance(moment, Tensor) and moment.shape == self.parameter.shape:
-                moment.mul_(alive)
+        reset_moments(optimizer, self.parameter, alive)
 
     def _anchor(self, share: float) -> Tensor:
         if self.initial is None or share == 0.0:
             return torch.zeros_like(self.parameter)
         return self.initial.tensor(self.parameter.device, self.parameter.dtype) * share
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copies of parameters come without their hooks.
+        self.__dict__.update(state)
+        self.parameter.register_hook(self._gradient)
 
     def _gradient(self, gradient: Tensor) -> Tensor:
         live = gradient * self._spread(self.mask)

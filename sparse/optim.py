@@ -5,7 +5,7 @@ the live blocks and, on a GPU, launch one kernel a parameter instead of one an e
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,19 +16,31 @@ from procosm.sparse.autograd import backend
 from procosm.sparse.errors import SparseError
 from procosm.sparse.weight import BlockWeight
 
+Parameters = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+
 
 class _LiveOptimizer(Optimizer):
-    """Steps every parameter of a model: block values slot by slot, any other parameter as a single block."""
+    """Steps the block values of a model slot by slot, any other parameter as a single block.
+
+    Given parameters or groups of them, as torch's optimizers are, it does not know which slots are live and steps over
+    the padding as well, which changes nothing there.
+    """
 
     moments: tuple[str, ...]
 
-    def __init__(self, model: nn.Module, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
         wrong = {name: value for name, value in defaults.items() if name != "betas" and not value >= 0}
         if wrong or not all(0 <= beta < 1 for beta in defaults.get("betas", ())):
             raise SparseError(f"{wrong or defaults['betas']}: rates must not be negative, betas lie in [0, 1)")
-        self._layers = {layer.values: layer for layer in model.modules() if isinstance(layer, BlockWeight)}
-        self._one_block: dict[torch.device, Tensor] = {}
-        super().__init__([p for p in model.parameters() if p.requires_grad], defaults)
+        self._layers: dict[Tensor, BlockWeight] = {}
+        if isinstance(params, nn.Module):
+            self._layers = {layer.values: layer for layer in params.modules() if isinstance(layer, BlockWeight)}
+            params = [p for p in params.parameters() if p.requires_grad]
+        super().__init__(params, defaults)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch's own state leaves out what a subclass adds; copied together with the model, layers stay the model's.
+        return {**super().__getstate__(), "_layers": self._layers}
 
     # torch declares that a closure returns a float; its own optimizers return the closure's tensor as well.
     @torch.no_grad()
@@ -45,24 +57,27 @@ class _LiveOptimizer(Optimizer):
         return loss
 
     def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
-        if parameter.dtype != torch.float32 or gradient.dtype != torch.float32:
+        exact = torch.float64 if parameter.device.type == "cpu" else torch.float32  # the kernels have float32 alone
+        if parameter.dtype not in (torch.float32, exact) or gradient.dtype != parameter.dtype:
             raise SparseError(
                 f"a parameter is {parameter.dtype}: keep parameters in float32 and compute under autocast"
             )
         state = self.state[parameter]
         if not state:
             # Of one element on the device, if a recorded graph is to go on counting.
-            state["step"] = torch.zeros((), device=parameter.device) if group.get("capturable") else 0
+            counter = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["step"] = counter if group.get("capturable") else 0
             state |= {name: torch.zeros_like(parameter) for name in self.moments}
         state["step"] += 1
         tensors = [parameter, gradient.contiguous(), *(state[name] for name in self.moments)]
-        if parameter in self._layers:
-            self._apply(tensors, self._layers[parameter].row_ptr, group, state["step"])
-            return
-        if parameter.device not in self._one_block:
-            self._one_block[parameter.device] = torch.tensor([0, 1], dtype=torch.int32, device=parameter.device)
-        tensors = [t.view(1, 1, -1) for t in tensors]
-        self._apply(tensors, self._one_block[parameter.device], group, state["step"])
+        layer = self._layers.get(parameter)
+        if layer is None:
+            # A single block; made each time, as a copy that outlives a move to another device would be wrong.
+            row_ptr = torch.tensor([0, 1], dtype=torch.int32, device=parameter.device)
+            tensors = [t.view(1, 1, -1) for t in tensors]
+        else:
+            row_ptr = layer.row_ptr
+        self._apply(tensors, row_ptr, group, state["step"])
 
     @abstractmethod
     def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
@@ -70,7 +85,7 @@ class _LiveOptimizer(Optimizer):
 
 
 class AdamW(_LiveOptimizer):
-    """torch.optim.AdamW over the live blocks of a model (arXiv 1711.05101).
+    """torch.optim.AdamW over the live blocks of a model, or over given parameters (arXiv 1711.05101).
 
     ``capturable`` counts the steps on the device, so that a CUDA graph that recorded a step goes on counting; the
     learning rate it recorded stays.
@@ -80,11 +95,11 @@ class AdamW(_LiveOptimizer):
     moments = ("exp_avg", "exp_avg_sq")
 
     def __init__(
-        self, model: nn.Module, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 1e-2, capturable: bool = False,
     ) -> None:  # fmt: skip
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "capturable": capturable}
-        super().__init__(model, defaults)
+        super().__init__(params, defaults)
 
     def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
         scalars = (group["lr"], *group["betas"], group["eps"], group["weight_decay"], step)
@@ -92,12 +107,12 @@ class AdamW(_LiveOptimizer):
 
 
 class SGD(_LiveOptimizer):
-    """torch.optim.SGD with momentum and L2 decay over the live blocks of a model."""
+    """torch.optim.SGD with momentum and L2 decay over the live blocks of a model, or over given parameters."""
 
     moments = ("momentum_buffer",)
 
-    def __init__(self, model: nn.Module, lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
-        super().__init__(model, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, params: Parameters, lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
         backend(row_ptr).sgd(*tensors, row_ptr, group["lr"], group["momentum"], group["weight_decay"])

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial, as_found
+from procosm.sparse.moments import check_optimizer, reset_moments
 from procosm.sparse.quantile import QuantileConfig, Threshold
 from procosm.sparse.schedule import check_density, initial_share
 
@@ -69,6 +70,7 @@ class DropBack(Optimizer):
         Raises:
             SparseError: a named parameter the optimizer does not train, or without a recipe.
         """
+        check_optimizer(optimizer)
         self.named = dict(named_parameters)
         self.config, self.optimizer = config, optimizer
         found = {name: as_found(name, parameter, config.seed) for name, parameter in self.named.items()}
@@ -97,9 +99,7 @@ class DropBack(Optimizer):
             mask = part.view(parameter.shape)
             parameter.copy_(torch.where(mask, parameter, anchors[name]))
             if self.config.moments == "discard":
-                for moment in self.state.get(parameter, {}).values():
-                    if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                        moment.mul_(mask)
+                reset_moments(self.optimizer, parameter, mask)
         self.steps += 1
         return loss
 
@@ -128,6 +128,14 @@ class DropBack(Optimizer):
         self.initial = {
             name: Initial(**{**recipe, "shape": tuple(recipe["shape"])}) for name, recipe in own["initial"].items()
         }
+        self._share()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("named", "config", "optimizer", "initial", "threshold", "steps")  # torch's state leaves these out
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
         self._share()
 
     def _share(self) -> None:

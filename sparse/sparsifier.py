@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial, stream_of, words
+from procosm.sparse.moments import check_optimizer
 from procosm.sparse.prunable import Prunable
 
 
@@ -34,13 +35,14 @@ class Sparsifier:
             raise SparseError("the model has no weight to make sparse: convert it with sparse.convert, or skip fewer")
         if probe_every < 1 or update_every % probe_every:
             raise SparseError(f"update_every={update_every} must be a multiple of probe_every={probe_every}, both >= 1")
+        check_optimizer(optimizer)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         untrained = [w.name for w in weights if id(w.parameter) not in trained]
         if untrained:
             raise SparseError(f"the optimizer does not train {untrained}: make it after sparse.convert, or skip them")
         self.weights, self.optimizer, self.seed = weights, optimizer, seed
         self.update_every, self.probe_every = update_every, probe_every
-        self._probes = [torch.zeros(w.kept().shape, device=w.parameter.device) for w in weights]
+        self._probes = [torch.zeros(w.kept().shape, dtype=torch.float32, device=w.parameter.device) for w in weights]
         self._probe_count, self._started, self._armed = 0, False, False
         self.exchanged = 0.0
 
