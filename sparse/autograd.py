@@ -2,16 +2,19 @@
 
 They are ``torch.library.custom_op`` s, so dynamo sees one node each instead of the loops inside. The norms of untracked
 block gradients arrive by an ordinary route: as the gradient of ``sink``, a tensor of zeros the forward never reads.
+Under forward-mode differentiation (torch.func.jvp) the product is the dense one.
 """
 
 from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
 
 from procosm.sparse import cpu
 from procosm.sparse.errors import SparseError
-from procosm.sparse.matrix import Layout
+from procosm.sparse.matrix import BlockSparse, Layout, to_dense
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -32,6 +35,11 @@ def linear(
         SparseError: wrong width, dtype or device.
     """
     check(x, values, index, bias)
+    if forward_ad._current_level >= 0:  # the operators have no rule for forward mode and would pass on zeros
+        if sink is not None:
+            raise SparseError("an armed layer measures in the backward pass: call take_norms() before torch.func.jvp")
+        shape = (index.row_ptr.numel() - 1) * values.shape[-1], x.shape[-1]
+        return functional.linear(x, to_dense(BlockSparse(**vars(index), values=values, shape=shape)), bias)
     flat = x.reshape(-1, x.shape[-1])
     if flat.stride(-1) != 1 or flat.device.type != "cpu":  # the CPU path reads strided rows, the kernels do not
         flat = flat.contiguous()

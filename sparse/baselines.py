@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 
 from procosm.sparse.dropback import Procrustes, ProcrustesConfig
 from procosm.sparse.errors import SparseError
+from procosm.sparse.live import LiveWeight
 from procosm.sparse.prunable import Prunable, prunable
 from procosm.sparse.quantile import top
-from procosm.sparse.schedule import check_density
+from procosm.sparse.schedule import allocate, check_density
 from procosm.sparse.sparsifier import Sparsifier
 
 
@@ -33,8 +34,9 @@ class StaticConfig:
 
     density: float = 0.1
     """Share of the prunable weights that is kept."""
-    allocation: Literal["uniform", "erk"] = "erk"
-    """uniform: the same density in every layer; erk: more in small layers (Erdos-Renyi-Kernel, as RigL uses)."""
+    allocation: Literal["uniform", "erk"] | None = None
+    """uniform: the same density in every layer; erk: more in small layers (Erdos-Renyi-Kernel, as RigL uses). None: erk
+    for dense layers; sparse layers keep the densities that sparse.convert(allocation=...) gave them."""
     block: int = 1
     """Side of the blocks in dense layers, which are then only simulated; sparse layers have their own."""
     skip: tuple[str, ...] = ()
@@ -85,7 +87,16 @@ class Static(Sparsifier):
 
     def start(self) -> None:
         """Draw the pattern of masked weights; sparse layers have theirs."""
-        self.draw(allocation(self.weights, self.config.density, self.config.allocation))
+        kind = self.config.allocation
+        densities = allocation(self.weights, self.config.density, kind or "erk")
+        for weight, density in zip(self.weights, densities, strict=True):
+            kept = weight.kept()
+            if kind and isinstance(weight, LiveWeight) and abs(int(kept.sum()) - density * kept.numel()) > 1:
+                raise SparseError(
+                    f"{weight.name} has density {float(kept.float().mean()):.3f} where {kind} gives {density:.3f}: "
+                    f"convert with sparse.convert(model, {self.config.density}, allocation={kind!r})"
+                )
+        self.draw(densities)
 
     def probes_at(self, step: int) -> bool:
         """Never."""
@@ -169,20 +180,5 @@ def make(method: str, model: nn.Module, optimizer: Optimizer, **settings: Any) -
 
 
 def allocation(weights: list[Prunable], density: float, kind: str) -> list[float]:
-    """Density per layer so that all together have ``density``.
-
-    erk: proportional to (sum of the axes) / (product of the axes) of the weight, layers that would exceed 1 kept whole.
-    """
-    if kind == "uniform":
-        return [density] * len(weights)
-    sizes = [w.kept().numel() * w.block**2 for w in weights]
-    raw = [sum(w.shape) / math.prod(w.shape) for w in weights]
-    whole: set[int] = set()
-    while True:
-        rest = [i for i in range(len(sizes)) if i not in whole]
-        left = density * sum(sizes) - sum(sizes[i] for i in whole)
-        scale = left / sum(raw[i] * sizes[i] for i in rest) if rest else 0.0
-        over = {i for i in rest if scale * raw[i] > 1.0}
-        if not over:
-            return [1.0 if i in whole else scale * raw[i] for i in range(len(sizes))]
-        whole |= over
+    """Density per layer so that all together have ``density``; see schedule.allocate."""
+    return allocate([w.shape for w in weights], [w.kept().numel() * w.block**2 for w in weights], density, kind)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from procosm.sparse import matrix
 from procosm.sparse.convertible import Dense, flat_weight, hooks_of, obstacle, ties_of
 from procosm.sparse.errors import SparseError
 from procosm.sparse.nn import BlockWeight, Conv2d, Conv3d, Linear
+from procosm.sparse.schedule import allocate
 
-KEEP = ("largest", "balanced")
+KEEP, ALLOCATIONS = ("largest", "balanced"), ("uniform", "erk")
 _CONVS: dict[type, type] = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}
 
 
@@ -36,7 +37,8 @@ class Conversion:
 
 def convert(
     model: nn.Module, density: float, block: int = 64, skip: Iterable[str] = (), headroom: float = 1.0,
-    mode: str = "auto", generator: torch.Generator | None = None, keep: str = "largest",
+    mode: str = "auto", generator: torch.Generator | None = None, keep: str = "largest", allocation: str = "uniform",
+    rescale: bool | None = None,
 ) -> Conversion:  # fmt: skip
     """Replace the Linear, Conv2d and Conv3d layers inside ``model`` by block-sparse ones, in place.
 
@@ -45,8 +47,12 @@ def convert(
 
     Args:
         skip: name patterns (fnmatch) to leave dense, such as ["head*"]; a layer with several names goes by its first.
-        keep: "largest", the blocks of largest norm (ties are broken at random), or "balanced", for weights that have
-            learnt nothing yet: the same number in every row and column, see matrix.balanced_kept.
+        keep: "largest", for trained weights: the blocks of largest norm (ties are broken at random), first of each row
+            of blocks, so that no output is cut off. "balanced", for weights that have learnt nothing yet: the same
+            number in every row and column, see matrix.balanced_kept.
+        allocation: "uniform", every layer has ``density``, or "erk", small layers have more and all together have it.
+        rescale: multiply the kept values so that their sum of squares stays that of the whole weight, and activations
+            keep their scale. None: if ``keep`` is "balanced".
         headroom: slots allocated per kept block, from 1 up, for training methods that move blocks between layers.
 
     Raises:
@@ -58,6 +64,8 @@ def convert(
         raise SparseError(f"density {density} is outside (0, 1]: it is the share of blocks to keep")
     if block not in matrix.BLOCKS:
         raise SparseError(f"block size {block} is not supported; choose one of {matrix.BLOCKS}")
+    if allocation not in ALLOCATIONS:
+        raise SparseError(f"unknown allocation {allocation!r}: choose one of {ALLOCATIONS}")
     if headroom < 1.0:
         raise SparseError(f"headroom {headroom} is below 1: every kept block needs a slot")
     if isinstance(model, Dense):
@@ -66,20 +74,22 @@ def convert(
         raise SparseError("DistributedDataParallel averages the parameters it was built with: convert, then wrap")
     patterns, converted, skipped = (skip,) if isinstance(skip, str) else tuple(skip), [], {}
     ties = ties_of(model)
-    done: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
-    for name, layer in list(model.named_modules(remove_duplicate=False)):
+    taken: dict[Dense, list[str]] = {}  # a layer used in two places stays one layer
+    for name, layer in model.named_modules(remove_duplicate=False):
         if not isinstance(layer, Dense):
             continue
-        if layer in done:
-            _put(model, name, done[layer])
-            continue
         reason = obstacle(name, layer, block, keep, patterns) or ties.get(layer, "")
-        if reason:
+        if layer in taken or not reason:
+            taken.setdefault(layer, []).append(name)
+        else:
             skipped[name] = reason
-            continue
-        done[layer] = _counterpart(layer, density, block, headroom, mode, generator, keep)
-        _put(model, name, done[layer])
-        converted.append(name)
+    shares = allocate([tuple(x.weight.shape) for x in taken], [x.weight.numel() for x in taken], density, allocation)
+    rescale = keep == "balanced" if rescale is None else rescale
+    for (layer, names), share in zip(taken.items(), shares, strict=True):
+        sparse = _counterpart(layer, share, block, headroom, mode, generator, keep, rescale)
+        for name in names:
+            _put(model, name, sparse)
+        converted.append(names[0])
     return Conversion(tuple(converted), skipped)
 
 
@@ -102,7 +112,7 @@ def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 def _counterpart(
     layer: Dense, density: float, block: int, headroom: float, mode: str, generator: torch.Generator | None,
-    keep: str,
+    keep: str, rescale: bool,
 ) -> BlockWeight:  # fmt: skip
     weight = flat_weight(layer)
     gm, gn = matrix.grid_of((weight.shape[0], weight.shape[1]), block)
@@ -117,16 +127,15 @@ def _counterpart(
         geometry = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
         sparse = _CONVS[type(layer)](layer.in_channels, layer.out_channels, **geometry, **shared)
     if keep == "largest":
-        norms = weight.float().reshape(gm, block, gn, block).square().sum((1, 3)).flatten()
-        shuffled = torch.randperm(gm * gn, generator=generator).to(norms.device)
-        order = shuffled[torch.argsort(norms[shuffled], descending=True, stable=True)]
-        kept = torch.zeros(gm * gn, dtype=torch.bool, device=norms.device)
-        kept[order[:n]] = True
+        kept = _largest(weight.float().reshape(gm, block, gn, block).square().sum((1, 3)), n, generator)
     else:
         kept = matrix.balanced_kept((weight.shape[0], weight.shape[1]), block, density, generator)
     sparse.to(weight)
     if not weight.is_meta:
-        sparse.adopt(weight, kept.view(gm, gn))
+        sparse.adopt(weight, kept)
+        norm = sparse.values.detach().norm()
+        if rescale and norm > 0:
+            sparse.values.data.mul_(weight.norm() / norm)
     sparse.values.requires_grad_(layer.weight.requires_grad)
     vars(sparse.values).update(vars(layer.weight))
     if sparse.bias is not None and layer.bias is not None:
@@ -136,6 +145,21 @@ def _counterpart(
     marks = {key: value for key, value in vars(layer).items() if not hasattr(sparse, key)}
     vars(sparse).update(marks)  # what the model's author wrote on the layer
     return sparse.train(layer.training)
+
+
+def _largest(norms: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    """bool (Gm, Gn): the ``n`` largest of ``norms`` (Gm, Gn), among them the largest of each row if n >= Gm."""
+    device = "cpu" if generator is None else generator.device
+    shuffled = torch.randperm(norms.numel(), generator=generator, device=device).to(norms.device)
+    rank = torch.empty_like(norms.flatten())
+    order = shuffled[torch.argsort(norms.flatten()[shuffled], stable=True)]
+    rank[order] = torch.arange(len(order), dtype=rank.dtype, device=rank.device)
+    if n >= norms.shape[0]:
+        best = rank.view(norms.shape).argmax(1)
+        rank.view(norms.shape).scatter_(1, best[:, None], torch.inf)
+    kept = torch.zeros(norms.numel(), dtype=torch.bool, device=norms.device)
+    kept[rank.topk(n).indices] = True
+    return kept.view(norms.shape)
 
 
 def _dense_layer(layer: BlockWeight) -> nn.Module:

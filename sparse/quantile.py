@@ -155,13 +155,14 @@ def density_on_the_way(scores: Tensor, weight: Tensor, estimate: float, excess: 
 
 
 def histogram(scores: Tensor, budget: int, sizes: Tensor | None = None) -> Tensor:
-    """The threshold whose kept size is nearest to the budget, on a grid of 1/4096 octave.
+    """The largest scores that fit into the budget, found by counting; of equal scores those with the lower index.
 
     The leading bits of a positive float are a piecewise linear log2. Exponent and 4 mantissa bits make the histogram
     (the operation ``log_histogram``, 4096 bins of 1/16 octave); its boundary bin is counted once more over the next 8
-    bits. Integer counts only, so the result does not depend on the order of summation or on the device.
+    bits, and only what shares one of those bins of 1/4096 octave is sorted. Integer counts, so the result does not
+    depend on the order of summation or on the device.
     """
-    scores = scores.float().contiguous()
+    scores = scores.float().abs()  # -0.0 has the bits of the largest integer
     bits, count = scores.view(torch.int32), backend(scores).log_histogram
     coarse = bits >> 19
     if sizes is None:
@@ -175,9 +176,12 @@ def histogram(scores: Tensor, budget: int, sizes: Tensor | None = None) -> Tenso
     higher = int(above[boundary + 1]) if boundary + 1 < 4096 else 0
     fine = (bits >> 11) & 0xFF
     within = _counts(fine, weight * inside, 256).flip(0).cumsum(0).flip(0) + higher
-    within = torch.cat([within, within.new_tensor([higher])])
-    edge = int((within - budget).abs().argmin())
-    return (coarse > boundary) | (inside & (fine >= edge))
+    edge = int((within > budget).sum()) - 1
+    mask = (coarse > boundary) | (inside & (fine > edge))
+    tied = inside & (fine == edge)
+    left = budget - int(weight[mask].sum())
+    mask[tied] = exact(scores[tied], left, None if sizes is None else sizes[tied])
+    return mask
 
 
 def _counts(key: Tensor, weight: Tensor, bins: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""What changes on a clock: the share of the initial weights that is left, and how dense the model may be."""
+"""How dense a model and each of its layers may be, and the share of the initial weights that is left, over time."""
+
+import math
+from collections.abc import Sequence
 
 from procosm.sparse.errors import SparseError
 
@@ -34,3 +37,25 @@ def check_density(density: float) -> None:
     """Raises SparseError for a density outside (0, 1]."""
     if not 0.0 < density <= 1.0:
         raise SparseError(f"density {density} is outside (0, 1]: it is the share of weights to keep")
+
+
+def allocate(shapes: Sequence[tuple[int, ...]], sizes: Sequence[int], density: float, kind: str) -> list[float]:
+    """Density per layer so that all together have ``density``.
+
+    Args:
+        shapes: of the dense weights, all axes. sizes: how many weights each has.
+        kind: uniform, or erk: proportional to (sum of the axes) / (product of the axes), where layers that would exceed
+            1 are kept whole.
+    """
+    if kind == "uniform":
+        return [density] * len(sizes)
+    raw = [sum(shape) / math.prod(shape) for shape in shapes]
+    whole: set[int] = set()
+    while True:
+        rest = [i for i in range(len(sizes)) if i not in whole]
+        left = density * sum(sizes) - sum(sizes[i] for i in whole)
+        scale = left / sum(raw[i] * sizes[i] for i in rest) if rest else 0.0
+        over = {i for i in rest if scale * raw[i] > 1.0}
+        if not over:
+            return [1.0 if i in whole else scale * raw[i] for i in range(len(sizes))]
+        whole |= over

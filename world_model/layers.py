@@ -104,8 +104,8 @@ def fourier_features(x: Tensor, width: int, max_period: float = 10000.0) -> Tens
 def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable[str] = ()) -> None:
     """Make the linear and convolutional layers of a freshly initialised module block-sparse, in place.
 
-    Values grow by 1/sqrt(density), so that activations keep their scale with the inputs that are left. Dense stay the
-    layers ``stay_dense`` names, those that the block does not divide, and those whose share is less than one block.
+    Activations keep their scale, see ``sparse.convert(keep="balanced")``. Dense stay the layers ``stay_dense`` names,
+    those that the block does not divide, and those whose share is less than one block.
 
     Args:
         density: share of each layer's blocks to keep. block: side of a block, 16, 32, 64 or 128.
@@ -125,11 +125,6 @@ def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable
             f"no layer of {type(module).__name__} can be kept at density {density} in blocks of {block}: take blocks "
             f"of 16, a higher density or a wider preset. {done}"
         )
-    with torch.no_grad():
-        for name in done.converted:
-            layer = module.get_submodule(name)
-            assert isinstance(layer, sparse.nn.BlockWeight)
-            layer.values.mul_(layer.density**-0.5)
 
 
 def weights(module: nn.Module) -> dict[str, int]:

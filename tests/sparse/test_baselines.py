@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from procosm.sparse import nn as sparse_nn
 from procosm.sparse.baselines import METHODS, RigL, allocation, make
+from procosm.sparse.convert import convert
 from procosm.sparse.errors import SparseError
 from procosm.sparse.prunable import prunable
 
@@ -153,3 +154,15 @@ def test_make_lists_what_there_is():
         make("static", model, optimizer, density=2.0)
     with pytest.raises(SparseError, match="swap"):
         make("set", model, optimizer, swap=-0.1)
+
+
+def test_an_allocation_that_sparse_layers_do_not_have_is_an_error_not_ignored():
+    for asked, fits in (("erk", "erk"), ("uniform", "uniform"), ("erk", "uniform"), ("uniform", "erk")):
+        model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 32), nn.Linear(32, 512))
+        convert(model, 0.2, 16, allocation=fits)
+        sparsifier = make("static", model, torch.optim.SGD(model.parameters(), 0.1), density=0.2, allocation=asked)
+        if asked == fits:
+            sparsifier.before_step(0)
+            continue
+        with pytest.raises(SparseError, match=f"allocation='{asked}'"):
+            sparsifier.before_step(0)

@@ -48,7 +48,7 @@ def test_a_zero_weight_is_spread_at_random() -> None:
     assert int(per_row.min()) > 0 and int(per_row.max()) < 16
 
 
-def test_a_balanced_pattern_keeps_the_values_and_cuts_no_line_off() -> None:
+def test_a_balanced_pattern_keeps_the_values_but_for_one_factor_and_cuts_no_line_off() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(128, 512), torch.nn.GELU(), torch.nn.Linear(512, 128))
     before = [net[i].weight.detach().clone() for i in (0, 2)]
     sparse.convert(net, 0.125, block=16, keep="balanced", generator=torch.Generator().manual_seed(0))
@@ -56,7 +56,42 @@ def test_a_balanced_pattern_keeps_the_values_and_cuts_no_line_off() -> None:
         kept = layer.kept()
         assert layer.live_blocks == 32 and set(kept.sum(0).tolist()) | set(kept.sum(1).tolist()) == {1, 4}
         mask = kept.repeat_interleave(16, 0).repeat_interleave(16, 1)
-        assert torch.equal(layer.to_dense(), weight * mask)
+        torch.testing.assert_close(layer.to_dense(), weight * mask * (weight.norm() / (weight * mask).norm()))
+
+
+@pytest.mark.parametrize("settings", [{"keep": "balanced"}, {"rescale": True}])
+@pytest.mark.parametrize("density", [0.1, 0.3])
+def test_converted_layers_keep_the_scale_of_activations(density: float, settings: dict) -> None:
+    torch.manual_seed(0)
+    dense = torch.nn.Sequential(*[torch.nn.Linear(512, 512, bias=False) for _ in range(3)])
+    x = torch.randn(64, 512)
+    expected = float(dense(x).detach().std())
+    sparse.convert(dense, density, block=16, **settings)
+    assert float(dense(x).detach().std()) == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("density", [0.04, 0.1])
+def test_no_output_is_cut_off_while_blocks_suffice_and_the_rest_are_the_largest(density: float) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(512, 512))
+    net[0].weight.data[:400] *= 1e-3  # all large blocks lie in the last rows
+    norms = net[0].weight.detach().unflatten(0, (32, 16)).unflatten(2, (32, 16)).square().sum((1, 3))
+    sparse.convert(net, density, block=16)
+    kept = net[0].kept()
+    assert kept.any(1).all() and int(kept.sum()) == round(density * 1024)
+    free = kept & (norms < norms.max(1, keepdim=True).values)
+    assert norms[free].min() >= norms[~kept].max()
+
+
+def test_erk_gives_small_layers_more_and_the_whole_what_was_asked() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.Linear(256, 64), torch.nn.Linear(64, 512))
+    sparse.convert(net, 0.2, block=16, allocation="erk")
+    densities = [layer.density for layer in net]
+    assert densities[1] > densities[2] > densities[0]
+    assert densities[1] / densities[0] == pytest.approx(((64 + 256) / (64 * 256)) / (512 / 256**2), rel=0.05)
+    sizes = [256 * 256, 256 * 64, 64 * 512]
+    total = sum(d * s for d, s in zip(densities, sizes, strict=True)) / sum(sizes)
+    assert total == pytest.approx(0.2, rel=0.02)
 
 
 def test_to_dense_leaves_the_model_alone_and_gives_torch_layers() -> None:
@@ -110,6 +145,7 @@ def test_layers_it_cannot_convert_are_named_with_the_reason(layer: torch.nn.Modu
         (lambda: sparse.convert(model(), 0.0), "outside"),
         (lambda: sparse.convert(model(), 0.5, headroom=0.5), "headroom"),
         (lambda: sparse.convert(model(), 0.5, keep="best"), "choose one of"),
+        (lambda: sparse.convert(model(), 0.5, allocation="random"), "choose one of"),
         (lambda: sparse.convert(model(), 0.5, block=20), "choose one of"),
         (lambda: sparse.convert(torch.nn.Linear(64, 64), 0.5), "Sequential"),
     ],

@@ -112,6 +112,36 @@ def test_probe_and_armed_backward_give_the_norms_of_the_dense_gradient() -> None
         layer.take_norms()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # torch loads its rules for forward mode so
+@pytest.mark.parametrize("mode", ["sparse", "dense", "auto"])
+def test_forward_mode_gives_the_directional_derivative(mode: str) -> None:
+    """In the input and in the values at once, against the difference quotient; jacfwd and jvp of a gradient as well."""
+    layer = linear(mode, capacity=12).double()
+    x, dx = (torch.randn(3, 48, generator=generator(s)).double() for s in (1, 2))
+    values = layer.values.detach()
+    dv = torch.randn(values.shape, generator=generator(3)).double() * matrix.live(layer.index).view(-1, 1, 1)
+
+    def call(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"values": values}, (x,)).sin()
+
+    _, tangent = torch.func.jvp(call, (x, values), (dx, dv))
+    quotient = (call(x + 1e-6 * dx, values + 1e-6 * dv) - call(x - 1e-6 * dx, values - 1e-6 * dv)) / 2e-6
+    torch.testing.assert_close(tangent, quotient, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(torch.func.jacfwd(layer)(x[0]), layer.to_dense())
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, dx)
+        moved = torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent
+    torch.testing.assert_close(moved, dx @ layer.to_dense().T)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # torch loads its rules for forward mode so
+def test_an_armed_layer_does_not_measure_in_forward_mode() -> None:
+    layer, x = linear(), torch.ones(2, 48)
+    layer.arm()
+    with pytest.raises(SparseError, match="take_norms"):
+        torch.func.jvp(layer, (x,), (x,))
+
+
 def test_autocast_runs_in_bfloat16_and_leaves_float32_gradients() -> None:
     layer, x = linear(), torch.randn(17, 48, generator=generator(1))
     with torch.autocast("cpu", torch.bfloat16):

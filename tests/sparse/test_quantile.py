@@ -166,3 +166,22 @@ def test_dumique_streams_the_last_score_first():
     mask, last, _ = dumique(torch.tensor([1.0, 1.0, 1.0]), keep=0.5, rate=1.0, estimate=0.5)
     assert mask.tolist() == [False, True, True]  # 0.5 < 1, 0.75 < 1, then 1.125 > 1
     assert last == 0.5625
+
+
+@pytest.mark.parametrize("method", ["sort", "histogram"])
+def test_ties_are_kept_up_to_the_budget_lower_index_first(method):
+    for scores in (torch.ones(100), torch.zeros(100), torch.full((100,), 3.7e-39), torch.ones(100).mul(-0.0)):
+        mask = Threshold(QuantileConfig(method)).select(scores, 10)
+        assert mask.nonzero().flatten().tolist() == list(range(10))
+    scores = torch.tensor([2.0] * 5 + [1.0] * 90 + [0.5] * 5)
+    assert int(Threshold(QuantileConfig(method)).select(scores, 20).sum()) == 20
+    sizes = torch.full((100,), 256)
+    assert int(Threshold(QuantileConfig(method)).select(scores, 20 * 256, sizes).sum()) == 20
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0.0, -0.0, 1e-45, 0.5, 1.0, 1.0001, 7.0]), min_size=2, max_size=60), st.data())
+def test_histogram_is_the_exact_selection_whatever_repeats(values, data):
+    budget = data.draw(st.integers(1, len(values) - 1))
+    scores = torch.tensor(values)
+    assert torch.equal(histogram(scores, budget), exact(scores, budget))

@@ -58,3 +58,8 @@ def test_histogram_on_tensors_is_the_reference() -> None:
     assert np.array_equal(cpu.log_histogram(scores), reference.log_histogram(scores.numpy()))
     counts = reference.log_histogram(scores.numpy())
     assert counts[127 * 16] == 2 and counts[127 * 16 + 1] == 1  # 1.0 and 1.03 share a bin, 1 + 1/16 opens the next
+
+
+def test_histogram_counts_negative_zero_as_zero() -> None:
+    counts = cpu.log_histogram(torch.tensor([-0.0, 0.0, -0.0, 1.0]))
+    assert counts.shape == (4096,) and counts[0] == 3 and counts[127 * 16] == 1
