@@ -5,16 +5,19 @@ import sys
 
 BLOCKER = """
 import sys
-class Refuse:
+class Only:
     # What the distribution torch holds and requires itself.
     requires = "sympy mpmath networkx jinja2 markupsafe fsspec filelock typing_extensions".split()
     needed = {"torch", "torchgen", "functorch", "numpy", *requires}
     allowed = needed | set(sys.stdlib_module_names)
+    def __init__(self, finder):
+        self.finder = finder
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.allowed or name == "procosm" or name.startswith("procosm.sparse"):
-            return None
-        raise ImportError(f"{name} is not torch, NumPy or procosm.sparse")
-sys.meta_path.insert(0, Refuse())
+        ours = name == "procosm" or name.startswith("procosm.sparse")
+        if ours or name.partition(".")[0] in self.allowed or name.startswith("_sysconfigdata"):
+            return self.finder.find_spec(name, path, target)
+        return None
+sys.meta_path[:] = [Only(finder) for finder in sys.meta_path]
 from procosm import sparse
 import torch
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
