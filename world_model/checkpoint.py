@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -57,12 +57,15 @@ class WorldModel:
     trust: dict[str, Tensor] | None = None
 
 
+Side = Annotated[int, Field(ge=16, le=128, multiple_of=16)]
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Side of the blocks of every block-sparse layer, by its name."""
 
-    tokenizer: dict[str, Literal[16, 32, 64, 128]] = field(default_factory=dict)
-    dynamics: dict[str, Literal[16, 32, 64, 128]] = field(default_factory=dict)
+    tokenizer: dict[str, Side] = field(default_factory=dict)
+    dynamics: dict[str, Side] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
@@ -57,7 +57,7 @@ class Task:
     action_high: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
     state_size: Annotated[int, Field(ge=1, le=10**6)]
     camera: Annotated[dict[str, Any], AfterValidator(finite_json)]
-    renderer: Literal["egl", "osmesa", "raycast"]
+    renderer: Annotated[str, Field(pattern="^(egl|osmesa|raycast)$")]
     version: Annotated[int, Field(ge=1, le=1000)]
 
     def __post_init__(self) -> None:

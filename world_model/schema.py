@@ -1,28 +1,13 @@
-"""The strict reader of what comes from outside: exact types, finite numbers, sizes within bounds, no unknown keys.
-
-What may stand in a file is a dataclass or TypedDict whose fields are annotated with their bounds (``pydantic.Field``).
-"""
+"""What every JSON file of ours is read through: the strict reader, with errors that name the file and what to do."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+import numpy as np
 
+from procosm.sparse import strict
 from procosm.world_model.interface import CheckpointError, ProcosmError
-
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-MOST_SAID = 3
-"""Faults of one document that are told; a wholly foreign one would have hundreds."""
-
-
-@lru_cache(maxsize=64)
-def _adapter(kind: Any) -> TypeAdapter:
-    # Pydantic takes a config for neither a dataclass nor a TypedDict, but what stands inside a tuple follows the
-    # tuple's: so the classes themselves stay plain.
-    return TypeAdapter(tuple[kind], config=STRICT)
 
 
 def checked(
@@ -43,10 +28,8 @@ def checked(
         optional: keys of the outermost dataclass that older files lack.
     """
     try:
-        (found,) = _adapter(kind).validate_json(json.dumps([values]))
-    except ValidationError as fault:
-        raise error(f"{where}: {_said(fault)}; {advice}") from fault
-    except (ProcosmError, ValueError, RecursionError) as fault:  # a class's own checks; JSON that cannot be
+        found = strict.read(kind, values)
+    except (strict.Wrong, ProcosmError) as fault:  # a class's own checks are errors of ours
         raise error(f"{where}: {fault}; {advice}") from fault
     if dataclasses.is_dataclass(found) and not isinstance(found, type):
         missing = [name for name in _missing(dataclasses.asdict(found), values) if name not in optional]
@@ -55,26 +38,13 @@ def checked(
     return found
 
 
-def checked_arguments(kind: Any, values: Mapping[str, Any], error: type[ProcosmError]) -> None:
+def check_arguments(kind: Any, values: Mapping[str, Any], error: type[ProcosmError]) -> None:
     """Refuse Python arguments that are not what the TypedDict ``kind`` says; NumPy's scalars count as Python's."""
-    plain = {name: value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") and not
-             getattr(value, "shape", None) else value for name, value in values.items()}  # fmt: skip
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
     try:
-        _adapter(kind).validate_python((plain,))
-    except ValidationError as fault:
-        raise error(f"{_said(fault)}") from fault
-
-
-def _said(fault: ValidationError) -> str:
-    """The first faults, each with its place and the value that stands there."""
-    parts = []
-    for each in fault.errors(include_url=False, include_context=False)[:MOST_SAID]:
-        place = ".".join(str(step) for step in each["loc"][1:]) or "the whole"
-        given = repr(each["input"])
-        given = given if len(given) <= 60 else f"{given[:57]}..."
-        parts.append(f"{place} is {given}: {each['msg'][:1].lower()}{each['msg'][1:]}")
-    more = fault.error_count() - len(parts)
-    return "; ".join(parts) + (f"; and {more} more" if more else "")
+        strict.check(kind, plain)
+    except strict.Wrong as fault:
+        raise error(str(fault)) from fault
 
 
 def _missing(found: Any, values: Any, path: str = "") -> list[str]:

@@ -70,9 +70,9 @@ def accelerate(config: AcceleratorConfig) -> Path:
     chosen = [name for name in ("network", "model", "evaluate") if getattr(config, name) is not None]
     if len(chosen) != 1:
         raise SparseError(f"give exactly one of --network, --model and --evaluate, not {len(chosen)}")
-    for name, low in (("minibatch", 1), ("processes", 1), ("seed", 0)):
-        if getattr(config, name) < low:
-            raise SparseError(f"{name} {getattr(config, name)} must be at least {low}")
+    for name, low, high in (("minibatch", 1, 2**16), ("processes", 1, 1024), ("seed", 0, 2**32 - 1)):
+        if not low <= getattr(config, name) <= high:
+            raise SparseError(f"{name} {getattr(config, name)} must lie in [{low}, {high}]")
     for name in ("density", "activation_density"):
         value = getattr(config, name)
         if value is not None and not 0 < value <= 1:

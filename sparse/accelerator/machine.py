@@ -116,16 +116,12 @@ def energy_table(choice: str, machine: Machine) -> EnergyTable:
     if choice in TABLES:
         return TABLES[choice](machine)
     path = Path(choice)
-    if not path.is_file():
+    if "\0" in choice or not path.is_file():
         raise SparseError(f"energy table {choice!r} is neither one of {', '.join(TABLES)} nor a JSON file")
     try:
-        raw = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise SparseError(f"energy table {path}: not JSON ({error}); see the fields of EnergyTable") from error
-    prices = ("mac", "rf_word", "glb_line", "dram_line")
-    if not isinstance(raw, dict) or set(raw) != {*prices, "unit", "source"}:
-        raise SparseError(f"energy table {path}: needs exactly the keys {', '.join(prices)}, unit, source")
-    for key in prices:
-        if not isinstance(raw[key], (int, float)) or isinstance(raw[key], bool) or not 0 <= raw[key] < math.inf:
-            raise SparseError(f"energy table {path}: {key} = {raw[key]!r} must be a number of at least 0")
-    return EnergyTable(name=path.stem, unit=str(raw["unit"]), source=str(raw["source"]), **{k: raw[k] for k in prices})
+    from procosm.sparse.accelerator.schema import Prices, checked
+
+    return EnergyTable(name=path.stem, **checked(Prices, raw, f"energy table {path}"))

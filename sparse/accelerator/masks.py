@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from procosm.sparse.accelerator.problem import Layer, Problem
 from procosm.sparse.errors import SparseError
 
+MOST_ELEMENTS = 2**28
+"""Of one mask, a byte each."""
 _CHUNK = 1 << 22  # elements drawn at a time: keeps 64-bit temporaries at tens of megabytes
 
 
@@ -80,7 +83,7 @@ def checkpoint_masks(run: Path) -> dict[str, np.ndarray]:
         try:
             with safe_open(path, framework="pt") as archive:
                 masks |= _file_masks(archive, path)
-        except SafetensorError as error:
+        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
             raise SparseError(f"masks: {path} is not a readable safetensors file: {error}") from error
     if not masks:
         raise SparseError(f"masks: {run} holds no weight with two to four dimensions")
@@ -93,25 +96,43 @@ def _file_masks(archive: Any, path: Path) -> dict[str, np.ndarray]:
     masks: dict[str, np.ndarray] = {}
     for name in sorted(blocks):
         shape = _stored_shape(name, archive, keys, metadata, path)
-        rows, cols = (archive.get_tensor(f"{name}.{part}").long().numpy() for part in ("rows", "cols"))
-        masks[name] = _block_mask(name, shape, archive.get_slice(f"{name}.values").get_shape()[-1], rows, cols)
+        masks[name] = _block_mask(name, shape, *_stored_blocks(name, archive, keys))
     own = {f"{name}.{part}" for name in blocks for part in ("values", "rows", "cols", "shape")}
     for key in sorted(keys - own):
         tensor = archive.get_tensor(key)
         if tensor.is_floating_point() and 2 <= tensor.dim() <= 4:
+            if tensor.isnan().any():
+                raise SparseError(f"masks: {key} of {path} holds NaN, which is neither zero nor a weight")
             masks[key.removesuffix(".weight")] = (tensor != 0).numpy()
     return masks
+
+
+def _stored_blocks(name: str, archive: Any, keys: set[str]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Side of the blocks, and the row and column of each that lives."""
+    import torch
+
+    values = archive.get_tensor(f"{name}.values")
+    places = [archive.get_tensor(f"{name}.{part}") for part in ("rows", "cols") if f"{name}.{part}" in keys]
+    square = values.dim() == 3 and values.is_floating_point() and values.shape[1] == values.shape[2] > 0
+    listed = [place.dtype in (torch.int32, torch.int64) and place.shape == values.shape[:1] for place in places]
+    if not square or listed != [True, True]:
+        raise SparseError(f"masks: {name} needs values [n, b, b], rows [n] and cols [n] of integers")
+    if values.isnan().any():
+        raise SparseError(f"masks: {name}.values holds NaN, which is neither zero nor a weight")
+    return values.shape[-1], places[0].long().numpy(), places[1].long().numpy()
 
 
 def _stored_shape(name: str, archive: Any, keys: set[str], metadata: dict[str, str], path: Path) -> tuple[int, int]:
     text = metadata.get(f"{name}.shape")
     stored = archive.get_tensor(f"{name}.shape").tolist() if f"{name}.shape" in keys else (text or "").split(",")
     try:
-        out, inner = (int(part) for part in stored)
-    except ValueError as error:
+        out, inner = (operator.index(int(part) if isinstance(part, str) else part) for part in stored)
+    except (TypeError, ValueError) as error:
         raise SparseError(
             f"masks: {path} stores block-sparse {name} without its (out, in) under {name}.shape"
         ) from error
+    if not (out > 0 and inner > 0 and out * inner <= MOST_ELEMENTS):
+        raise SparseError(f"masks: {path} says that {name} is {out} by {inner}: from 1 to {MOST_ELEMENTS:,} in all")
     return out, inner
 
 

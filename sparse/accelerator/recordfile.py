@@ -14,8 +14,8 @@ def _content(path: Path) -> Any:
     if not path.is_file():
         raise SparseError(f"records: {path} is not a file")
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise SparseError(f"records: {path} is not JSON: {error}") from error
 
 
@@ -35,18 +35,21 @@ def stated_machine(path: Path) -> tuple[Machine, int] | None:
     stated = readme.get("machine") if isinstance(readme, dict) else None
     if stated is None:
         return None
-    names = ("RF_words_per_PE", "GLB_words", "RF_word_bits", "GLB_words_per_line", "DRAM_words_per_line", "batch_N")
-    sides: Any = stated.get("PEs") if isinstance(stated, dict) else None
-    square = isinstance(sides, list) and len(sides) == 2 and sides[0] == sides[1]
-    values = [sides[0], *(stated.get(name) for name in names)] if square else []
-    if not square or not all(type(value) is int and value > 0 for value in values):
-        raise SparseError(f"records: the machine stated in {path} needs a square PEs [n, n] and {', '.join(names)}")
-    width, rf_words, glb_words, bits, glb_line, dram_line, minibatch = values
-    return Machine(width, rf_words, glb_words, bits, (1, glb_line, dram_line)), minibatch
+    from procosm.sparse.accelerator.schema import StatedMachine, checked
+
+    found = checked(StatedMachine, stated, f"records: the machine stated in {path}")
+    if found["PEs"][0] != found["PEs"][1]:
+        raise SparseError(f"records: the machine stated in {path} has {found['PEs']} PEs: the array must be square")
+    lines = (1, found["GLB_words_per_line"], found["DRAM_words_per_line"])
+    width, words = found["PEs"][0], found["RF_words_per_PE"]
+    return Machine(width, words, found["GLB_words"], found["RF_word_bits"], lines), found["batch_N"]
 
 
 def compare(raw: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How far the rows are from the results stored in the records, over those that have them."""
+    """How far the rows are from the results stored in the records, over those that have them.
+
+    The records have been read by ``records.parse``: what they store are numbers, and energies above zero.
+    """
     energy, cycles, equal, cases, stored_results = 0.0, 0, 0, 0, 0
     for record, row in zip(raw, rows, strict=True):
         pairs = [(row["energy_dense"], record.get("total_dense_pJ"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -11,14 +12,12 @@ import numpy as np
 
 from procosm.sparse.accelerator.machine import LEVELS
 from procosm.sparse.accelerator.mapping import Mapping, capacity, spatial_factors
-from procosm.sparse.accelerator.masks import problem_mask
-from procosm.sparse.accelerator.problem import DATAFLOWS, PHASES, Layer, Problem, phase_problem
+from procosm.sparse.accelerator.masks import MOST_ELEMENTS, problem_mask
+from procosm.sparse.accelerator.problem import Layer, Problem, phase_problem
 from procosm.sparse.accelerator.reuse import Accesses, Batch, accesses
 from procosm.sparse.accelerator.simulate import Setting, simulate_dense, simulate_sparse
 from procosm.sparse.errors import SparseError
 from procosm.sparse.processes import worker_processes
-
-_NEEDED = ("dims", "dataflow", "phase", "density", "RF", "GLB", "DRAM", "perm_GLB", "perm_DRAM")
 
 
 @dataclass(frozen=True)
@@ -38,37 +37,29 @@ class Record:
 
 def parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
     """Check one record; SparseError names it by its position and says what is malformed."""
+    from procosm.sparse.accelerator.schema import RawRecord, checked
+
+    checked(RawRecord, raw, f"record {number}")
     try:
         return _parse(raw, number, minibatch, setting)
     except SparseError as error:
         raise SparseError(f"record {number}: {error}") from error
 
 
-def _parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
-    if not isinstance(raw, dict):
-        raise SparseError(f"expected an object, got {type(raw).__name__}")
-    missing = [key for key in _NEEDED if key not in raw]
-    if missing:
-        raise SparseError(f"missing field {', '.join(missing)}")
-    if raw["dataflow"] not in DATAFLOWS or raw["phase"] not in PHASES:
-        raise SparseError(f"dataflow {raw['dataflow']!r} must be one of {', '.join(DATAFLOWS)}, phase {raw['phase']!r}"
-                          f" one of {', '.join(PHASES)}")  # fmt: skip
+def _parse(raw: dict[str, Any], number: int, minibatch: int, setting: Setting) -> Record:
     density = raw["density"]
-    if not isinstance(density, (int, float)) or isinstance(density, bool) or not 0 < density <= 1:
-        raise SparseError(f"density {density!r} must be a number in (0, 1]")
-    if raw.get("kind", "dense") not in ("dense", "sparse"):
-        raise SparseError(f"kind {raw['kind']!r} must be 'dense' or 'sparse'")
     problem = phase_problem(Layer.from_dims("record", raw["dims"]), raw["phase"], minibatch)
     for key, computed in (("bounds", list(problem.bounds)), ("shape", problem.shape.value)):
         if key in raw and raw[key] != computed:
             raise SparseError(
                 f"{key} {raw[key]!r} disagrees with dims, phase and a minibatch of {minibatch}: {computed!r}"
             )
+    if math.prod(problem.mask_shape) > MOST_ELEMENTS:
+        raise SparseError(f"its sparse operand has {problem.mask_shape} elements, more than {MOST_ELEMENTS:,}")
     spatial = raw.get("spatial") or spatial_factors(problem, raw["dataflow"], setting.machine.array_width)
     mapping = Mapping(
-        _factors("RF", raw["RF"]), _factors("spatial", spatial), _factors("GLB", raw["GLB"]),
-        _factors("DRAM", raw["DRAM"]), str(raw["perm_GLB"]), str(raw["perm_DRAM"]),
-    )  # fmt: skip
+        tuple(raw["RF"]), tuple(spatial), tuple(raw["GLB"]), tuple(raw["DRAM"]), raw["perm_GLB"], raw["perm_DRAM"]
+    )
     mapping.check(problem)
     if mapping.pes > setting.machine.pes:
         raise SparseError(f"spatial factors use {mapping.pes} PEs, the machine has {setting.machine.pes}: give --pes 32"
@@ -77,12 +68,6 @@ def _parse(raw: Any, number: int, minibatch: int, setting: Setting) -> Record:
     if not sparse:
         capacity(problem, mapping, setting.machine, 1.0)
     return Record(number, problem, mapping, float(density), sparse)
-
-
-def _factors(key: str, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise SparseError(f"{key} must list 7 factors in order RSPQCKN, got {value!r}")
-    return tuple(value)
 
 
 def evaluate_group(group: list[Record], setting: Setting) -> list[tuple[int, dict[str, Any]]]:

@@ -162,3 +162,22 @@ def test_totals_count_repeats():
     total = Total.of([Row(2.0, 5), Row(1.0, 1)])
     assert (total.dense, total.dense_cycles, total.speedup) == (9.0, 18, 1.0)
     assert total.energy_ratio == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"total_dense_pJ": float("nan")}, "total_dense_pJ"),
+        ({"total_dense_pJ": 0.0}, "total_dense_pJ"),
+        ({"balanced": {"total_pJ": float("inf"), "cycles": 1}}, "balanced.total_pJ"),
+        ({"unbalanced": {"total_pJ": 1.0, "cycles": "1"}}, "unbalanced.cycles"),
+        ({"dense_cycles": float("nan")}, "dense_cycles"),
+    ],
+)
+def test_stored_results_that_are_no_numbers_agree_with_nothing(tmp_path, change, named):
+    records = json.loads((HERE / "reference_sample.json").read_text())["records"]
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([records[30], records[33] | change]))
+    with pytest.raises(SparseError, match=rf"record 1: {named} is"):
+        accelerate(AcceleratorConfig(evaluate=path, out=tmp_path / "out", processes=1))
+    assert not (tmp_path / "out").exists()

@@ -72,8 +72,8 @@ def test_a_users_table(tmp_path):
     assert energy_table(str(path), MACHINE) == EnergyTable("mine", **entries)
     for bad, message in (
         ("{", "not JSON"),
-        ("{}", "exactly the keys"),
-        (json.dumps(entries | {"mac": -1}), "mac = -1"),
+        ("{}", "mac is missing"),
+        (json.dumps(entries | {"mac": -1}), "mac is -1"),
     ):
         path.write_text(bad)
         with pytest.raises(SparseError, match=message):

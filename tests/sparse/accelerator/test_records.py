@@ -151,17 +151,17 @@ def test_the_machine_a_file_states(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"RF": None}, "record 0: missing field RF"),
-        ({"density": 0}, "density 0"),
-        ({"density": 1.5}, "density 1.5"),
-        ({"dataflow": "XY"}, "dataflow 'XY'"),
-        ({"GLB": [1, 1, 1]}, "glb factors"),
+        ({"RF": None}, "record 0: RF is missing"),
+        ({"density": 0}, "density is 0"),
+        ({"density": 1.5}, "density is 1.5"),
+        ({"dataflow": "XY"}, "dataflow is 'XY'"),
+        ({"GLB": [1, 1, 1]}, "GLB is [1, 1, 1]"),
         ({"GLB": [1, 1, 1, 1, 1, 1, 99]}, "the factors of P"),
         ({"perm_GLB": "PQPQPQP"}, "glb_order"),
         ({"bounds": [1] * 7}, "bounds"),
-        ({"dims": [2, 2, 512]}, "dims must list 11"),
-        ({"dims": [2, 2, -4, 1, 512, 3, 3, 1, 1, 1, 1]}, "positive integers"),
-        ({"kind": "thin"}, "kind 'thin'"),
+        ({"dims": [2, 2, 512]}, "dims is [2, 2, 512]"),
+        ({"dims": [2, 2, -4, 1, 512, 3, 3, 1, 1, 1, 1]}, "dims.2"),
+        ({"kind": "thin"}, "kind is 'thin'"),
     ],
 )
 def test_a_malformed_record_is_named(raw, change, message):
