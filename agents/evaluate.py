@@ -22,6 +22,7 @@ from procosm.agents.sweep import sweep
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, write_json
+from procosm.world_model.folders import check_out
 from procosm.world_model.interface import DatasetError, ProcosmError
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Positive, Processes, Seed, Settings
@@ -63,6 +64,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         ProcosmError: its policy is not trained yet.
     """
     folder, run = config.run / "evaluation", config.run
+    check_out(folder)
     model, player = load(run / "world_model"), trained_player(run)
     episodes = load_episodes(run / "data")
     parts = _parts(config, model, player, episodes)

@@ -20,6 +20,7 @@ from procosm.agents.sections import (
     training,
 )
 from procosm.world_model.files import read_json, write_bytes
+from procosm.world_model.folders import check_out
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -42,7 +43,9 @@ def write_report(run: Path, results: Path | None = None) -> Path:
 
     Raises:
         CheckpointError: the run has not been evaluated, or a file of it is damaged.
+        ProcosmError: its folder cannot be written.
     """
+    check_out(run)
     metrics, log = read_json(run / "metrics.json"), read_json(run / "policy" / "training.json")
     films = {name: film(run / "evaluation" / file) for name, file in metrics["films"].items()}
     body = "\n".join(

@@ -10,13 +10,18 @@ from procosm.agents.evaluate import EvaluateConfig, evaluate
 from procosm.agents.learners import check_observation
 from procosm.agents.report import ReportConfig, write_report
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
+from procosm.agents.train import FILES as POLICY_FILES
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.envs.calibrate import CalibrateConfig, calibrate
 from procosm.envs.collect import CollectConfig, collect
+from procosm.envs.collect import check_outs as collect_outs
+from procosm.world_model import checkpoint
 from procosm.world_model.files import read_json, write_json
+from procosm.world_model.folders import check_out, named
 from procosm.world_model.presets import check_frame_size
 from procosm.world_model.settings import Seed, Settings
 from procosm.world_model.train import TrainConfig, train
+from procosm.world_model.train import check_outs as train_outs
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,9 @@ def run(config: RunConfig) -> Path:
         ProcosmError: whatever a stage refuses.
     """
     stages = Stages.of(config)
+    check_out(config.out)
+    checkpoint.check_out(stages.train.out)
+    check_out(stages.policy.out, POLICY_FILES.__contains__)
     _announce(1, "collect", f"{config.steps} steps of {config.env} in MuJoCo")
     collect_stage(stages.collect)
     _announce(2, "train", f"a world model ({config.preset}) from these frames")
@@ -154,24 +162,28 @@ def run(config: RunConfig) -> Path:
 def collect_stage(config: CollectConfig) -> Path:
     """Collect episodes that some preset can learn from, once."""
     check_frame_size(config.frame_size)
+    collect_outs(config)
     return run_stage(config.out / "data", config, collect, saves="data.parts/*.npz")
 
 
 def train_stage(config: TrainConfig) -> Path:
     """Train a world model on a dataset and calibrate its trust, once."""
+    train_outs(config)
     inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
-    saves = f"{glob.escape(config.out.name)}.training/*.safetensors"
+    saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
     return run_stage(config.out, config, _train_and_calibrate, inputs, saves)
 
 
 def policy_stage(config: PolicyConfig) -> Path:
     """Train a policy in a world model, once."""
-    saves = f"{glob.escape(config.out.name)}/training.*"
+    check_out(config.out, POLICY_FILES.__contains__)
+    saves = f"{glob.escape(named(config.out).name)}/training.*"
     return run_stage(config.out, config, train_policy, {"world model": _weights(config.world_model)}, saves)
 
 
 def evaluate_stage(config: EvaluateConfig) -> Path:
     """Judge a run, once."""
+    check_out(config.run / "evaluation")
     inputs = {
         "world model": _weights(config.run / "world_model"),
         "policy": fingerprint(config.run / "policy", ("policy.zip",)),

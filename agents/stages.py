@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from procosm.world_model.files import read_json, write_bytes, write_json
+from procosm.world_model.folders import files, named
 from procosm.world_model.interface import CheckpointError, ProcosmError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def run_stage(
     Raises:
         StageError: the record holds other settings or inputs, and there is work that was done with them.
     """
+    folder = named(folder)
     path, saves = record_path(folder), saves or f"{glob.escape(folder.name)}/*"
     settings = _settings(config)
     record: dict[str, Any] = {"config": settings, "inputs": dict(inputs or {}), "finished": False}
@@ -108,6 +110,7 @@ def _forget(path: Path, folder: Path) -> None:
 
 def record_path(folder: Path) -> Path:
     """Where the record of the stage that makes ``folder`` stands."""
+    folder = named(folder)
     return folder.parent / "stages" / f"{folder.name}.json"
 
 
@@ -150,9 +153,9 @@ def _unequal(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
 def fingerprint(folder: Path, suffixes: tuple[str, ...]) -> str:
     """A hash of the names and contents of the files in a folder whose names end so."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name.endswith(suffixes):
-            digest.update(str(path.relative_to(folder)).encode() + b"\0")
+    for name, path in files(folder).items():
+        if name.endswith(suffixes):
+            digest.update(name.encode() + b"\0")
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

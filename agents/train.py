@@ -6,6 +6,7 @@ had happened.
 """
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +28,13 @@ from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.worlds import dreams, judged
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_bytes, write_json
+from procosm.world_model.folders import check_out
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError
+
+FILES = {"policy.zip", "training.zip", "training.json", "evaluations.npz", "replay", "tb"}
+"""Names of what lies in a policy's folder."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,10 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
 
     Raises:
         CheckpointError: no world model, or a damaged one.
-        ProcosmError: the policy cannot see this model's frames, or its weights are not finite.
+        ProcosmError: ``out`` holds anything but a policy or cannot be written, the policy cannot see this model's
+            frames, or its weights are not finite.
     """
+    check_out(config.out, FILES.__contains__)
     folder, working = config.out, config.out / "training.zip"
     if (folder / "policy.zip").exists():
         return folder
@@ -133,6 +140,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     if replay is not None:
         load_rounds(replay, folder / "replay", done, steps)
     log = _so_far(config, learner.num_timesteps)
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)  # links may lead to what is not there
     with _truth(config, model, folder, log, done * steps) as callback, _bar(config.rounds, done) as bar:
         learner.set_logger(configure(str(folder / "tb"), ["tensorboard"]))
         for index in range(done, config.rounds):

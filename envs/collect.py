@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from annotated_types import Ge, Interval
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
-from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, Job, Part, is_collected, read_part
+from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, KINDS, Job, Part, is_collected, read_part
 from procosm.envs.tasks import resolve_name
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
 from procosm.world_model.files import sha256, write_bytes
+from procosm.world_model.folders import check_out, find, finish
 from procosm.world_model.interface import DatasetError, ProcosmError
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Processes, Seed, Settings
@@ -29,6 +31,8 @@ CONSTANT_EPISODES = 32
 CONSTANT_SHARE = 0.05
 SHORTEST, LONGEST = 40, 100
 LEAST_STEPS = 100
+PARTS = re.compile(rf"{JOB_FILE}|({'|'.join(KINDS)})-\d+\.npz|worker-\d+\.log")
+"""Names of what lies in a folder of parts; older versions left logs there."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,11 @@ def collect(config: CollectConfig) -> Path:
         TaskError: an unknown task, behaviour or option.
         DatasetError: OUT holds other data, or the disk does not take these.
     """
+    check_outs(config)
     job = plan(config)
     data, folder = config.out / "data", config.out / "data.parts"
-    if data.exists():
+    if find(data, "task.json").exists():
+        finish(data)
         _same_job(data, job)
     else:
         _claim(folder, job)
@@ -90,6 +96,17 @@ def collect(config: CollectConfig) -> Path:
         dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
     shutil.rmtree(folder, ignore_errors=True)
     return data
+
+
+def check_outs(config: CollectConfig) -> None:
+    """Refuse, before the work, an ``out`` that a dataset cannot be written to.
+
+    Raises:
+        ProcosmError: it is no folder or cannot be written, or its data or data.parts are not of a dataset.
+    """
+    check_out(config.out)
+    check_out(config.out / "data", dataset.FILES.__contains__)
+    check_out(config.out / "data.parts", PARTS.fullmatch)  # in the end it is deleted
 
 
 def plan(config: CollectConfig) -> Job:

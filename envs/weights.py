@@ -5,6 +5,7 @@ from pathlib import Path
 from procosm.envs.spec import absolute
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.folders import find
 from procosm.world_model.interface import CheckpointError
 
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"
@@ -23,7 +24,7 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
     if checkpoint is not None:
         path = Path(absolute(checkpoint))
         for folder in (path, path / "world_model"):
-            if (folder / "config.json").is_file():
+            if find(folder, "config.json").is_file():
                 return folder
         raise CheckpointError(
             f"no checkpoint at {path}: neither it nor {path / 'world_model'} holds a config.json. "

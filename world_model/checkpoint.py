@@ -1,13 +1,12 @@
 """A trained world model as a folder: configuration, weights, start frames, metrics, provenance.
 
 Nothing in it is a pickle. Of a block-sparse layer only the live blocks are stored (NAME.values, .rows, .cols), and
-config.json names the layer and the side of its blocks. The folder appears in one rename, so that a reader finds all of
-it or none. config.json also holds the weight files' checksums; checkpoints from before it did are read without.
+config.json names the layer and the side of its blocks. A reader finds all of a save
+or nothing of it, see ``folders``. config.json also holds the weight files' checksums; checkpoints from before it did
+are read without.
 """
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model import folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json, write_json, write_tensors
+from procosm.world_model.folders import find
 from procosm.world_model.interface import CheckpointError, ProcosmError
 from procosm.world_model.layers import sparse_blocks, sparsify_like
 from procosm.world_model.schema import checked
@@ -29,6 +30,8 @@ from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_w
 FORMAT = 1
 WEIGHTS = ("tokenizer", "dynamics", "starts")
 """Files (NAME.safetensors) that every checkpoint has; trust may come later."""
+FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust")}
+FILES |= {f"{name}.json" for name in ("config", "metrics", "provenance")}
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,43 @@ class Config:
             raise CheckpointError(f"sha256 lacks {', '.join(sorted(lacking))}")
 
 
-def save(folder: Path, model: WorldModel) -> Path:
-    """Write the model's folder, replacing an older one only when the new one is complete."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
+def check_out(folder: Path) -> None:
+    """Refuse, before the work, a folder that a checkpoint must not or cannot be saved to.
+
+    Raises:
+        ProcosmError: it holds anything but a checkpoint, or cannot be written.
+    """
+    folders.check_out(folder, FILES.__contains__)
+    there = sorted(name for name in FILES if (folder / name).exists())
+    strange = [name for name in there if not (folder / name).is_file()]
+    if not strange and there and not any(name.endswith(".safetensors") for name in there):
+        strange = [] if _is_config(folder / "config.json") else there  # other programs write a config.json too
+    if strange:
+        raise ProcosmError(f"{folder / strange[0]} is not of a checkpoint: give an --out of its own, or move it away")
+
+
+def _is_config(path: Path) -> bool:
     try:
-        write_tensors(temporary / "tokenizer.safetensors", model.tokenizer.state_dict())
-        write_tensors(temporary / "dynamics.safetensors", model.dynamics.state_dict())
-        write_tensors(temporary / "starts.safetensors", starts)
-        if model.trust is not None:
-            write_tensors(temporary / "trust.safetensors", model.trust)
+        return {"format", "task"} <= set(read_json(path))
+    except (CheckpointError, TypeError):
+        return False
+
+
+def save(folder: Path, model: WorldModel) -> Path:
+    """Write the model's folder; an older one counts until the new one is complete.
+
+    Raises:
+        ProcosmError: the folder holds anything but a checkpoint, or the disk does not take this one.
+    """
+    check_out(folder)
+    starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
+
+    def write(staging: Path) -> None:
+        write_tensors(staging / "tokenizer.safetensors", model.tokenizer.state_dict())
+        write_tensors(staging / "dynamics.safetensors", model.dynamics.state_dict())
+        write_tensors(staging / "starts.safetensors", starts)
+        # Empty where there is none: an older model's must not stay.
+        write_tensors(staging / "trust.safetensors", model.trust or {})
         config = Config(
             format=FORMAT,
             task=model.task,
@@ -109,16 +138,13 @@ def save(folder: Path, model: WorldModel) -> Path:
             dynamics=model.dynamics.config,
             reward_range=model.reward_range,
             sparse=Blocks(sparse_blocks(model.tokenizer), sparse_blocks(model.dynamics)),
-            sha256={path.name: checksum(path) for path in sorted(temporary.glob("*.safetensors"))},
+            sha256={path.name: checksum(path) for path in sorted(staging.glob("*.safetensors"))},
         )
-        write_json(temporary / "config.json", dataclasses.asdict(config))
-        write_json(temporary / "metrics.json", model.metrics)
-        write_json(temporary / "provenance.json", model.provenance)
-    except ProcosmError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+        write_json(staging / "config.json", dataclasses.asdict(config))
+        write_json(staging / "metrics.json", model.metrics)
+        write_json(staging / "provenance.json", model.provenance)
+
+    folders.replace(folder, write)
     return folder
 
 
@@ -133,12 +159,25 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
         raise CheckpointError(
             f"no checkpoint at {folder}: train one with `procosm run --env ID --out DIR` and give DIR/world_model"
         )
+    while True:
+        before = folders.identity(folder)
+        try:
+            model = _read(folder, device)
+        except CheckpointError:
+            if folders.identity(folder) == before:
+                raise
+        else:
+            if folders.identity(folder) == before:  # else it was saved anew meanwhile
+                return model
+
+
+def _read(folder: Path, device: str) -> WorldModel:
     config = read_config(folder)
     tokenizer, dynamics = _loaded_modules(folder, config)
-    starts = read_weights(folder / "starts.safetensors", config.sha256)
+    starts = read_weights(find(folder, "starts.safetensors"), config.sha256)
     _check_starts(folder / "starts.safetensors", starts, config)
     metrics, provenance = (
-        checked(dict[str, Any], read_json(folder / name), str(folder / name), RESTORE)
+        checked(dict[str, Any], read_json(find(folder, name)), str(folder / name), RESTORE)
         for name in ("metrics.json", "provenance.json")
     )
     return WorldModel(
@@ -151,7 +190,7 @@ def load(folder: Path | str, device: str = "cpu") -> WorldModel:
         reward_range=config.reward_range,
         metrics=metrics,
         provenance=provenance,
-        trust=_loaded_trust(folder / "trust.safetensors", config, device),
+        trust=_loaded_trust(find(folder, "trust.safetensors"), config, device),
     )
 
 
@@ -161,7 +200,7 @@ def read_config(folder: Path) -> Config:
     Raises:
         CheckpointError: it is missing or damaged, of another format, or a value in it cannot be; by name.
     """
-    path = folder / "config.json"
+    path = find(folder, "config.json")
     values = read_json(path)
     if isinstance(values, dict) and values.get("format") != FORMAT:
         raise CheckpointError(
@@ -171,18 +210,18 @@ def read_config(folder: Path) -> Config:
 
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:
-    """Write ``trust.safetensors`` into a checkpoint folder; returns it.
+    """Write ``trust.safetensors`` into a checkpoint folder, its checksum with it; returns it."""
+    config = read_config(folder)
 
-    Interrupted, it leaves a checkpoint that opens: config.json names no checksum of the file while it changes.
-    """
-    path, config = folder / "trust.safetensors", read_config(folder)
-    others = {name: digest for name, digest in config.sha256.items() if name != path.name}
-    write_json(folder / "config.json", dataclasses.asdict(dataclasses.replace(config, sha256=others)))
-    write_tensors(path, dict(trust))
-    if others:
-        sums = others | {path.name: checksum(path)}
-        write_json(folder / "config.json", dataclasses.asdict(dataclasses.replace(config, sha256=sums)))
-    return path
+    def write(staging: Path) -> None:
+        path = staging / "trust.safetensors"
+        write_tensors(path, dict(trust))
+        if config.sha256:
+            sums = config.sha256 | {path.name: checksum(path)}
+            write_json(staging / "config.json", dataclasses.asdict(dataclasses.replace(config, sha256=sums)))
+
+    folders.replace(folder, write)
+    return folder / "trust.safetensors"
 
 
 def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, DiffusionDynamics]:
@@ -194,7 +233,7 @@ def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, Diff
         raise CheckpointError(f"{folder}/config.json describes no model ({error}): {RESTORE}") from error
     read = {}
     for name, module in planned.items():
-        path = folder / f"{name}.safetensors"
+        path = find(folder, f"{name}.safetensors")
         expected = _expected(path, module, getattr(config.sparse, name))
         read[name] = read_weights(path, config.sha256, expected)
     dtype = _dtype_of(read.values())
@@ -245,7 +284,7 @@ def _loaded_trust(path: Path, config: Config, device: str) -> dict[str, Tensor] 
     trust = read_weights(path, config.sha256)
     for name, tensor in trust.items():
         check_numbers(f"{path}: {name}", tensor, torch.float32)
-    return {name: tensor.to(device) for name, tensor in trust.items()}
+    return {name: tensor.to(device) for name, tensor in trust.items()} or None
 
 
 def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config) -> None:

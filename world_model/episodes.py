@@ -6,7 +6,6 @@ A dataset is a folder: ``main_data.hdf5`` and ``metadata.json`` as ``minari.Mina
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +15,12 @@ import h5py
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from procosm.world_model.interface import DatasetError, TaskError
+from procosm.world_model.folders import find, replace
+from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
 from procosm.world_model.schema import checked
 
 MAIN_FILE = "main_data.hdf5"
+FILES = {MAIN_FILE, "metadata.json", "task.json", "provenance.json"}
 Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
 """Of an action: float32 holds it, and the distance to the other bound."""
 AGAIN = "collect it again (procosm collect --out DIR) or restore it from a copy"
@@ -102,7 +103,7 @@ def load_task(path: str | Path) -> Task:
     Raises:
         DatasetError: there is no dataset, or its ``task.json`` is damaged or from another version.
     """
-    file = Path(path) / "task.json"
+    file = find(Path(path), "task.json")
     return checked(Task, _read_json(file), str(file), AGAIN, DatasetError)
 
 
@@ -114,9 +115,9 @@ def load_episodes(path: str | Path) -> list[Episode]:
     """
     path = Path(path)
     task = load_task(path)
-    count = int(_read_json(path / "metadata.json").get("total_episodes", -1))
+    count = int(_read_json(find(path, "metadata.json")).get("total_episodes", -1))
     try:
-        with h5py.File(path / MAIN_FILE, "r") as file:
+        with h5py.File(find(path, MAIN_FILE), "r") as file:
             if len(file) != count:
                 raise DatasetError(f"{path / MAIN_FILE} holds {len(file)} of {count} episodes; {AGAIN}")
             episodes = [_read_episode(file, index) for index in range(count)]
@@ -129,47 +130,54 @@ def load_episodes(path: str | Path) -> list[Episode]:
 
 def acting_policies(path: Path) -> dict[str, str]:
     """sha256 of each saved policy that acted in the dataset at ``path``, by its file; none where it does not say."""
-    told = path / "provenance.json"
+    told = find(path, "provenance.json")
     return dict(_read_json(told).get("job", {}).get("policies", {})) if told.exists() else {}
 
 
 def write_dataset(
     path: Path, task: Task, episodes: Iterable[tuple[Episode, np.ndarray]], provenance: dict, env_spec: str
 ) -> None:
-    """Write a dataset into the new folder ``path``, whole or not at all.
+    """Write a dataset into the folder ``path``, whole or not at all.
 
     Args:
-        path: the folder; it must not exist.
+        path: the folder; it need not exist, and may be a link or a mount point.
         task: what the episodes were collected on.
         episodes: episodes, each with its physics states, float64 (T+1, n).
         provenance: JSON values: where the data come from and how to repeat them.
         env_spec: JSON of the Gymnasium spec from which Minari can make the environment again.
 
     Raises:
-        DatasetError: the disk did not take it; nothing of the folder is left then.
+        DatasetError: there is one already, or the disk did not take it; nothing of it is left then.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if find(path, "task.json").exists():
+        raise DatasetError(f"there is a dataset in {path} already: give another folder, or delete it")
+
+    def write(staging: Path) -> None:
+        try:
+            with h5py.File(staging / MAIN_FILE, "w", libver="latest") as file:
+                counts = [_write_episode(file, index, *pair) for index, pair in enumerate(episodes)]
+            size_mb = (staging / MAIN_FILE).stat().st_size / 1e6
+            metadata = _metadata(task, len(counts), sum(counts), size_mb, env_spec)
+            for name, values in (("metadata", metadata), ("task", asdict(task)), ("provenance", provenance)):
+                text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+                (staging / f"{name}.json").write_text(text, encoding="utf-8")
+            for file_path in staging.iterdir():
+                with file_path.open("rb+") as written:
+                    os.fsync(written.fileno())
+        except (OSError, RuntimeError) as error:
+            # HDF5 reports a full disk as either, depending on where it notices.
+            size_mb = sum(part.stat().st_size for part in staging.iterdir()) / 1e6
+            raise DatasetError(
+                f"cannot write the dataset {path} ({error}) after {size_mb:.0f} MB: free some space, then run the same "
+                "command again; what was collected is kept"
+            ) from error
+
     try:
-        with h5py.File(partial / MAIN_FILE, "w", libver="latest") as file:
-            counts = [_write_episode(file, index, *pair) for index, pair in enumerate(episodes)]
-        size_mb = (partial / MAIN_FILE).stat().st_size / 1e6
-        metadata = _metadata(task, len(counts), sum(counts), size_mb, env_spec)
-        for name, values in (("metadata", metadata), ("task", asdict(task)), ("provenance", provenance)):
-            (partial / f"{name}.json").write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-        for file_path in partial.iterdir():
-            with file_path.open("rb+") as written:
-                os.fsync(written.fileno())
-        partial.rename(path)
-    except (OSError, RuntimeError) as error:
-        # HDF5 reports a full disk as either, depending on where it notices.
-        size_mb = sum(part.stat().st_size for part in partial.iterdir()) / 1e6
-        shutil.rmtree(partial, ignore_errors=True)
-        raise DatasetError(
-            f"cannot write the dataset {path} ({error}) after {size_mb:.0f} MB: free some space, then run the same "
-            "command again; what was collected is kept"
-        ) from error
+        replace(path, write)
+    except DatasetError:
+        raise
+    except ProcosmError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: str) -> dict[str, Any]:

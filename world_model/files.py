@@ -19,7 +19,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` in one go: a temporary file beside it, flushed to disk, renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(path.parent)).mkdir(parents=True, exist_ok=True)  # links may lead to what is not there
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from procosm import sparse
 from procosm.sparse import baselines
-from procosm.world_model import checkpoint
+from procosm.world_model import checkpoint, folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.layers import census, sparsify, weights
@@ -61,8 +61,10 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     Killed at any moment, the same command goes on from the last save and ends with the same weights, bit for bit, on
     the CPU with the same number of threads.
     """
+    check_outs(config)
     sizes, task = sizes or preset(config.preset), load_task(config.data)
-    work = config.out.with_name(config.out.name + ".training")
+    out = folders.named(config.out)
+    work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
     for module, density in ((tokenizer, config.tokenizer_density), (dynamics, config.density)):
@@ -103,6 +105,17 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         provenance=provenance({"train": config, "sizes": sizes}) | {"policies": acting_policies(config.data)},
     )
     return checkpoint.save(config.out, model)
+
+
+def check_outs(config: TrainConfig) -> None:
+    """Refuse, before the work, an ``out`` that the checkpoint must not or cannot be saved to.
+
+    Raises:
+        ProcosmError: it holds anything but a checkpoint, lies in the data or around them, or cannot be written.
+    """
+    folders.check_apart(config.out, config.data)
+    checkpoint.check_out(config.out)
+    folders.check_out(folders.named(config.out).parent)  # saves for resuming stand beside it
 
 
 def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from procosm.sparse.accelerator import figures, report
-from procosm.sparse.accelerator.files import write_bytes, write_csv, write_json
+from procosm.sparse.accelerator.files import check_out, write_bytes, write_csv, write_json
 from procosm.sparse.accelerator.machine import Machine, energy_table
 from procosm.sparse.accelerator.masks import checkpoint_masks, match
 from procosm.sparse.accelerator.mends import CORRECTED, FAITHFUL, Mends
@@ -77,6 +77,7 @@ def accelerate(config: AcceleratorConfig) -> Path:
         value = getattr(config, name)
         if value is not None and not 0 < value <= 1:
             raise SparseError(f"{name} {value} must lie in (0, 1]")
+    check_out(config.out)
     if config.evaluate is not None:
         return _evaluate(config, config.evaluate)
     if config.model is not None:

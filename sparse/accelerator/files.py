@@ -6,15 +6,29 @@ import csv
 import io
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from procosm.sparse.errors import SparseError
 
 
+def check_out(folder: Path) -> None:
+    """SparseError, before the work, where files cannot be written into a folder (which need not exist)."""
+    place = Path(os.path.realpath(folder))
+    there = next(path for path in (place, *place.parents) if path.exists())
+    try:
+        if not there.is_dir() or any(path.is_symlink() for path in (place, *place.parents)):
+            raise NotADirectoryError(None, "there is something that is no folder")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise SparseError(f"out {folder} cannot be written ({error.strerror}): give another --out") from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary file in the same folder, flush it to disk, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    Path(os.path.realpath(path.parent)).mkdir(parents=True, exist_ok=True)  # links may lead to what is not there
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)
