@@ -30,8 +30,9 @@ class ProcrustesConfig:
     layer_floor: float = 0.5
     """Least density of each layer, as a share of the model's, so that no layer is cut off."""
     decay: float = 0.9
-    """d_t = decay * d_{t-1}: the share of its initial weight an untracked weight has. 0, and sparse layers always: zero
-    from the start."""
+    """d_t = decay * d_{t-1}: the share of its initial weight W0 that an untracked weight has; in sparse layers, where
+    untracked ones are always 0, a kept one. 0: untracked weights are zero from the start, and W0 counts as learnt where
+    it is kept."""
     update_every: int = 32
     """Steps between changes of the pattern."""
     probe_every: int = 8
@@ -69,7 +70,8 @@ class Procrustes(Sparsifier):
     """Keeps the blocks with the largest accumulated change; see Sparsifier for the calls of a training loop.
 
     Untracked blocks are d_t W0 for the first steps (219 with the default decay) and exact zeros afterwards. A dropped
-    block loses its values and moments; an added one starts at d_t W0, moments 0.
+    block loses its values and moments; an added one starts at d_t W0, moments 0. Sparse layers store no untracked
+    block: those are zero from the start, and d_t W0 decays inside the kept ones (the published code's proper_decay).
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: ProcrustesConfig) -> None:

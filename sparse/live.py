@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from procosm.sparse import matrix
+from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial
 from procosm.sparse.moments import carry_moments
 from procosm.sparse.weight import BlockWeight
@@ -16,13 +17,17 @@ class LiveWeight:
     """The blocks of a BlockWeight (Linear, Conv2d, Conv3d). Members as in MaskedWeight.
 
     Untracked blocks are zero from the first step on, whatever the share: a layer that stores only live blocks has no
-    place for initial weights that decay. The pattern and the values a layer was built or converted with are its start.
+    place for theirs. The pattern and the values a layer was built or converted with are its start W0. Of the kept
+    blocks W0 decays: their values are share * W0 plus what training has added, so that a block which learns nothing
+    scores nothing. W0 is remembered until the share is 0.
     """
 
     def __init__(self, name: str, layer: BlockWeight) -> None:
         self.name, self.layer = name, layer
         self.parameter, self.block, self.shape = layer.values, layer.block, layer.shape
         self.initial: Initial | None = None
+        self._start: Tensor | None = None
+        self._decays, self._share = False, 1.0
         self._armed = False
         layer.values.register_hook(self._gradient)
 
@@ -36,10 +41,12 @@ class LiveWeight:
         return self.layer.kept()
 
     def sow(self, seed: int) -> None:
-        """Nothing: the layer keeps its values."""
+        """From the first step on W0 decays."""
+        self._decays = True
 
     def begin(self, order: Tensor, count: int, share: float) -> None:
-        """Nothing: the layer has its pattern."""
+        """First step of a run: the layer has its pattern, and its values are W0."""
+        self._start, self._share = (self.parameter.detach().clone() if self._decays else None), 1.0
 
     def arm(self) -> None:
         """From now until ``probed``, backward passes measure the gradients of untracked blocks."""
@@ -53,8 +60,10 @@ class LiveWeight:
         return self.layer.take_norms() / self.block, self._raw
 
     def displacement(self, share: float) -> Tensor:
-        """RMS per element of the values in each block, float32 (Gm, Gn); 0 at untracked ones."""
-        rms = self.parameter.detach().float().square().mean((1, 2)).sqrt()
+        """RMS per element of V - share * W0 in each block, float32 (Gm, Gn); 0 at untracked ones."""
+        values = self.parameter.detach()
+        added = values if self._start is None else values - self._share * self._start
+        rms = added.float().square().mean((1, 2)).sqrt()
         index = self.layer.index
         grid = torch.zeros(self.kept().shape, dtype=torch.float32, device=rms.device)
         return grid.index_put_((index.rows.long(), index.cols.long()), rms * matrix.live(index), accumulate=True)
@@ -62,17 +71,33 @@ class LiveWeight:
     @torch.no_grad()
     def set_kept(self, mask: Tensor, share: float, optimizer: Optimizer) -> None:
         """Keep exactly the blocks of ``mask`` bool (Gm, Gn); added ones start at zero, moments anew."""
-        carry_moments(optimizer, self.parameter, self.layer.set_kept(mask))
+        source = self.layer.set_kept(mask)
+        carry_moments(optimizer, self.parameter, source)
+        if self._start is not None:
+            self._start = matrix.carry(self._start, source)
 
+    @torch.no_grad()
     def hold(self, share: float, optimizer: Optimizer) -> None:
-        """Nothing: what is not stored does not move."""
+        """Take from the values what W0 has lost since the last call."""
+        if self._start is None:
+            return
+        self.parameter.sub_(self._start, alpha=self._share - share)
+        self._share = share
+        if share == 0.0:
+            self._start = None
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: the layer's own state_dict has pattern and values."""
-        return {}
+        """What the layer's own state_dict does not tell: W0 and the share of it that is left; nothing without W0."""
+        if self._start is None:
+            return {}
+        return {"initial": self._start.clone(), "share": torch.tensor(self._share, dtype=torch.float64)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``state``."""
+        if state and state["initial"].shape != self.parameter.shape:
+            raise SparseError(f"the saved state of {self.name} has other slots: build its layer with that capacity")
+        self._start = state["initial"].to(self.parameter).clone() if state else None
+        self._share = float(state["share"]) if state else 0.0
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copies of parameters come without their hooks.

@@ -135,16 +135,18 @@ class Sparsifier:
         Raises:
             SparseError: the state is of other weights, another block size or another method.
         """
-        expected = self.state_dict()
-        for key, value in expected.items():
-            if key not in state or state[key].shape != value.shape:
+        changing = ("initial", "share")  # there only while initial weights decay
+        for key, value in self.state_dict().items():
+            if key.partition(".")[0] not in changing and (key not in state or state[key].shape != value.shape):
                 raise SparseError(
                     f"the saved state does not fit at {key!r}: use the model, block and method it was made with"
                 )
+        shared = ("probe", "scale")
         self._started, self._probe_count = bool(state["started"]), int(state["probe_count"])
         for weight, probe in zip(self.weights, self._probes, strict=True):
             probe.copy_(state[f"probe.{weight.name}"])
-            weight.load({key: state[f"{key}.{weight.name}"] for key in weight.state()})
+            own = (key.partition(".") for key in state)
+            weight.load({k: state[f"{k}.{name}"] for k, _, name in own if name == weight.name and k not in shared})
             if weight.initial is not None:
                 scale = float(state[f"scale.{weight.name}"])
                 weight.initial = Initial(**{**vars(weight.initial), "scale": scale})
