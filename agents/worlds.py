@@ -53,6 +53,7 @@ def dreams(
         observation=observation,
         max_episode_steps=horizon,
         trust_below=trust_below,
+        starts="wide",  # practice begins where policies get, not only where the task does
         autoreset_mode="SAME_STEP",
     )
     counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)

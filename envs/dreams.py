@@ -5,8 +5,10 @@ A dream draws random numbers only when it begins, from its slot's generator: whi
 from, and the seed of its own noise. So slot i of a batch and a single environment with the same seed dream alike.
 """
 
+import logging
+import operator
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -68,7 +70,8 @@ class Dreams:
         actions: (n, context - 1, a), what was done between them; NaN where a dream had not begun.
         state: (n, s) float32, the model's estimate of the task's true state.
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun.
-        start: (n,) int64, the window of held-out frames each dream began with.
+        start: (n,) int64, the window each dream began with: the held-out ones come first, then those of the task's own
+            reset, whose first frame stands for the past as well.
         elapsed: (n,) int64, steps since it began.
         trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
     """
@@ -80,7 +83,7 @@ class Dreams:
         count: int,
         denoising_steps: int = 1,
         max_episode_steps: int | None = None,
-        starts: str | Sequence[int] = "holdout",
+        starts: str | Sequence[int] = "task",
         trust_below: float | None = None,
     ) -> None:
         """Room for ``count`` dreams; none has begun.
@@ -90,7 +93,8 @@ class Dreams:
             count: n.
             denoising_steps: 1 takes the sampler's mean; more draw the noise it starts from.
             max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
-            starts: ``holdout`` for every held-out window, or the indices of some.
+            starts: ``task`` begins as the task's own reset does, ``wide`` with held-out windows spread over the states
+                that were reached, indices with those windows.
             trust_below: dreams trusted less than this are truncated; None lets them go on.
 
         Raises:
@@ -127,22 +131,47 @@ class Dreams:
 
     def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
         """The indices of the windows that a dream may begin with."""
-        held_out = len(self.model.starts)
-        if isinstance(starts, str):
-            if starts != "holdout":
-                raise TaskError(f"starts={starts!r}: give 'holdout', or the indices of windows below {held_out}")
+        held_out, count = len(self.model.starts), self._window_count
+        if isinstance(starts, str) and starts == "wide":
             return np.arange(held_out)
-        windows = np.asarray(starts)
+        if isinstance(starts, str) and starts == "task":
+            if count > held_out:
+                return np.arange(held_out, count)
+            _say_that_starts_are_wide(self.model.task.id)
+            return np.arange(held_out)
+        try:
+            windows = np.asarray(starts)
+        except ValueError:  # lists of several lengths
+            windows = np.empty(0)
         if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
-            raise TaskError(f"starts={starts!r}: give 'holdout', or the indices of windows below {held_out}")
-        for window in windows.tolist():
-            self._check_window(window)
-        return windows
+            raise TaskError(f"starts={starts!r}: give 'task', 'wide', or the indices of windows below {count}")
+        return np.array([self._checked_window(window) for window in windows.tolist()])
 
-    def _check_window(self, window: int) -> None:
+    @property
+    def _window_count(self) -> int:
+        return len(self.model.starts) + (0 if self.model.resets is None else len(self.model.resets))
+
+    def _checked_window(self, window: object) -> int:
+        try:
+            index = operator.index(window)  # type: ignore[arg-type]
+        except TypeError:
+            index = -1
+        if isinstance(window, bool) or not 0 <= index < self._window_count:
+            raise TaskError(
+                f"there is no start window {window!r}: the checkpoint holds windows 0 to {self._window_count - 1}"
+            )
+        return index
+
+    def _begun(self, windows: Sequence[int]) -> torch.Tensor:
+        """(k, context, c, h, w), the latents of k windows."""
         held_out = len(self.model.starts)
-        if not 0 <= window < held_out:
-            raise TaskError(f"there is no start window {window}: the checkpoint holds windows 0 to {held_out - 1}")
+        if self.model.resets is None or max(windows) < held_out:
+            return self.model.starts[list(windows)]
+        begun = self.model.starts[[min(window, held_out - 1) for window in windows]]
+        for row, window in enumerate(windows):
+            if window >= held_out:
+                begun[row] = self.model.resets[window - held_out]
+        return begun
 
     @one_thread()
     @torch.inference_mode()
@@ -165,14 +194,14 @@ class Dreams:
             drawn = self._windows[generator.integers(len(self._windows))]
             self._noise_seed[slot] = generator.integers(2**63)
             if window is not None:
-                self._check_window(window)
+                window = self._checked_window(window)
             chosen.append(int(drawn) if window is None else window)
             if self.denoising_steps > 1:
                 self._noise_stream[slot] = np.random.default_rng(self._noise_seed[slot])
         self.start[slots] = chosen
         self.elapsed[slots] = 0
         self.termination[slots] = 0.0
-        begun = self.model.starts[chosen]
+        begun = self._begun(chosen)
         self.latents[torch.from_numpy(slots)] = begun
         self.actions[torch.from_numpy(slots)] = torch.nan
         self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
@@ -284,6 +313,15 @@ class Dreams:
                 "state": lambda: self.state[slots].copy(),
             }
         )
+
+
+@lru_cache(maxsize=64)  # once for each task is enough
+def _say_that_starts_are_wide(task: str) -> None:
+    logging.getLogger("procosm").warning(
+        "the checkpoint of %s has no frames of its task's own reset, so its dreams begin with any held-out window; "
+        "`python -m procosm.envs.resets --world-model PATH` adds some",
+        task,
+    )
 
 
 def _in_parts(call: Callable[[slice], T], count: int, device: torch.device) -> list[T]:

@@ -20,7 +20,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
     """One dream: the batch of one over the same code as ``WorldModelVectorEnv``.
 
     Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's estimate
-    of the task's true state, ``start``, the held-out window of real frames the dream began with, and, if the checkpoint
+    of the task's true state, ``start``, the window of real frames the dream began with, and, if the checkpoint
     can tell it, ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``).
     """
 
@@ -35,7 +35,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         device: str = "cpu",
-        starts: str | Sequence[int] = "holdout",
+        starts: str | Sequence[int] = "task",
         name: str | None = None,
         trust_below: float | None = None,
     ) -> None:

@@ -25,9 +25,9 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
 
     Slot i equals ``WorldModelEnv`` with the same seed, to rounding, and a dream that ends begins again alone:
     its neighbours keep every bit. Infos hold ``state`` (n, s), the model's estimate of the task's true state,
-    ``start`` (n,), the held-out window each dream began with, and, if the checkpoint can tell it, ``trust`` (n,), how
-    probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended, ``SAME_STEP``
-    adds ``final_obs`` and ``final_info``. Each has its mask under ``_<key>``, as Gymnasium's vector environments do.
+    ``start`` (n,), the window of real frames each dream began with, and, if the checkpoint can tell it, ``trust`` (n,),
+    how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended,
+    ``SAME_STEP`` adds ``final_obs`` and ``final_info``. Each has its mask under ``_<key>``, as in Gymnasium.
     """
 
     action_space: spaces.Box
@@ -43,7 +43,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         device: str = "cpu",
-        starts: str | Sequence[int] = "holdout",
+        starts: str | Sequence[int] = "task",
         name: str | None = None,
         mixed: bool = False,
         trust_below: float | None = None,
@@ -59,7 +59,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             autoreset_mode: ``NEXT_STEP``, ``SAME_STEP`` or ``DISABLED`` (reset with ``options["reset_mask"]``).
             render_mode: ``rgb_array`` or None.
             device: where a checkpoint is loaded to.
-            starts: ``holdout`` begins with any held-out window of real frames, indices with those windows only.
+            starts: ``task`` begins as the task's own reset does, like the twin; ``wide`` with any held-out window of
+                real frames, spread over the states that were reached, for practice; indices with those windows only.
             name: the name under which weights ship; the registered ids give it.
             mixed: take products in bfloat16, the dynamics' and the decoder's: up to twice as fast where the processor
                 has it, and equal to the single environment to fewer digits. A loaded model keeps its own setting unless

@@ -29,8 +29,8 @@ from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_w
 
 FORMAT = 1
 WEIGHTS = ("tokenizer", "dynamics", "starts")
-"""Files (NAME.safetensors) that every checkpoint has; trust may come later."""
-FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust")}
+"""Files (NAME.safetensors) that every checkpoint has; trust and resets may come later."""
+FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets")}
 FILES |= {f"{name}.json" for name in ("config", "metrics", "provenance")}
 
 
@@ -46,6 +46,8 @@ class WorldModel:
         reward_range: least and greatest reward in the data.
         metrics: held-out metrics measured at the end of training. provenance: where it came from.
         trust: tensors of ``procosm.envs.trust``, which tells when a dream is out of its depth; older models have none.
+        resets: (m, c, h, w), latents of first frames after the task's own reset, with which its twin begins too; older
+            models have none, nor have those of data without such episodes.
     """
 
     task: Task
@@ -58,6 +60,7 @@ class WorldModel:
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     trust: dict[str, Tensor] | None = None
+    resets: Tensor | None = None
 
 
 Side = Annotated[int, Field(ge=16, le=128, multiple_of=16)]
@@ -131,6 +134,7 @@ def save(folder: Path, model: WorldModel) -> Path:
         write_tensors(staging / "starts.safetensors", starts)
         # Empty where there is none: an older model's must not stay.
         write_tensors(staging / "trust.safetensors", model.trust or {})
+        write_tensors(staging / "resets.safetensors", {} if model.resets is None else {"latents": model.resets})
         config = Config(
             format=FORMAT,
             task=model.task,
@@ -180,17 +184,19 @@ def _read(folder: Path, device: str) -> WorldModel:
         checked(dict[str, Any], read_json(find(folder, name)), str(folder / name), RESTORE)
         for name in ("metrics.json", "provenance.json")
     )
+    latents = starts["latents"].to(device, tokenizer.mean.dtype)
     return WorldModel(
         task=config.task,
         tokenizer=tokenizer.to(device),
         dynamics=dynamics.to(device),
         start_frames=starts["frames"].to(device),
         start_states=starts["states"].to(device),
-        starts=starts["latents"].to(device, tokenizer.mean.dtype),
+        starts=latents,
         reward_range=config.reward_range,
         metrics=metrics,
         provenance=provenance,
         trust=_loaded_trust(find(folder, "trust.safetensors"), config, device),
+        resets=_loaded_resets(find(folder, "resets.safetensors"), config, latents),
     )
 
 
@@ -211,17 +217,26 @@ def read_config(folder: Path) -> Config:
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:
     """Write ``trust.safetensors`` into a checkpoint folder, its checksum with it; returns it."""
+    return _add(folder, "trust.safetensors", trust)
+
+
+def add_resets(folder: Path, resets: Tensor) -> Path:
+    """Write ``resets.safetensors`` into a checkpoint folder, (m, c, h, w) as ``WorldModel.resets``; returns it."""
+    return _add(folder, "resets.safetensors", {"latents": resets})
+
+
+def _add(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
+    """Write a file that not every checkpoint has into the folder of one, its checksum with it."""
     config = read_config(folder)
 
     def write(staging: Path) -> None:
-        path = staging / "trust.safetensors"
-        write_tensors(path, dict(trust))
+        write_tensors(staging / name, dict(tensors))
         if config.sha256:
-            sums = config.sha256 | {path.name: checksum(path)}
+            sums = config.sha256 | {name: checksum(staging / name)}
             write_json(staging / "config.json", dataclasses.asdict(dataclasses.replace(config, sha256=sums)))
 
     folders.replace(folder, write)
-    return folder / "trust.safetensors"
+    return folder / name
 
 
 def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, DiffusionDynamics]:
@@ -285,6 +300,22 @@ def _loaded_trust(path: Path, config: Config, device: str) -> dict[str, Tensor] 
     for name, tensor in trust.items():
         check_numbers(f"{path}: {name}", tensor, torch.float32)
     return {name: tensor.to(device) for name, tensor in trust.items()} or None
+
+
+def _loaded_resets(path: Path, config: Config, starts: Tensor) -> Tensor | None:
+    """First latents of the task's own reset, where ``starts`` are, as they are; None where there are none."""
+    if not path.exists() and path.name not in config.sha256:
+        return None
+    tensors = read_weights(path, config.sha256)
+    if not tensors:
+        return None
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
+    expected = {"latents": (count, *config.tokenizer.latent_shape)}
+    if not count or found != expected:
+        raise CheckpointError(f"{path} holds {found}, where this model has {expected}, at least one: {RESTORE}")
+    check_numbers(f"{path}: latents", tensors["latents"], starts.dtype)
+    return tensors["latents"].to(starts)
 
 
 def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config) -> None:

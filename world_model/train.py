@@ -25,7 +25,10 @@ from procosm.world_model.stage import MakeSparsifier, run_stage
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.validation import describe_growth, growth, growth_verdict, open_loop
-from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, tabulate
+from procosm.world_model.windows import Table, choose_starts, context_index, cut, draw, first_frames, tabulate
+
+RESETS = 256
+"""First frames of the task's own reset that a checkpoint keeps, at most."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
 
     starts = choose_starts(tables["holdout"], dynamics.context)
+    firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train")]
+    resets = torch.cat(firsts)[:RESETS]
     rewards = tables["train"].rewards[tables["train"].steps]
     model = checkpoint.WorldModel(
         task=task,
@@ -100,6 +105,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         start_frames=tables["holdout"].frames[starts],
         start_states=tables["holdout"].states[starts[:, -1]],
         starts=latents["holdout"][starts],
+        resets=resets if len(resets) else None,
         reward_range=(float(rewards.min()), float(rewards.max())),
         metrics=metrics,
         provenance=provenance({"train": config, "sizes": sizes}) | {"policies": acting_policies(config.data)},

@@ -103,6 +103,11 @@ def draw(table: Table, batch: int, seed: int, step: int) -> tuple[Tensor, torch.
     return table.steps[torch.randint(len(table.steps), (batch,), generator=generator)], generator
 
 
+def first_frames(table: Table) -> Tensor:
+    """(n,) frames with which episodes begin that the task's own reset began, those that began wide left out."""
+    return table.steps[table.first[table.steps] == table.steps]
+
+
 def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
     """(n, context) frame indices of held-out windows to start dreams from, spread over the true states.
 

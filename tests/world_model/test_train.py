@@ -55,6 +55,15 @@ def test_the_checkpoint_dreams(trained):
     )
 
 
+def test_the_first_frames_of_the_tasks_own_reset_are_kept(data, trained):
+    model, own = load(trained), [episode for episode in load_episodes(data) if not episode.wide]
+    order = ("holdout", "constant", "train")
+    firsts = [e.frames[0] for kind in order for e in own if e.kind == kind]
+    assert len(model.resets) == len(firsts) > 0
+    seen = model.tokenizer.encode(torch.stack([torch.from_numpy(frame) for frame in firsts])[:, None])[:, 0]
+    assert torch.allclose(model.resets, seen, atol=1e-5)
+
+
 def test_who_acted_in_the_data_is_kept_with_the_weights(data, trained, tmp_path):
     assert load(trained).provenance["policies"] == acting_policies(data) == {"runs/a.zip": "f00"}
     copy = shutil.copytree(data, tmp_path / "data")
