@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from procosm.benchmarks.stats import t_interval
@@ -19,6 +18,10 @@ TRAIN = 1297
 
 def digits(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training images (1297, 1, 8, 8) in [0, 1] and labels, then the 500 held-out ones and theirs."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise SystemExit("the digits are scikit-learn's: pip install -e '.[bench]'") from error
     images, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(labels)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))

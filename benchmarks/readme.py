@@ -1,17 +1,21 @@
-"""Writes the README's table from ``results/*.json``: ``make results``. Numbers that were not measured say so."""
+"""Writes the tables of README.md and docs/results.md from ``results/*.json``: ``make results``.
+
+Each table stands between two comments that name it. A row is one world model; what was not measured says so.
+"""
 
 import math
 import re
-import statistics
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from procosm.benchmarks.record import RESULTS
 from procosm.world_model.files import read_json, write_bytes
 
-README = RESULTS.parent.parent / "README.md"
-START, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
+ROOT = RESULTS.parent.parent
 TASKS = ("InvertedPendulum", "Reacher", "HalfCheetah")
+NOT_MEASURED = "not measured"
 
 
 def read(name: str) -> dict[str, Any] | None:
@@ -20,40 +24,100 @@ def read(name: str) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def values(result: dict[str, Any], metric: str) -> list[dict[str, Any]]:
-    """The rows of a metric, one for each seed."""
-    return sorted((row for row in result["rows"] if row["metric"] == metric), key=lambda row: row["seed"])
+def returns_table() -> list[str]:
+    """A line for each world model and the policy trained in it; all seeds, none left out."""
+    lines = ["| task | seed | preset | real steps | return in MuJoCo [95 %], episodes | doing nothing | minutes | commit |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for task in TASKS:
+        result = read(f"pipeline_{task.lower()}")
+        if result is None:
+            lines.append(f"| {task} | | | | {NOT_MEASURED} | | | |")
+            continue
+        preset = re.search(r"--preset (\w+)", result["command"])
+        for seed in sorted({row["seed"] for row in result["rows"]}):
+            found = {row["metric"]: row for row in result["rows"] if row["seed"] == seed}
+            trained = found["return of trained in mujoco"]
+            commit = trained.get("run_commit", result["commit"]).rstrip("+")
+            lines.append(
+                f"| {task} | {seed} | {preset[1] if preset else 'small'} | {found['real steps collected']['value']:,} "
+                f"| **{trained['value']:.1f}** [{trained['low']:.1f}, {trained['high']:.1f}], {trained['n']} "
+                f"| {found['return of zero in mujoco']['value']:.1f} | {found['seconds in all']['value'] / 60:.0f} "
+                f"| {commit} |"
+            )
+    return lines
 
 
-def task_row(task: str) -> str:
-    """A task's line of the table; all seeds, none left out."""
-    result = read(f"pipeline_{task.lower()}")
-    if result is None:
-        return f"| {task} | not measured | | | | |"
-    trained = values(result, "return of trained in mujoco")
-    shown = " · ".join(f"**{row['value']:.1f}** [{row['low']:.1f}, {row['high']:.1f}]" for row in trained)
-    zero = statistics.mean(row["value"] for row in values(result, "return of zero in mujoco"))
-    steps = values(result, "real steps collected")[0]["value"]
-    minutes = " · ".join(f"{row['value'] / 60:.0f}" for row in values(result, "seconds in all"))
-    return f"| {task} | {shown} | {trained[0]['n']} | {zero:.1f} | {steps:,} | {minutes} |"
+def rankings_table() -> list[str]:
+    """How well one world model of each task ranks policies over the longest part of an episode that was ranked."""
+    lines = ["| world model | returns over | policies (of them never in its data) | Pearson r [95 %] | MMRV | regret@1 |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for task in TASKS:
+        result = read(f"ranking_{task.lower()}")
+        if result is None:
+            continue
+        horizon = max((row["horizon"] for row in result["rows"]), key=_length)
+        found, unseen = (
+            {row["metric"]: row for row in result["rows"] if (row["horizon"], row.get("panel")) == (horizon, panel)}
+            for panel in ("all", "never in the data")
+        )
+        cells = [
+            f"{found[metric]['value']:.3f} [{found[metric]['low']:.3f}, {found[metric]['high']:.3f}]"
+            for metric in ("Pearson r", "MMRV", "regret@1")
+        ]
+        model = result.get("details", {}).get("world_model", {}).get("commit", "unknown commit")
+        policies = f"{found['Pearson r']['n']} ({unseen['Pearson r']['n']})"
+        lines.append(f"| {task}, {model.rstrip('+')} | {horizon} | {policies} | {' | '.join(cells)} |")
+    return lines
 
 
-def ranking_row(task: str) -> str | None:
-    """How well the dream ranks policies over the longest part of an episode that was ranked; None if not measured."""
-    result = read(f"ranking_{task.lower()}")
-    if result is None:
-        return None
-    horizon = max((row["horizon"] for row in result["rows"]), key=_length)
-    found, unseen = (
-        {row["metric"]: row for row in result["rows"] if (row["horizon"], row.get("panel")) == (horizon, panel)}
-        for panel in ("all", "never in the data")
-    )
-    cells = [
-        f"{found[metric]['value']:.3f} [{found[metric]['low']:.3f}, {found[metric]['high']:.3f}]"
-        for metric in ("Pearson r", "MMRV", "regret@1")
-    ]
-    policies = f"{found['Pearson r']['n']} ({unseen['Pearson r']['n']})"
-    return f"| {task} | {horizon} | {policies} | {' | '.join(cells)} |"
+def speed_table() -> list[str]:
+    """Dream steps per second over MuJoCo's, best batch."""
+    lines = ["| task | observation | batch | dream steps per second ÷ MuJoCo with rendering |", "|---|---|---|---|"]
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in (read("dream_speed") or {"rows": []})["rows"]:
+        if row["metric"] == "dream_over_mujoco":
+            key = (row["task"], row["observation"])
+            best[key] = max(best.get(key, row), row, key=lambda r: r["value"])
+    for (task, observation), row in best.items():
+        lines.append(f"| {task} | {observation} | {row['batch']} | {row['value']:.1f} |")
+    return lines
+
+
+def kernels_table() -> list[str]:
+    """Seconds of the products of one layer, ours beside the other implementations."""
+    result = read("kernels") or {"rows": []}
+    where = result.get("details", {}).get("machine", {}).get("device", NOT_MEASURED)
+    lines = [f"| {where} | product | µs | low to high | error against float64 |", "|---|---|---|---|---|"]
+    for row in result["rows"]:
+        if "implementation" in row and row["value"]:
+            error = row.get("error_against_float64")
+            lines.append(
+                f"| {row['task']} | {row['operation'].replace('_', ' ')} | {row['value'] * 1e6:.0f} "
+                f"| {row['low'] * 1e6:.0f} to {row['high'] * 1e6:.0f} | {'' if error is None else f'{error:.1e}'} |"
+            )
+    return lines
+
+
+TABLES: dict[str, tuple[Path, Callable[[], list[str]]]] = {
+    "returns": (ROOT / "README.md", returns_table),
+    "rankings": (ROOT / "docs" / "results.md", rankings_table),
+    "speed": (ROOT / "docs" / "results.md", speed_table),
+    "kernels": (ROOT / "docs" / "results.md", kernels_table),
+}
+"""Where each table stands."""
+
+
+def filled(text: str, name: str, lines: list[str]) -> str:
+    """``text`` with the table called ``name`` made anew.
+
+    Raises:
+        SystemExit: the text has no place for it, or more than one.
+    """
+    start, end = f"<!-- {name}: made by `make results` -->", f"<!-- end of {name} -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        sys.exit(f"the page must hold {start} and {end}, once each")
+    fresh = "\n".join([start, *lines, end])
+    return re.sub(f"{re.escape(start)}.*{re.escape(end)}", lambda _: fresh, text, flags=re.DOTALL)
 
 
 def _length(horizon: str) -> float:
@@ -61,46 +125,10 @@ def _length(horizon: str) -> float:
     return math.inf if horizon == "whole episode" else int(horizon.split()[1])
 
 
-def table() -> str:
-    """The results section."""
-    lines = [
-        "| task, 64 × 64 pixels | return in MuJoCo of the policy trained only in the dream: each seed's mean "
-        "[95 % interval] | over episodes | zero action | real steps "
-        "| minutes of wall clock, all stages, mostly beside other work |",
-        "|---|---|---|---|---|---|",
-        *(task_row(task) for task in TASKS),
-    ]
-    ranked = [row for row in map(ranking_row, TASKS) if row]
-    if ranked:
-        lines += [
-            "",
-            "| does the dream rank policies as MuJoCo does? "
-            "| returns over | policies (of them never in its data) | Pearson r [95 %] | MMRV | regret@1 |",
-            "|---|---|---|---|---|---|",
-            *ranked,
-        ]
-    speed = read("dream_speed")
-    if speed is not None:
-        best: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in speed["rows"]:
-            if row["metric"] == "dream_over_mujoco":
-                key = (row["task"], row["observation"])
-                best[key] = max(best.get(key, row), row, key=lambda r: r["value"])
-        told = "; ".join(
-            f"{task}, {observation}: {row['value']:.1f} × (batch {row['batch']})"
-            for (task, observation), row in best.items()
-        )
-        lines += ["", f"Dream steps per second over MuJoCo physics + rendering, same frames, same cores: {told}."]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Replace the README's results section."""
-    text = README.read_text()
-    if text.count(START) != 1 or text.count(END) != 1:
-        sys.exit(f"{README} must hold {START} and {END}, once each")
-    fresh = re.sub(f"{START}.*{END}", lambda _: f"{START}\n{table()}\n{END}", text, flags=re.DOTALL)
-    write_bytes(README, fresh.encode())
+    """Write every table into its page."""
+    for name, (page, table) in TABLES.items():
+        write_bytes(page, filled(page.read_text(encoding="utf-8"), name, table()).encode())
 
 
 if __name__ == "__main__":

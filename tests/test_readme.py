@@ -1,4 +1,4 @@
-"""The README's blocks run: Python as it stands, shell with its long commands shortened to the debug preset."""
+"""The pages for users: Python blocks run as they stand, commands, files and modules that they name exist."""
 
 import os
 import re
@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+SHELL = "\n".join(block for text in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+PYTHON_BLOCKS = [
+    pytest.param(block, id=f"{name}: {block.strip().splitlines()[0][:40]}")
+    for name, text in PAGES.items()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+]
 
 
-@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=lambda block: block.strip().splitlines()[0][:40])
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
 def test_python_block_runs(block, tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", block],
@@ -45,6 +50,22 @@ def test_every_command_it_names_exists():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
 
 
-def test_every_file_it_names_exists():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_and_module_it_names_exists(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for link in re.findall(r"\]\((?!http)([^)#]+)", PAGES[page]):
+        assert (folder / link).exists(), link
+    for module in set(re.findall(r"procosm\.benchmarks\.(\w+)", PAGES[page])):
+        assert any((ROOT / "benchmarks" / name).exists() for name in (f"{module}.py", module)), module
+
+
+def test_a_newcomer_can_read_it_at_once():
+    assert len(README.splitlines()) <= 120
+
+
+def test_links_into_a_page_meet_a_heading():
+    for text in PAGES.values():
+        for page, anchor in re.findall(r"\]\(([\w./]*\.md)#([\w-]+)\)", text):
+            headings = re.findall(r"^#+ (.+)$", PAGES[Path(page).name], re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page}#{anchor}"
