@@ -26,8 +26,17 @@ def read(name: str) -> dict[str, Any] | None:
 
 def returns_table() -> list[str]:
     """A line for each world model and the policy trained in it; all seeds, none left out."""
-    lines = ["| task | seed | preset | real steps | return in MuJoCo [95 %], episodes | doing nothing | minutes | commit |",
-             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    head = (
+        "task",
+        "seed",
+        "preset",
+        "real steps",
+        "return in MuJoCo [95 %], episodes",
+        "doing nothing",
+        "minutes",
+        "commit",
+    )
+    lines = _header(head)
     for task in TASKS:
         result = read(f"pipeline_{task.lower()}")
         if result is None:
@@ -49,8 +58,8 @@ def returns_table() -> list[str]:
 
 def rankings_table() -> list[str]:
     """How well one world model of each task ranks policies over the longest part of an episode that was ranked."""
-    lines = ["| world model | returns over | policies (of them never in its data) | Pearson r [95 %] | MMRV | regret@1 |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    head = ("world model", "returns over", "policies (never in its data)", "Pearson r [95 %]", "MMRV", "regret@1")
+    lines = _header(head)
     for task in TASKS:
         result = read(f"ranking_{task.lower()}")
         if result is None:
@@ -72,7 +81,7 @@ def rankings_table() -> list[str]:
 
 def speed_table() -> list[str]:
     """Dream steps per second over MuJoCo's, best batch."""
-    lines = ["| task | observation | batch | dream steps per second ÷ MuJoCo with rendering |", "|---|---|---|---|"]
+    lines = _header(("task", "observation", "batch", "dream steps per second ÷ MuJoCo with rendering"))
     best: dict[tuple[str, str], dict[str, Any]] = {}
     for row in (read("dream_speed") or {"rows": []})["rows"]:
         if row["metric"] == "dream_over_mujoco":
@@ -87,7 +96,7 @@ def kernels_table() -> list[str]:
     """Seconds of the products of one layer, ours beside the other implementations."""
     result = read("kernels") or {"rows": []}
     where = result.get("details", {}).get("machine", {}).get("device", NOT_MEASURED)
-    lines = [f"| {where} | product | µs | low to high | error against float64 |", "|---|---|---|---|---|"]
+    lines = _header((where, "product", "µs", "low to high", "error against float64"))
     for row in result["rows"]:
         if "implementation" in row and row["value"]:
             error = row.get("error_against_float64")
@@ -118,6 +127,10 @@ def filled(text: str, name: str, lines: list[str]) -> str:
         sys.exit(f"the page must hold {start} and {end}, once each")
     fresh = "\n".join([start, *lines, end])
     return re.sub(f"{re.escape(start)}.*{re.escape(end)}", lambda _: fresh, text, flags=re.DOTALL)
+
+
+def _header(cells: tuple[str, ...]) -> list[str]:
+    return [f"| {' | '.join(cells)} |", "|---" * len(cells) + "|"]
 
 
 def _length(horizon: str) -> float:
