@@ -6,8 +6,13 @@ from typing import Any
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from procosm.world_model.progress import Progress
+
 TRUTH_SEED = 7_000_000
 """Each measurement begins with the same MuJoCo episodes, far from the seeds of collecting and of judging."""
+
+LOOK_STEPS = 50
+"""Steps in MuJoCo between two drawings of the bar: about a second."""
 
 
 class TruthCallback(EvalCallback):
@@ -15,10 +20,11 @@ class TruthCallback(EvalCallback):
 
     Args:
         env: the truth env. episodes: in each measurement. every: calls (steps of the batch) between two.
-        folder: where ``evaluations.npz`` goes, SB3's usual record.
+        folder: where ``evaluations.npz`` goes, SB3's usual record. bar: shows how far a measurement is.
     """
 
-    def __init__(self, env: VecEnv, episodes: int, every: int, folder: Path) -> None:
+    def __init__(self, env: VecEnv, episodes: int, every: int, folder: Path, bar: Progress) -> None:
+        self._bar, self._looked = bar, 0
         super().__init__(env, n_eval_episodes=episodes, eval_freq=every, log_path=str(folder), verbose=0)
 
     def _init_callback(self) -> None:
@@ -27,7 +33,16 @@ class TruthCallback(EvalCallback):
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq == 0:
             self.eval_env.seed(TRUTH_SEED)
+            self._looked = 0
         return super()._on_step()
+
+    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        """SB3 calls this after each step in MuJoCo; a look takes many seconds, so the bar says where it is."""
+        super()._log_success_callback(locals_, globals_)
+        self._looked += 1
+        if self._looked % LOOK_STEPS == 0:
+            self._bar.show({}, note=f"a look at MuJoCo: step {self._looked}")
+            self._bar.refresh()
 
     def records(self) -> list[dict[str, Any]]:
         """Each measurement: imagined steps before it, true returns, and the real steps that it took."""

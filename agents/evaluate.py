@@ -3,6 +3,7 @@
 Each part is written when it is done, so that a killed evaluation goes on with the next one.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,8 @@ def trained_player(run: Path) -> Player:
     path = run / "policy" / "policy.zip"
     if not path.exists():
         raise ProcosmError(
-            f"{path} does not exist: finish its training with `procosm train-policy --world-model {run}/world_model "
-            f"--out {run}/policy`"
+            f"{path} does not exist: finish its training with `procosm train-policy --world-model "
+            f"{shlex.quote(str(run / 'world_model'))} --out {shlex.quote(str(run / 'policy'))}`"
         )
     training = read_json(run / "policy" / "training.json")
     return Player(run / "world_model", "trained", path, training["algorithm"], training["observation"])

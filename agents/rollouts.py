@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from tqdm import tqdm
 
 from procosm.agents.eyes import Eyes, before_first
 from procosm.agents.learners import ALGORITHMS
@@ -23,6 +21,7 @@ from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.progress import Progress
 
 Act = Callable[[np.ndarray], np.ndarray]
 
@@ -65,7 +64,7 @@ def play_truth(player: Player, seeds: Sequence[int], processes: int) -> list[Pla
     """
     waves = [tuple(seeds[i : i + SLOTS]) for i in range(0, len(seeds), SLOTS)]
     played: list[Played] = []
-    with tqdm(total=len(seeds), desc=f"MuJoCo, {player.kind}", unit="episode", file=sys.stderr) as bar:
+    with Progress(len(seeds), f"MuJoCo, {player.kind}", "episode") as bar:
         if processes == 1 or len(waves) == 1:
             for wave in waves:
                 played += _wave(player, wave)
@@ -117,7 +116,7 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
     slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0)
     steps, terminated, ended = np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
     eyes = Eyes(model, "pixels", n)
-    with tqdm(total=model.task.max_episode_steps, desc="dream, trained", unit="step", file=sys.stderr) as bar:
+    with Progress(model.task.max_episode_steps, "dream, trained", "step") as bar:
         while not ended.all():
             if player.observation == "pixels":
                 observed = eyes.see(slots, observed, first=not steps.any())

@@ -7,7 +7,6 @@ had happened.
 
 import io
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
-from tqdm import tqdm
 
 from procosm.agents.callbacks import TruthCallback
 from procosm.agents.learners import check_observation, new_learner, reopen_learner, set_exploration
@@ -31,7 +29,9 @@ from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError
+from procosm.world_model.stopping import signals_wait
 
 FILES = {"policy.zip", "training.zip", "training.json", "evaluations.npz", "replay", "tb"}
 """Names of what lies in a policy's folder."""
@@ -124,6 +124,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
         CheckpointError: no world model, or a damaged one.
         ProcosmError: ``out`` holds anything but a policy or cannot be written, the policy cannot see this model's
             frames, or its weights are not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once the round it came in is done and saved.
     """
     check_out(config.out, FILES.__contains__)
     folder, working = config.out, config.out / "training.zip"
@@ -141,7 +142,9 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
         load_rounds(replay, folder / "replay", done, steps)
     log = _so_far(config, learner.num_timesteps)
     Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)  # links may lead to what is not there
-    with _truth(config, model, folder, log, done * steps) as callback, _bar(config.rounds, done) as bar:
+    total = config.rounds * config.round_iterations
+    bar = Progress(total, "policy", "iteration", done * config.round_iterations)
+    with bar, signals_wait() as stopping, _truth(config, model, folder, log, done * steps, bar) as callback:
         learner.set_logger(configure(str(folder / "tb"), ["tensorboard"]))
         for index in range(done, config.rounds):
             _practise(learner, config, index, callback)
@@ -151,7 +154,10 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
                 save_round(replay, folder / "replay", index, steps)
             write_json(folder / "training.json", log)
             save_learner(learner, working)
-            _show(bar, log)
+            bar.show(_shown(log), digits=1)
+            bar.update(config.round_iterations)
+            if stopping():
+                break
     env.close()
     working.replace(folder / "policy.zip")
     return folder
@@ -168,8 +174,8 @@ def _practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback
     for name, weights in learner.policy.named_parameters():
         if not weights.isfinite().all():
             raise ProcosmError(
-                f"{name} of the policy is not finite after round {index}: lower --learning-rate, delete {config.out} "
-                "and train again"
+                f"{name} of the policy is not finite after round {index}, with learning rate {config.learning_rate}: "
+                f"delete {config.out} and train again with `procosm train-policy` and a lower --learning-rate"
             )
 
 
@@ -188,7 +194,7 @@ def _summary(learner: BaseAlgorithm, index: int) -> dict[str, Any]:
 
 @contextmanager
 def _truth(
-    config: PolicyConfig, model: WorldModel, folder: Path, log: dict[str, Any], calls: int
+    config: PolicyConfig, model: WorldModel, folder: Path, log: dict[str, Any], calls: int, bar: Progress
 ) -> Iterator[TruthCallback | None]:
     """A look at MuJoCo every now and then of a training, or None."""
     if not config.truth_every:
@@ -196,7 +202,7 @@ def _truth(
         return
     env = judged(config.world_model, model.task, config.observation)
     every = config.truth_every * config.rollout_steps
-    callback = TruthCallback(env, config.truth_episodes, every, folder)
+    callback = TruthCallback(env, config.truth_episodes, every, folder, bar)
     callback.restore(log["truth"], calls)
     yield callback
     env.close()
@@ -226,13 +232,7 @@ def save_learner(learner: BaseAlgorithm, path: Path) -> None:
     write_bytes(path, memory.getvalue())
 
 
-def _bar(rounds: int, done: int) -> tqdm:
-    return tqdm(total=rounds, initial=done, desc="policy", unit="round", file=sys.stderr, mininterval=1.0)
-
-
-def _show(bar: tqdm, log: dict[str, Any]) -> None:
-    shown = {"dream": log["rounds"][-1]["dream_return"]}
-    if log["truth"]:
-        shown["MuJoCo"] = float(np.mean(log["truth"][-1]["returns"]))
-    bar.set_postfix({key: f"{value:.1f}" for key, value in shown.items() if value is not None}, refresh=False)
-    bar.update()
+def _shown(log: dict[str, Any]) -> dict[str, float | None]:
+    """The newest returns, as they stand behind the bar."""
+    true = {"MuJoCo": float(np.mean(log["truth"][-1]["returns"]))} if log["truth"] else {}
+    return {"return in dreams": log["rounds"][-1]["dream_return"], **true}

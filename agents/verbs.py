@@ -10,7 +10,8 @@ class Verb:
     Attributes:
         summary: its line in ``procosm --help``. teaches: its own help: what, an example, what it writes.
         config, function: ``module:name`` of the dataclass that tyro parses and of what is called with it.
-        next: what to do afterwards; ``{made}`` is what was written, ``{run}`` the folder around it.
+        next: what to do afterwards; ``{made}`` is what was written and ``{run}`` the folder around it, as a shell reads
+            them; ``{page}`` the former in prose, ``{python}`` in Python.
     """
 
     summary: str
@@ -30,7 +31,7 @@ VERBS = {
         "the same command goes on.",
         "procosm.agents.run:DemoConfig",
         "procosm.agents.run:demo",
-        "Open {made} in a browser. Another task: procosm run --env Reacher --out runs/reacher",
+        "Open {page} in a browser. Another task: procosm run --env Reacher --out runs/reacher",
     ),
     "run": Verb(
         "the whole road for any MuJoCo task: collect, train, train-policy, evaluate, report",
@@ -41,7 +42,7 @@ VERBS = {
         "stage is skipped, a killed one goes on; a stage with other settings is named, never overwritten.",
         "procosm.agents.run:RunConfig",
         "procosm.agents.run:run",
-        "Open {made} in a browser.",
+        "Open {page} in a browser.",
     ),
     "collect": Verb(
         "log episodes of a MuJoCo task, with pixels",
@@ -61,7 +62,7 @@ VERBS = {
         "procosm.world_model.train:TrainConfig",
         "procosm.agents.run:train_stage",
         "Next: procosm train-policy --world-model {made} --out {run}/policy\n"
-        'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint="{made}")',
+        'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
     ),
     "train-policy": Verb(
         "train a policy only inside a world model",
@@ -90,7 +91,7 @@ VERBS = {
         "Writes RUN/report.html.",
         "procosm.agents.report:ReportConfig",
         "procosm.agents.run:report_stage",
-        "Open {made} in a browser.",
+        "Open {page} in a browser.",
     ),
     "play": Verb(
         "steer a dream in a browser, beside MuJoCo under the same actions",

@@ -10,8 +10,6 @@ MICRO 2020, abstract) only stand beside the results.
 import json
 import time
 
-import tyro
-
 from procosm.benchmarks.accelerator_parts.common import AcceleratorBenchmark
 from procosm.benchmarks.accelerator_parts.dit import dit
 from procosm.benchmarks.accelerator_parts.headline import headline
@@ -20,6 +18,7 @@ from procosm.benchmarks.accelerator_parts.reference import reference, search_qua
 from procosm.benchmarks.accelerator_parts.sensitivity import sensitivity
 from procosm.benchmarks.accelerator_parts.trained import real_masks
 from procosm.benchmarks.record import flatten, record
+from procosm.world_model import command
 
 PARTS = {"reference": reference, "search": search_quality, "speed": speed, "headline": headline,
          "trained": real_masks, "sensitivity": sensitivity, "mends": mends, "dit": dit}  # fmt: skip
@@ -46,4 +45,4 @@ def main(config: AcceleratorBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(AcceleratorBenchmark))
+    command.main(main, AcceleratorBenchmark)

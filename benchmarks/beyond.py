@@ -24,7 +24,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-import tyro
 from tqdm import tqdm
 
 from procosm.agents.intervals import estimate
@@ -34,9 +33,11 @@ from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.stats import t_interval
 from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.zoo import Member
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, sha256, write_json
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Seed, Settings
 
 NAMES = {
     "acted": "acted in the data",
@@ -49,16 +50,16 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class BeyondConfig:
+class BeyondConfig(Settings):
     """Compare what logs can be made into with the policies that made them."""
 
     run: Path
     """Run folder with data/ and world_model/ in it, the data collected by saved policies."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of each arm; the result has those asked for."""
-    iterations: int = 72
+    iterations: Count = 72
     """Of PPO in the dream."""
-    episodes: int = 20
+    episodes: Count = 20
     """MuJoCo episodes that judge a policy."""
     quick: bool = False
     """A minute: one seed, hardly trained; the result goes to RUN/beyond/quick and counts for nothing."""
@@ -177,4 +178,4 @@ def main(config: BeyondConfig) -> Path:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(tyro.cli(BeyondConfig))
+    command.main(main, BeyondConfig)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from scipy.linalg import solve_discrete_are
 
 from procosm.agents.worlds import truth
@@ -23,10 +22,12 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.zoo import Member
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.weights import find_checkpoint
+from procosm.world_model import command
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
 from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.settings import Count, Seed, Settings
 
 FIRST_SEED = 9_500_000
 HORIZON = 100
@@ -39,18 +40,18 @@ STEP = 1e-3
 
 
 @dataclass(frozen=True)
-class ControllersConfig:
+class ControllersConfig(Settings):
     """Which dream, and how many controllers."""
 
     checkpoint: Path
     """Checkpoint or run folder of a world model of InvertedPendulum."""
-    controllers: int = 48
+    controllers: Count = 48
     """Size of the panel."""
-    episodes: int = 4
+    episodes: Count = 4
     """Paired episodes of each controller."""
-    slots: int = 96
+    slots: Count = 96
     """Dreams side by side."""
-    seed: int = 5
+    seed: Seed = 5
     """Of the gains."""
     out: Path = RESULTS
     """Folder of the result."""
@@ -136,4 +137,4 @@ def controllers(config: ControllersConfig) -> Path:
 
 
 if __name__ == "__main__":
-    controllers(tyro.cli(ControllersConfig))
+    command.main(controllers, ControllersConfig)

@@ -20,44 +20,45 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from tqdm import tqdm
 
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.speed import truth_speed
 from procosm.agents.vecenv import WorldModelVecEnv
 from procosm.sparse.processes import worker_processes
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import write_json
 from procosm.world_model.interface import State
 from procosm.world_model.provenance import provenance
+from procosm.world_model.settings import Count, Positive, Settings
 
 SEED = 0
 
 
 @dataclass(frozen=True)
-class DreamSpeedConfig:
+class DreamSpeedConfig(Settings):
     """What to time, and for how long."""
 
     checkpoint: tuple[Path, ...]
     """Folders of trained world models, one for each task to time."""
     out: Path = Path(__file__).resolve().parent / "results" / "dream_speed.json"
     """Where the result goes."""
-    batches: tuple[int, ...] = (1, 64, 512)
+    batches: tuple[Count, ...] = (1, 64, 512)
     """Numbers of dreams side by side."""
     observations: tuple[str, ...] = ("latent", "pixels")
     """What the dreams show."""
-    adapter_batch: int = 256
+    adapter_batch: Count = 256
     """Dreams under the SB3 adapter."""
-    adapter_episode_steps: int = 16
+    adapter_episode_steps: Count = 16
     """Steps of a dream under the SB3 adapter: short, as in training, so that the resets are counted."""
     mixed: bool = True
     """Products in bfloat16, as policies practise (``mixed=True`` of the batched environments); else float32."""
-    rounds: int = 5
+    rounds: Count = 5
     """How often everything is timed."""
-    seconds: float = 0.4
+    seconds: Positive = 0.4
     """How long each setup is timed in a round."""
-    processes: int = os.cpu_count() or 1
+    processes: Count = os.cpu_count() or 1
     """MuJoCo environments, each in its own process."""
 
 
@@ -185,4 +186,4 @@ def dream_speed(config: DreamSpeedConfig) -> Path:
 
 
 if __name__ == "__main__":
-    dream_speed(tyro.cli(DreamSpeedConfig))
+    command.main(dream_speed, DreamSpeedConfig)

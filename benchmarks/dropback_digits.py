@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import tyro
 from torch import nn
 from tqdm import tqdm
 
@@ -23,7 +22,9 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.sparse.baselines import make
 from procosm.sparse.optimizer import DropBack, DropBackConfig
 from procosm.sparse.quantile import Method, QuantileConfig
+from procosm.world_model import command
 from procosm.world_model.files import write_bytes
+from procosm.world_model.settings import Count, Settings, Share
 
 NAME = "dropback_digits"
 BATCH = 64
@@ -39,16 +40,16 @@ STYLES = {
 
 
 @dataclass(frozen=True)
-class DigitsConfig:
+class DigitsConfig(Settings):
     """How much to run."""
 
-    seeds: int = 5
+    seeds: Count = 5
     """Seeds at 10 % of the weights."""
-    curve_seeds: int = 3
+    curve_seeds: Count = 3
     """Seeds at the other densities."""
-    epochs: int = 15
+    epochs: Count = 15
     """Passes over the training images; 20 steps each."""
-    densities: tuple[float, ...] = (0.3, 0.05, 0.03)
+    densities: tuple[Share, ...] = (0.3, 0.05, 0.03)
     """Densities of the curve besides 0.1 and 1."""
 
 
@@ -181,4 +182,4 @@ def main(config: DigitsConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(DigitsConfig))
+    command.main(main, DigitsConfig)

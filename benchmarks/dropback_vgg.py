@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -27,7 +26,9 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.sparse.accelerator.workloads import network
 from procosm.sparse.optimizer import DropBack, DropBackConfig
 from procosm.sparse.quantile import QuantileConfig
+from procosm.world_model import command
 from procosm.world_model.files import read_tensors, write_tensors
+from procosm.world_model.settings import Settings
 
 NAME = "dropback_vgg"
 RATE, SAVE_EVERY, IMAGE = 0.1, 20, 28
@@ -58,7 +59,7 @@ TRIALS = {
 
 
 @dataclass(frozen=True)
-class VggConfig:
+class VggConfig(Settings):
     """What to train."""
 
     trials: tuple[Literal["full", "quarter"], ...] = ("full", "quarter")
@@ -189,4 +190,4 @@ def main(config: VggConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(VggConfig))
+    command.main(main, VggConfig)

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from procosm.benchmarks.kernel_rivals import RIVALS, Cell, Products
 from procosm.benchmarks.record import RESULTS, record
 from procosm.sparse import cost, matrix
 from procosm.sparse.autograd import backend
+from procosm.world_model import command
 from procosm.world_model.provenance import commit
+from procosm.world_model.settings import Count, Positive, Settings, Share
 
 SEED = 0
 NOT_MEASURED = "not measured: no CUDA device"
@@ -34,28 +35,28 @@ ROOFS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12)}
 
 
 @dataclass(frozen=True)
-class KernelsConfig:
+class KernelsConfig(Settings):
     """What to time, and how often."""
 
     out: Path = RESULTS / "kernels.json"
     """Where the result goes; rows it already has, from the same device and commit, are kept."""
     quick: bool = False
     """A few small cells, in seconds; on the CPU where there is no CUDA device."""
-    blocks: tuple[int, ...] = (32, 64, 128)
+    blocks: tuple[Count, ...] = (32, 64, 128)
     """Block sides."""
-    densities: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5)
+    densities: tuple[Share, ...] = (0.05, 0.1, 0.25, 0.5)
     """Shares of blocks kept."""
-    widths: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    widths: tuple[Count, ...] = (1024, 2048, 4096, 8192)
     """Layer sizes d: the weight is d x d."""
-    tokens: tuple[int, ...] = (2048, 4096, 8192, 16384, 32768)
+    tokens: tuple[Count, ...] = (2048, 4096, 8192, 16384, 32768)
     """Rows of x."""
     rival_cell: tuple[int, int] = (4096, 8192)
     """(d, tokens) at which the other implementations are tuned and timed, at every block."""
-    rival_density: float = 0.1
+    rival_density: Share = 0.1
     """The density there."""
-    rounds: int = 11
+    rounds: Count = 11
     """How often a product is timed."""
-    limit_s: float = 450.0
+    limit_s: Positive = 450.0
     """Stop starting new cells after this long; run again for the rest."""
 
 
@@ -291,4 +292,4 @@ def save(config: KernelsConfig, rows: list[dict[str, Any]], where: dict[str, Any
 
 
 if __name__ == "__main__":
-    benchmark(tyro.cli(KernelsConfig))
+    command.main(benchmark, KernelsConfig)

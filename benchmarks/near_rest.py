@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from procosm.agents.intervals import interval
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.weights import find_checkpoint
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import State, TaskError
+from procosm.world_model.settings import Count, Settings
 from procosm.world_model.train import encode
 from procosm.world_model.validation import imagine
 
@@ -55,12 +56,12 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class NearRestConfig:
+class NearRestConfig(Settings):
     """Which dream, and at how many places."""
 
     checkpoint: Path
     """Checkpoint or run folder of a world model of InvertedPendulum."""
-    places: int = 41
+    places: Count = 41
     """Places along the rail."""
     out: Path = RESULTS
     """Folder of the result."""
@@ -185,4 +186,4 @@ def near_rest(config: NearRestConfig) -> Path:
 
 
 if __name__ == "__main__":
-    near_rest(tyro.cli(NearRestConfig))
+    command.main(near_rest, NearRestConfig)

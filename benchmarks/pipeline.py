@@ -18,16 +18,18 @@ from procosm.agents.run import RunConfig, run
 from procosm.agents.stages import stage_seconds
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.strip import strip
+from procosm.world_model import command
 from procosm.world_model.files import read_json
+from procosm.world_model.settings import Count, Settings
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
+class PipelineConfig(Settings):
     """Seeds of the whole road for one task."""
 
     run: RunConfig
     """The road; its ``out`` is the folder of all seeds, its ``seed`` the first of them."""
-    seeds: int = 3
+    seeds: Count = 3
     """How many, from the first on."""
 
 
@@ -74,4 +76,4 @@ def main(config: PipelineConfig) -> Path:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(PipelineConfig, config=(tyro.conf.OmitArgPrefixes,)))
+    command.main(main, PipelineConfig, options=(tyro.conf.OmitArgPrefixes,))

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
@@ -32,8 +31,10 @@ from procosm.envs.play.game import Stage
 from procosm.envs.play.protocol import FASTEST, unpack
 from procosm.envs.play.server import PlayServer
 from procosm.envs.weights import find_checkpoint
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import write_bytes
+from procosm.world_model.settings import Count, Positive, Settings
 
 WARM_UP = 20
 BROWSER = "headless Chromium, 390 x 844, software rendering"
@@ -51,14 +52,14 @@ COUNT = """new Promise((done) => {
 
 
 @dataclass(frozen=True)
-class PlaySpeedConfig:
+class PlaySpeedConfig(Settings):
     """What to time, and for how long."""
 
     checkpoint: Path | None = None
     """A checkpoint or run folder; left out, the InvertedPendulum that ships."""
-    seconds: float = 8.0
+    seconds: Positive = 8.0
     """How long pictures are counted."""
-    steps: int = 200
+    steps: Count = 200
     """Steps of which each part is timed."""
     out: Path = RESULTS
     """Folder of the result file."""
@@ -187,4 +188,4 @@ def play_speed(config: PlaySpeedConfig) -> Path:
 
 
 if __name__ == "__main__":
-    play_speed(tyro.cli(PlaySpeedConfig))
+    command.main(play_speed, PlaySpeedConfig)

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from procosm.agents.stages import write_csv
 from procosm.benchmarks.agreement import Scores, agreement_rows
 from procosm.benchmarks.paired import Dream, Rows, Truth, World, play
@@ -22,9 +20,11 @@ from procosm.benchmarks.ranking_figure import scatter
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.zoo import Member, ZooConfig, zoo
 from procosm.envs.weights import find_checkpoint
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.settings import Count, Settings
 
 FIRST_SEED = 9_100_000
 """Seed of the first episode: none of collecting, training or judging is near it."""
@@ -32,7 +32,7 @@ TRUTH_SLOTS = 64
 
 
 @dataclass(frozen=True)
-class RankingConfig:
+class RankingConfig(Settings):
     """Rank a panel of policies in both worlds."""
 
     checkpoint: Path
@@ -41,13 +41,13 @@ class RankingConfig:
     """Policies and episodes go to OUT/<task>; delete that folder to begin again."""
     zoo: ZooConfig = field(default_factory=ZooConfig)
     """The panel."""
-    episodes: int = 100
+    episodes: Count = 100
     """Episodes of each policy in each world."""
-    horizons: tuple[int, ...] = (32, 100)
+    horizons: tuple[Count, ...] = (32, 100)
     """Returns of the first so many steps are ranked as well; those not below the task's own limit are left out."""
-    steps: int | None = None
+    steps: Count | None = None
     """Cut every episode here, where whole ones would take too long, and rank only ``horizons`` up to it."""
-    slots: int = 256
+    slots: Count = 256
     """Dreams side by side."""
     quick: bool = False
     """Two minutes: a small panel, few episodes; the result goes to OUT and counts for nothing."""
@@ -142,4 +142,4 @@ def raw(member: Member, real: Rows, dreamed: Rows) -> Rows:
 
 
 if __name__ == "__main__":
-    ranking(tyro.cli(RankingConfig))
+    command.main(ranking, RankingConfig)

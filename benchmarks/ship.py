@@ -10,25 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from procosm.benchmarks.record import RESULTS
+from procosm.world_model import command
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Settings
 
 CHECKPOINTS = RESULTS.parent.parent / "envs" / "checkpoints"
 MOST_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
-class ShipConfig:
+class ShipConfig(Settings):
     """Which run ships, and as what."""
 
     run: Path
     """A finished run folder."""
     name: str
     """Name of the id: InvertedPendulum for Procosm/InvertedPendulum-v0."""
-    starts: int = 64
+    starts: Count = 64
     """Held-out windows to start dreams from."""
 
 
@@ -61,4 +62,4 @@ def ship(config: ShipConfig) -> Path:
 
 
 if __name__ == "__main__":
-    ship(tyro.cli(ShipConfig))
+    command.main(ship, ShipConfig)

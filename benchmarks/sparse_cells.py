@@ -53,9 +53,9 @@ class Protocol:
 
     real_steps: int = 8000
     """MuJoCo steps collected, a tenth of them held out."""
-    tokenize: StageConfig = field(default_factory=lambda: StageConfig(300, 12, 1.5e-3, save_every=100))
+    tokenize: StageConfig = field(default_factory=lambda: StageConfig(300, 12, 1.5e-3))
     """Steps, batch and rate of a tokenizer of preset small."""
-    diffuse: StageConfig = field(default_factory=lambda: StageConfig(300, 32, 1.5e-3, save_every=100))
+    diffuse: StageConfig = field(default_factory=lambda: StageConfig(300, 32, 1.5e-3))
     """Steps, batch and rate of dynamics of preset fast: one step ahead, no unrolled stage."""
     windows: int = 128
     """Held-out windows that judge dynamics, and held-out frames that judge a tokenizer."""

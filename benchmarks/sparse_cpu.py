@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
 from procosm import sparse
 from procosm.benchmarks.record import RESULTS, record
 from procosm.sparse import cost, cpu, matrix
+from procosm.world_model import command
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.files import read_json
 from procosm.world_model.rehearsal import rehearse
+from procosm.world_model.settings import Count, Settings, Share
 
 SEED = 0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -36,26 +37,26 @@ QUIET, ATTEMPTS = 0.05, 3
 
 
 @dataclass(frozen=True)
-class SparseCpuConfig:
+class SparseCpuConfig(Settings):
     """What to time, and how often."""
 
     out: Path = RESULTS / "sparse_cpu.json"
     """Where the result goes, and what is gone on with."""
-    density: float = 0.1
+    density: Share = 0.1
     """Density where sizes are swept."""
-    widths: tuple[int, ...] = (512, 1024, 2048, 4096)
+    widths: tuple[Count, ...] = (512, 1024, 2048, 4096)
     """Sizes d: a layer's weight is d x d, a world model's transformer is d wide."""
-    blocks: tuple[int, ...] = (32, 64, 128)
+    blocks: tuple[Count, ...] = (32, 64, 128)
     """Block sides."""
-    densities: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+    densities: tuple[Share, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
     """Densities where those are swept."""
-    middle: int = 1024
+    middle: Count = 1024
     """Size at which blocks and densities are swept."""
-    tokens: int = 4096
+    tokens: Count = 4096
     """Rows of x, a quarter of it in a training step; halved for sizes of 4096 and more."""
-    rounds: int = 5
+    rounds: Count = 5
     """How often a layer is timed; a training step three fifths of it."""
-    threads: int = os.cpu_count() or 1
+    threads: Count = os.cpu_count() or 1
     """Threads of torch."""
 
 
@@ -258,4 +259,4 @@ def benchmark(config: SparseCpuConfig) -> Path:
 
 
 if __name__ == "__main__":
-    benchmark(tyro.cli(SparseCpuConfig))
+    command.main(benchmark, SparseCpuConfig)

@@ -18,13 +18,14 @@ from typing import Any
 
 import matplotlib
 import torch
-import tyro
 from tqdm import tqdm
 
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse_cells import LENGTHS, ROADS, Cell, Protocol, settle
 from procosm.benchmarks.stats import t_interval
+from procosm.world_model import command
 from procosm.world_model.files import read_json
+from procosm.world_model.settings import Count, Settings
 from procosm.world_model.stage import StageConfig
 
 DENSITIES = (0.1, 0.5, 0.25, 0.05)
@@ -35,7 +36,7 @@ TITLES = {"dynamics": "{} ahead", "tokenizer": "tokenizer"}  # of the figure's p
 
 
 @dataclass(frozen=True)
-class SparseQualityConfig:
+class SparseQualityConfig(Settings):
     """What to train, and where."""
 
     out: Path = Path("runs/bench/sparse_quality")
@@ -44,7 +45,7 @@ class SparseQualityConfig:
     """Where the result goes; the figure beside it."""
     tasks: tuple[str, ...] = tuple(ROADS)
     """Tasks; whole runs are made of those in ROADS."""
-    seeds: int = 3
+    seeds: Count = 3
     """Seeds of each cell."""
     quick: bool = False
     """Two optimizer steps a stage, one seed, one density: does it run?"""
@@ -169,4 +170,4 @@ def write(config: SparseQualityConfig, cells: list[Cell], protocol: Protocol) ->
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # the cells were made with one thread; more change the last bits
-    main(tyro.cli(SparseQualityConfig))
+    command.main(main, SparseQualityConfig)

@@ -16,40 +16,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 
 from procosm import sparse
 from procosm.benchmarks.cosmos_shaped import example
 from procosm.benchmarks.kernels import NOT_MEASURED, SEED, machine
 from procosm.benchmarks.record import RESULTS, record
+from procosm.world_model import command
 from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.presets import preset
+from procosm.world_model.settings import Count, Settings, Share
 
 
 @dataclass(frozen=True)
-class SparseTrainingConfig:
+class SparseTrainingConfig(Settings):
     """The model and how often its step is timed."""
 
     out: Path = RESULTS / "sparse_training.json"
     """Where the result goes."""
     quick: bool = False
     """A miniature in seconds; on the CPU where there is no CUDA device."""
-    width: int = 2048
+    width: Count = 2048
     """d of Cosmos-Predict2 2B."""
-    heads: int = 16
+    heads: Count = 16
     """Attention heads."""
-    layers: int = 28
+    layers: Count = 28
     """Blocks wanted; fewer are built where memory does not hold the dense model's step."""
-    tokens: int = 10240
+    tokens: Count = 10240
     """Tokens of a clip in the paper's first stage: 57 frames of 640 x 512."""
-    text_tokens: int = 512
+    text_tokens: Count = 512
     """Tokens of the text each block attends to."""
-    block: int = 128
+    block: Count = 128
     """Side of the sparse blocks."""
-    density: float = 0.1
+    density: Share = 0.1
     """Share of blocks kept in every linear layer of the blocks."""
-    rounds: int = 5
+    rounds: Count = 5
     """Steps timed after two that are not."""
     compile: bool = True
     """Compile both models with torch.compile."""
@@ -227,4 +228,4 @@ def benchmark(config: SparseTrainingConfig) -> Path:
 
 
 if __name__ == "__main__":
-    benchmark(tyro.cli(SparseTrainingConfig))
+    command.main(benchmark, SparseTrainingConfig)

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import tyro
 from tqdm import tqdm
 
 from procosm.agents.evaluate import JUDGING_SEED
@@ -39,8 +38,10 @@ from procosm.benchmarks.transfer_figure import draw
 from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.tasks import resolve_name
 from procosm.envs.weights import find_checkpoint
+from procosm.world_model import command
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Settings
 
 EARLY = (0.125, 0.25, 0.5, 1.0)
 PRACTICE = {
@@ -54,7 +55,7 @@ QUICK_STEPS = 600
 
 
 @dataclass(frozen=True)
-class TransferConfig:
+class TransferConfig(Settings):
     """Compare a dream with everything else its data could have been used for."""
 
     runs: Path = Path("runs/bench")
@@ -64,7 +65,7 @@ class TransferConfig:
     """Policies and cells go to OUT/<task>; delete that folder to begin again."""
     tasks: tuple[str, ...] = tuple(PRACTICE)
     """Tasks; those without a run are left out."""
-    seeds: int = 5
+    seeds: Count = 5
     """Seeds of each arm."""
     only: tuple[str, ...] = ()
     """Learn only cells whose names begin so (Reacher/dream, HalfCheetah/); a task's result has all that exist."""
@@ -239,10 +240,8 @@ def _check(config: TransferConfig) -> None:
     unknown = [task for task in config.tasks if task not in PRACTICE]
     if unknown or not config.tasks:
         raise ProcosmError(f"--tasks {' '.join(unknown)}: there are settings for {', '.join(PRACTICE)}")
-    if config.seeds < 1:
-        raise ProcosmError(f"--seeds {config.seeds} must be at least 1")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # so that CPU seconds are those of one thread
-    main(tyro.cli(TransferConfig))
+    command.main(main, TransferConfig)

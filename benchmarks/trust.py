@@ -18,7 +18,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 
 from procosm.agents.intervals import interval
 from procosm.agents.rollouts import dreams_from
@@ -29,9 +28,11 @@ from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.benchmarks.stats import auroc
 from procosm.benchmarks.zoo import CONTROLS, Member
 from procosm.envs.weights import find_checkpoint
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.interface import CheckpointError
 from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.settings import Count, Settings
 
 FIRST_SEED = 9_200_000
 HORIZONS = (4, 8, 12, 16, 24, 32, 48)
@@ -42,20 +43,20 @@ COST_BATCH, COST_ROUNDS, COST_STEPS = 256, 9, 6
 
 
 @dataclass(frozen=True)
-class TrustConfig:
+class TrustConfig(Settings):
     """Judge the trust of one world model."""
 
     checkpoint: Path
     """Checkpoint or run folder of the world model."""
     policies: tuple[Path, ...] = ()
     """Saved policies that act on states, beside the two kinds of noise."""
-    episodes: int = 100
+    episodes: Count = 100
     """Dreams of each behaviour."""
-    steps: int = 100
+    steps: Count = 100
     """Steps of each dream at most."""
-    long_seeds: int = 32
+    long_seeds: Count = 32
     """Dreams that are followed for long_steps."""
-    long_steps: int = 1000
+    long_steps: Count = 1000
     """Steps of a long dream, whatever the model says of its end."""
     out: Path = RESULTS
     """Folder of the result."""
@@ -225,4 +226,4 @@ def _by_dream(statistic: Any, score: np.ndarray, good: np.ndarray, there: np.nda
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrustConfig))
+    command.main(main, TrustConfig)

@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import tyro
+from annotated_types import Ge
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -27,8 +27,10 @@ from procosm.agents.train import PolicyConfig, save_learner, train_policy
 from procosm.agents.worlds import dreams, truth
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.tasks import resolve_name
+from procosm.world_model import command
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json, sha256
+from procosm.world_model.settings import Count, Settings
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -42,18 +44,18 @@ PPO_STEPS = 5
 
 
 @dataclass(frozen=True)
-class ZooConfig:
+class ZooConfig(Settings):
     """How many policies there are and how long they learn."""
 
-    seeds: int = 3
+    seeds: Annotated[int, Ge(0)] = 3
     """Trainings of each algorithm."""
-    steps: int = 6000
+    steps: Count = 6000
     """MuJoCo steps of each SAC and TD3 training."""
-    dream_seeds: int = 2
+    dream_seeds: Annotated[int, Ge(0)] = 2
     """Trainings in the dream."""
-    dream_iterations: int = 24
+    dream_iterations: Count = 24
     """Iterations of each of them."""
-    trusting: int = 0
+    trusting: Annotated[int, Ge(0)] = 0
     """Trainings in dreams that are cut where their trust falls below one half."""
     dreamed: tuple[Path, ...] = ()
     """Policies of finished runs (RUN/policy/policy.zip), trained in this dream or in another's of the task."""
@@ -163,16 +165,16 @@ def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Mem
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """Train the model-free policies of a panel before there is a world model, so that some may act in its data."""
 
     env: str
     """Task, as for `procosm collect`."""
     out: Path
     """Folder of the policies; a ranking finds them in RANKING/<task>/zoo."""
-    seeds: int = ZooConfig.seeds
+    seeds: Count = ZooConfig.seeds
     """Trainings of each algorithm."""
-    steps: int = ZooConfig.steps
+    steps: Count = ZooConfig.steps
     """MuJoCo steps of each SAC and TD3 training."""
 
 
@@ -187,4 +189,4 @@ def main(config: TrainingConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrainingConfig))
+    command.main(main, TrainingConfig)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from procosm.envs.trust import Forecasts
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.interface import DatasetError, State
@@ -173,10 +174,8 @@ def settle(forecasts: Forecasts, dreams: Dreamed) -> None:
 
 def main() -> None:
     """The command line."""
-    import tyro
-
-    path = calibrate(tyro.cli(CalibrateConfig))
-    print(f"wrote {path}: dreams of this checkpoint now tell their trust in info['trust']", file=sys.stderr)
+    command.main(calibrate, CalibrateConfig)
+    print("Dreams of this checkpoint now tell their trust in info['trust'].", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 """Collects the parts of a job, in this process or in several that end when it does."""
 
-import sys
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from tqdm import tqdm
-
 from procosm.envs.segments import Collector, Job, Part, write_part
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.progress import Progress
 
 
 def run_parts(folder: Path, job: Job, parts: list[Part], processes: int) -> None:
@@ -21,7 +19,7 @@ def run_parts(folder: Path, job: Job, parts: list[Part], processes: int) -> None
     """
     total = sum(part.steps for part in job.parts)
     done = total - sum(part.steps for part in parts)
-    with tqdm(total=total, initial=done, desc=f"collect {job.task.id}", unit="step", file=sys.stderr) as bar:
+    with Progress(total, f"collect {job.task.id}", "step", done) as bar:
         if min(processes, len(parts)) > 1:
             with worker_processes(min(processes, len(parts))) as pool:
                 _await({pool.submit(_collect, folder, job.to_json(), part): part for part in parts}, bar)
@@ -33,7 +31,7 @@ def run_parts(folder: Path, job: Job, parts: list[Part], processes: int) -> None
             collector.close()
 
 
-def _await(parts: dict[Future, Part], bar: tqdm) -> None:
+def _await(parts: dict[Future, Part], bar: Progress) -> None:
     """Wait for all parts; after a failure only for those that are being collected."""
     failure: BaseException | None = None
     for future in as_completed(parts):

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def provenance(configs: dict[str, Any]) -> dict[str, Any]:
     """JSON values that let a reader repeat the run; configs are dataclasses."""
     return {
         "commit": commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -6,6 +6,7 @@ measured since it last changed the pattern.
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Annotated, Protocol
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from procosm import sparse
 from procosm.world_model.files import read_tensors, under, write_tensors
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Positive, Settings
+from procosm.world_model.stopping import SAVE_SECONDS, signals_wait
 
 Losses = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
@@ -49,8 +51,6 @@ class StageConfig(Settings):
     """Peak learning rate, reached after a tenth of the steps and then decayed to zero along a cosine."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
     """AdamW's weight decay."""
-    save_every: int = 200
-    """Steps between saves for resuming."""
 
 
 def rate(step: int, config: StageConfig) -> float:
@@ -116,12 +116,14 @@ def run_stage(
 
     Raises:
         ProcosmError: a loss that is not finite, with the step; a save of another model.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once the step it came in is done and saved.
     """
     optimizer = Optimizer(module, config)
     sparsifier = make_sparsifier(module, optimizer.adam, config.steps) if make_sparsifier else None
     start, sums = _resume(save, module, optimizer, sparsifier, config.steps) if save.exists() else (0, {})
     tail = max(1, config.steps // 10)
-    with tqdm(total=config.steps, initial=start, desc=name, unit="step", mininterval=1.0) as bar:
+    saved = time.monotonic()
+    with signals_wait() as stopping, Progress(config.steps, name, "step", start) as bar:
         for step in range(start, config.steps):
             if sparsifier:
                 sparsifier.before_step(step)
@@ -129,7 +131,7 @@ def run_stage(
             if not torch.isfinite(loss):
                 raise ProcosmError(
                     f"{name}: the loss is {loss.item()} at step {step}. The data may hold NaN, or the learning rate "
-                    f"is too high; the last good state is in {save}"
+                    f"is too high{f'; the last good state is in {save}' if save.exists() else ''}"
                 )
             loss.backward()
             optimizer.step(rate(step, config))
@@ -138,13 +140,16 @@ def run_stage(
             optimizer.adam.zero_grad(set_to_none=True)
             if step >= config.steps - tail:
                 sums = {k: sums.get(k, torch.zeros(())) + v / tail for k, v in metrics.items()}
-            bar.update()
             if step % 20 == 0:
-                bar.set_postfix({k: f"{v:.4f}" for k, v in metrics.items()}, refresh=False)
-            if (step + 1) % config.save_every == 0 and step + 1 < config.steps:
+                bar.show({k: float(v) for k, v in metrics.items()})
+            bar.update()
+            if step + 1 == config.steps:
+                _save(save, module, {}, config.steps, sums)
+            elif stopping() or time.monotonic() - saved >= SAVE_SECONDS:
                 _save(save, module, optimizer.tensors(), step + 1, sums, sparsifier)
-    if start < config.steps:
-        _save(save, module, {}, config.steps, sums)
+                saved = time.monotonic()
+            if stopping():
+                break
     return {k: float(v) for k, v in sums.items()}
 
 

@@ -19,6 +19,7 @@ from procosm.world_model.episodes import acting_policies, load_episodes, load_ta
 from procosm.world_model.layers import census, sparsify, weights
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
+from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Seed, Settings, Share
 from procosm.world_model.stage import MakeSparsifier, run_stage
@@ -258,5 +259,9 @@ def train_dynamics(
 @torch.no_grad()
 def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tensor:
     """(n, H, W, 3) uint8 to (n, c, h, w), each frame as an image."""
-    parts = [tokenizer.encode(part[:, None])[:, 0] for part in tqdm(frames.split(batch), desc="encode", leave=False)]
+    parts = []
+    with Progress(len(frames), "encode", "frame") as bar:
+        for part in frames.split(batch):
+            parts.append(tokenizer.encode(part[:, None])[:, 0])
+            bar.update(len(part))
     return torch.cat(parts)

@@ -13,6 +13,7 @@ from procosm.sparse.accelerator.network import Densities, Result, cases, run_cas
 from procosm.sparse.accelerator.search import QUICK
 from procosm.sparse.accelerator.simulate import Setting
 from procosm.sparse.accelerator.workloads import Workload
+from procosm.world_model.settings import Count, Settings
 
 PAPER = {"energy_ratio": 3.26, "speedup": 4.0}
 """Procrustes, MICRO 2020, abstract: up to 3.26 times less energy and up to 4 times the speed."""
@@ -32,7 +33,7 @@ ASSUMPTIONS = [
 
 
 @dataclass(frozen=True)
-class AcceleratorBenchmark:
+class AcceleratorBenchmark(Settings):
     """Which questions to ask."""
 
     records: Path | None = None
@@ -43,7 +44,7 @@ class AcceleratorBenchmark:
     """The trained VGG-S that `python -m procosm.benchmarks.dropback_vgg --trials full` makes."""
     model: str = "procosm.world_model.diffusion.transformer:example"
     """The diffusion transformer of part `dit`: package.module:factory."""
-    processes: int = 2
+    processes: Count = 2
     """Worker processes (the search is timed in this one)."""
 
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from procosm.agents.evaluate import trained_player
 from procosm.agents.growth import state_deviation
 from procosm.agents.rollouts import Player
@@ -32,9 +30,11 @@ from procosm.benchmarks.fidelity.scores import Judge, scores
 from procosm.benchmarks.record import RESULTS, publish, record
 from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.weights import SHIPPED
+from procosm.world_model import command
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
+from procosm.world_model.settings import Count, Seed, Settings
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128)
 FEWEST = 5
@@ -45,18 +45,18 @@ QUICK: dict[str, Any] = {"episodes": 32, "horizon": 32, "clipnet_steps": 150}
 
 
 @dataclass(frozen=True)
-class FidelityConfig:
+class FidelityConfig(Settings):
     """Which world model is judged, and how closely."""
 
     run: str
     """Run folder, or the name of weights that ship (InvertedPendulum): these get the run folder runs/shipped/NAME."""
-    episodes: int = 100
+    episodes: Count = 100
     """Real episodes of each behaviour; each gives one window."""
-    horizon: int = 128
+    horizon: Count = 128
     """Steps that are dreamed from each window."""
-    clipnet_steps: int = 800
+    clipnet_steps: Count = 800
     """Training steps of the feature network of the video distance."""
-    seed: int = 0
+    seed: Seed = 0
     """Of windows, shuffled actions, the feature network and the intervals."""
     quick: bool = False
     """32 episodes, 32 steps and a briefly trained feature network, in under two minutes."""
@@ -169,4 +169,4 @@ def _steps(episodes: list[Episode]) -> int:
 
 
 if __name__ == "__main__":
-    print(fidelity(tyro.cli(FidelityConfig)))
+    command.main(fidelity, FidelityConfig)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from procosm.agents.intervals import interval
 from procosm.agents.open_loop import Windows, decode, encode, predictions, window
@@ -30,9 +29,11 @@ from procosm.benchmarks.geometry.epipolar import Eye, fundamental, sampson
 from procosm.benchmarks.geometry.landmarks import FEWEST, Landmarks, follow, landmarks, trackable
 from procosm.benchmarks.geometry.views import View, one_view, seen_again, two_view_task, two_views
 from procosm.benchmarks.record import publish, record
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes, write_dataset
 from procosm.world_model.provenance import provenance
+from procosm.world_model.settings import Count, Seed, Settings
 from procosm.world_model.train import TrainConfig, train
 
 HORIZONS = (1, 2, 4, 8, 16)
@@ -42,14 +43,14 @@ MOVED = 1.0
 
 
 @dataclass(frozen=True)
-class GeometryConfig:
+class GeometryConfig(Settings):
     """Which world model is measured."""
 
     run: str
     """Run folder, or the name of weights that ship (InvertedPendulum)."""
-    episodes: int = 64
+    episodes: Count = 64
     """Real episodes of smooth noise; each gives one window, from its start."""
-    seed: int = 0
+    seed: Seed = 0
     """Of shuffled actions, a two-view model and the intervals."""
     two_views: bool = False
     """Train a world model on two cameras' views of the run's data, and measure it instead."""
@@ -236,4 +237,4 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    print(geometry(tyro.cli(GeometryConfig)))
+    command.main(geometry, GeometryConfig)

@@ -14,28 +14,28 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from procosm.agents.stages import fingerprint, run_stage
 from procosm.benchmarks.physics.judging import Judgement, judge
 from procosm.benchmarks.physics.training import Lesson, world_model
 from procosm.benchmarks.record import RESULTS
+from procosm.world_model import command
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Seed, Settings
 
 
 @dataclass(frozen=True)
-class PhysicsConfig:
+class PhysicsConfig(Settings):
     """How much is filmed, and how closely it is judged."""
 
     out: Path = Path("runs/physics")
     """Folder of films, world model and scores (--quick: its subfolder quick)."""
-    films: int = 24
+    films: Count = 24
     """Training films of each scenario, each seen by four cameras."""
-    held_out: int = 8
+    held_out: Count = 8
     """Films of each scenario that are dreamed on and scored."""
-    seeds: int = 4
+    seeds: Count = 4
     """Sampled dreams of each."""
-    seed: int = 0
+    seed: Seed = 0
     """Of films, weights and intervals."""
     quick: bool = False
     """Two films of each, two seeds and a world model of the debug size: everything runs, nothing is learned."""
@@ -43,11 +43,7 @@ class PhysicsConfig:
     """Copy the result and its figure to benchmarks/results too."""
 
     def __post_init__(self) -> None:
-        if min(self.films, self.held_out, self.seeds) < 1 or self.seed < 0:
-            raise ProcosmError(
-                f"films {self.films}, held_out {self.held_out} and seeds {self.seeds} must be 1 or more, "
-                f"seed {self.seed} 0 or more"
-            )
+        super().__post_init__()
         if self.quick and self.publish:
             raise ProcosmError("a quick result says nothing of the model: publish one without --quick")
 
@@ -74,4 +70,4 @@ def physics(config: PhysicsConfig) -> Path:
 
 
 if __name__ == "__main__":
-    print(physics(tyro.cli(PhysicsConfig)))
+    command.main(physics, PhysicsConfig)

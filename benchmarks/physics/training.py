@@ -17,7 +17,7 @@ SIZES = Preset(
     dynamics=DynamicsConfig(context=CONDITION),
     tokenize=StageConfig(1500, 8, 1.5e-3),
     diffuse=StageConfig(2000, 128, 1.5e-3),
-    unroll=StageConfig(250, 32, 4e-4, save_every=100),
+    unroll=StageConfig(250, 32, 4e-4),
     horizon=8,
     growth_gate=None,
 )

@@ -170,7 +170,8 @@ class Stopped(Exception):
 def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained, tmp_path, monkeypatch):
     """Stops 20-step stages in step 13, the 10-step one in step 7: after a save, and after a change of the pattern."""
     out, real = tmp_path / "part", stage.Optimizer.step
-    places = {"tokenizer": 13, "state_head": 10 + 13, "manifold": 10 + 13, "diffusion": 10 + 13, "unroll-0": 10 + 7}
+    places = {"tokenizer": 13, "state_head": 7 + 13, "manifold": 7 + 13, "diffusion": 7 + 13, "unroll-0": 7 + 7}
+    monkeypatch.setattr(stage, "SAVE_SECONDS", 0.0)
     for name, at in places.items():
         steps = 0
 
@@ -202,9 +203,10 @@ SETTINGS = {  # of each method, such that a few steps change the pattern, and th
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-def test_a_stage_resumes_to_the_bit_with_every_method(method, tmp_path):
+def test_a_stage_resumes_to_the_bit_with_every_method(method, tmp_path, monkeypatch):
     """And only ``static`` keeps its first pattern."""
-    config = StageConfig(steps=24, batch=8, learning_rate=1e-1, save_every=6)
+    monkeypatch.setattr(stage, "SAVE_SECONDS", 0.0)
+    config = StageConfig(steps=24, batch=8, learning_rate=1e-1)
 
     def make(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> baselines.Sparsifier:
         return baselines.make(method, module, optimizer, density=DENSITY, **SETTINGS[method])
@@ -243,7 +245,7 @@ def test_a_stage_resumes_to_the_bit_with_every_method(method, tmp_path):
 
 def test_a_dense_stage_is_the_plain_loop(tmp_path):
     """Against AdamW, clipping and the schedule written out, to the bit."""
-    config = StageConfig(steps=12, batch=4, learning_rate=1e-2, save_every=5)
+    config = StageConfig(steps=12, batch=4, learning_rate=1e-2)
     models = []
     for _ in range(2):
         torch.manual_seed(0)

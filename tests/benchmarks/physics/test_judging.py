@@ -148,7 +148,7 @@ def test_a_film_in_which_no_object_is_seen_is_left_out():
 
 
 def test_settings_that_make_no_sense_are_errors():
-    with pytest.raises(ProcosmError, match="held_out 0"):
+    with pytest.raises(ProcosmError, match="--held-out 0"):
         PhysicsConfig(held_out=0)
     with pytest.raises(ProcosmError, match="without --quick"):
         PhysicsConfig(quick=True, publish=True)
