@@ -1,15 +1,18 @@
 """The command line: verbs teach, bad usage exits with 2, our errors with 1 and one clear line, Ctrl-C resumes."""
 
+import ast
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from procosm.agents.cli import main, overview
+from procosm.agents.cli import main, overview, what_next
 from procosm.agents.verbs import VERBS
 
 
@@ -128,8 +131,30 @@ def test_collecting_says_what_comes_next_and_says_it_once(tmp_path, capsys):
     assert capsys.readouterr().out == f"Wrote {made}\nNext: procosm train --data {made} --out {tmp_path}/world_model\n"
 
 
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if VERBS[verb].next])
+def test_paths_with_spaces_are_quoted_in_what_to_do_next(verb):
+    made = Path("/tmp/my runs/it's one") / "made"
+    advice = what_next(VERBS[verb], made)
+    for command in re.findall(r"Next: (procosm .*)", advice):
+        words = shlex.split(command)
+        assert all(not word.startswith("/") or word.startswith("/tmp/my runs/it's one") for word in words)
+        assert any(word.startswith("/tmp/my runs/it's one") for word in words)
+    for call in re.findall(r"checkpoint=(.*)\)", advice):
+        assert ast.literal_eval(call) == str(made)
+
+
+@pytest.mark.parametrize("arguments", ["--help", "run --help", "accelerator --help", "--version"])
+def test_a_reader_that_leaves_is_no_error(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "procosm.agents.cli", *arguments.split()]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
-    made = tmp_path / "policy"
+    made = tmp_path / "my policy"
     arguments = ["train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), "--dreams", "8"]
     arguments += ["--iterations", "100000", "--truth-every", "0"]
     process = subprocess.Popen(
@@ -144,5 +169,5 @@ def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.strip().splitlines()[-1].endswith("goes on from here: procosm " + " ".join(arguments))
+    assert errors.strip().splitlines()[-1].endswith("goes on from here: procosm " + shlex.join(arguments))
     assert "Traceback" not in errors

@@ -37,7 +37,7 @@ def run_command(
 
     try:
         with signals_raise():
-            asked = tyro.cli(config, prog=program, description=description, args=list(arguments), config=options)
+            asked: Any = tyro.cli(config, prog=program, description=description, args=list(arguments), config=options)
             return function(asked)
     except (ProcosmError, SparseError) as error:
         _end(FAILED, f"{program}: {error}")

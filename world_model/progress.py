@@ -51,9 +51,12 @@ class Progress(tqdm):
         if file.isatty():
             return tqdm.status_printer(file)
 
+        drawn: list[str] = []
+
         def line(text: str) -> None:
             if text.strip():
-                file.write(text.strip() + "\n")
+                file.write(f"\n{text.strip()}" if drawn else text.strip())  # closing the bar ends the last line
                 file.flush()
+                drawn.append(text)
 
         return line

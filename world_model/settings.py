@@ -71,7 +71,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         wrong = []
-        for name, adapter in _adapters(type(self)).items():
+        for name, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
             value = getattr(self, name)
             try:
                 adapter.validate_python(value)
