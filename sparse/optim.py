@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
+from procosm.sparse import cpu
 from procosm.sparse.autograd import backend
 from procosm.sparse.errors import SparseError
 from procosm.sparse.weight import BlockWeight
@@ -36,11 +38,12 @@ class _LiveOptimizer(Optimizer):
         if isinstance(params, nn.Module):
             self._layers = {layer.values: layer for layer in params.modules() if isinstance(layer, BlockWeight)}
             params = [p for p in params.parameters() if p.requires_grad]
+        self._one_block: dict[torch.device, Tensor] = {}
         super().__init__(params, defaults)
 
     def __getstate__(self) -> dict[str, Any]:
         # torch's own state leaves out what a subclass adds; copied together with the model, layers stay the model's.
-        return {**super().__getstate__(), "_layers": self._layers}
+        return {**super().__getstate__(), "_layers": self._layers, "_one_block": {}}
 
     # torch declares that a closure returns a float; its own optimizers return the closure's tensor as well.
     @torch.no_grad()
@@ -51,12 +54,26 @@ class _LiveOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            self._update([parameter for parameter in group["params"] if parameter.grad is not None], group)
         return loss
 
-    def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            tensors, state = self._slots(parameter, group), self.state[parameter]
+            state["step"] += 1
+            layer = self._layers.get(parameter)
+            if layer is None:
+                device = parameter.device
+                if device not in self._one_block:
+                    self._one_block[device] = torch.tensor([0, 1], dtype=torch.int32, device=device)
+                self._apply([t.view(1, 1, -1) for t in tensors], self._one_block[device], group, state["step"])
+            else:
+                self._apply(tensors, layer.row_ptr, group, state["step"])
+
+    def _slots(self, parameter: nn.Parameter, group: dict[str, Any]) -> list[Tensor]:
+        """The parameter, its gradient and its moments."""
+        gradient = parameter.grad
+        assert gradient is not None
         exact = torch.float64 if parameter.device.type == "cpu" else torch.float32  # the kernels have float32 alone
         if parameter.dtype not in (torch.float32, exact) or gradient.dtype != parameter.dtype:
             raise SparseError(
@@ -68,16 +85,7 @@ class _LiveOptimizer(Optimizer):
             counter = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["step"] = counter if group.get("capturable") else 0
             state |= {name: torch.zeros_like(parameter) for name in self.moments}
-        state["step"] += 1
-        tensors = [parameter, gradient.contiguous(), *(state[name] for name in self.moments)]
-        layer = self._layers.get(parameter)
-        if layer is None:
-            # A single block; made each time, as a copy that outlives a move to another device would be wrong.
-            row_ptr = torch.tensor([0, 1], dtype=torch.int32, device=parameter.device)
-            tensors = [t.view(1, 1, -1) for t in tensors]
-        else:
-            row_ptr = layer.row_ptr
-        self._apply(tensors, row_ptr, group, state["step"])
+        return [parameter, gradient.contiguous(), *(state[name] for name in self.moments)]
 
     @abstractmethod
     def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
@@ -100,6 +108,28 @@ class AdamW(_LiveOptimizer):
     ) -> None:  # fmt: skip
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "capturable": capturable}
         super().__init__(params, defaults)
+
+    def _update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        together = [parameter for parameter in parameters if backend(parameter) is cpu]
+        if len(together) < len(parameters):
+            super()._update([parameter for parameter in parameters if backend(parameter) is not cpu], group)
+        if not together:
+            return
+        slots, steps = [], []
+        for parameter in together:  # in one call, since a call of its own takes longer than a small parameter's step
+            tensors, state, layer = self._slots(parameter, group), self.state[parameter], self._layers.get(parameter)
+            if layer is not None and layer.live_blocks < layer.capacity:
+                tensors = [t[: layer.live_blocks] for t in tensors]
+            slots.append(tensors)
+            if not isinstance(state["step"], Tensor):
+                state["step"] = torch.tensor(float(state["step"]), dtype=torch.float32)
+            steps.append(state["step"])
+        values, gradients, means, squares = map(list, zip(*slots, strict=True))
+        beta1, beta2 = group["betas"]
+        adamw(
+            values, gradients, means, squares, [], steps, fused=True, amsgrad=False, maximize=False, lr=group["lr"],
+            beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
+        )  # fmt: skip
 
     def _apply(self, tensors: list[Tensor], row_ptr: Tensor, group: dict[str, Any], step: int | Tensor) -> None:
         scalars = (group["lr"], *group["betas"], group["eps"], group["weight_decay"], step)
