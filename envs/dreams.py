@@ -5,12 +5,13 @@ A dream draws random numbers only when it begins, from its slot's generator: whi
 from, and the seed of its own noise. So slot i of a batch and a single environment with the same seed dream alike.
 """
 
+import copy
 import logging
 import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -145,13 +146,18 @@ class Dreams:
             windows = np.empty(0)
         if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
             raise TaskError(f"starts={starts!r}: give 'task', 'wide', or the indices of windows below {count}")
-        return np.array([self._checked_window(window) for window in windows.tolist()])
+        return np.array([self.checked_window(window) for window in windows.tolist()])
 
     @property
     def _window_count(self) -> int:
         return len(self.model.starts) + (0 if self.model.resets is None else len(self.model.resets))
 
-    def _checked_window(self, window: object) -> int:
+    def checked_window(self, window: object) -> int:
+        """The index of a start window.
+
+        Raises:
+            TaskError: there is none such.
+        """
         try:
             index = operator.index(window)  # type: ignore[arg-type]
         except TypeError:
@@ -193,9 +199,7 @@ class Dreams:
         for slot, generator, window in zip(slots.tolist(), generators, windows, strict=True):
             drawn = self._windows[generator.integers(len(self._windows))]
             self._noise_seed[slot] = generator.integers(2**63)
-            if window is not None:
-                window = self._checked_window(window)
-            chosen.append(int(drawn) if window is None else window)
+            chosen.append(int(drawn) if window is None else self.checked_window(window))
             if self.denoising_steps > 1:
                 self._noise_stream[slot] = np.random.default_rng(self._noise_seed[slot])
         self.start[slots] = chosen
@@ -207,6 +211,13 @@ class Dreams:
         self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
         if self._watch is not None and self.trust is not None:
             self.trust[slots] = self._watch.begin(slots, self.state[slots])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Dreams":
+        """Dreams that go on by themselves; the world model, which never changes, is shared."""
+        memo[id(self.model)] = self.model
+        twin = memo[id(self)] = copy.copy(self)
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
     def moment(self, slot: int) -> Moment:
         """What the dream in ``slot`` is now; a copy."""

@@ -1,7 +1,9 @@
 """What an environment shows: pixels, latents, state, or several of them, in the same spaces dreamed or real."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -76,6 +78,37 @@ def overwrite(observed: Observed, slots: np.ndarray, part: Observed) -> None:
 def action_space(task: Task) -> spaces.Box:
     """The actions of a task, in its own units."""
     return spaces.Box(*task.bounds, dtype=np.float32)
+
+
+def checked_options(options: object, known: Sequence[str]) -> dict[str, Any]:
+    """The options of a ``reset``, a dict of the caller's own.
+
+    Raises:
+        TaskError: not a dict, or one with other keys than ``known``.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TaskError(f"reset options are a dict with {' and '.join(map(repr, known))} or less, not {options!r}")
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise TaskError(f"unknown reset options {unknown}: known are {' and '.join(map(repr, known))}")
+    return dict(options)
+
+
+def checked_seed(seed: object) -> int | None:
+    """A seed as Gymnasium takes it, NumPy's whole numbers among them.
+
+    Raises:
+        TaskError: anything but None and a whole number from 0 up.
+    """
+    try:
+        value = None if seed is None else operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        value = -1
+    if value is not None and value < 0:
+        raise TaskError(f"seed={seed!r}: give a whole number from 0 up, or None")
+    return value
 
 
 def usable_actions(actions: object, space: spaces.Box) -> np.ndarray:

@@ -1,6 +1,9 @@
 """Which world model an environment opens: a path, a loaded model, or the weights that ship with an id."""
 
+import copy
+import dataclasses
 from pathlib import Path
+from typing import TypeVar
 
 from procosm.envs.spec import absolute
 from procosm.sparse.threads import one_thread
@@ -8,6 +11,7 @@ from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.folders import find
 from procosm.world_model.interface import CheckpointError
 
+T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"
 
 
@@ -45,8 +49,12 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
 
 
 @one_thread()
-def open_model(checkpoint: str | Path | WorldModel | None, name: str | None, device: str) -> WorldModel:
+def open_model(
+    checkpoint: str | Path | WorldModel | None, name: str | None, device: str, mixed: bool = False
+) -> WorldModel:
     """The world model meant by an environment's arguments, on ``device`` (a loaded model stays where it is).
+
+    With ``mixed`` it takes products in bfloat16; the model given, which others may dream in, does not change.
 
     Raises:
         CheckpointError: no checkpoint, an unreadable one, or one of another task than the registered name's.
@@ -57,4 +65,15 @@ def open_model(checkpoint: str | Path | WorldModel | None, name: str | None, dev
             f"Procosm/{name}-v0 cannot open {checkpoint}: it dreams of {model.task.id}. "
             "Open it with Procosm/World-v0, checkpoint=PATH"
         )
-    return model
+    return (
+        dataclasses.replace(model, tokenizer=_mixed(model.tokenizer), dynamics=_mixed(model.dynamics))
+        if mixed
+        else model
+    )
+
+
+def _mixed(module: T) -> T:
+    """The same weights in a module with a setting of its own."""
+    own = copy.copy(module)
+    own.mixed = True  # type: ignore[attr-defined]
+    return own

@@ -8,7 +8,15 @@ import gymnasium as gym
 import numpy as np
 
 from procosm.envs.dreams import Dreams
-from procosm.envs.observe import Observed, View, action_space, row, usable_actions
+from procosm.envs.observe import (
+    Observed,
+    View,
+    action_space,
+    checked_options,
+    checked_seed,
+    row,
+    usable_actions,
+)
 from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
 from procosm.envs.weights import open_model
 from procosm.envs.world_vector import checked_render_mode
@@ -19,8 +27,8 @@ from procosm.world_model.interface import TaskError
 class WorldModelEnv(PortableSpec, gym.Env):
     """One dream: the batch of one over the same code as ``WorldModelVectorEnv``.
 
-    Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's estimate
-    of the task's true state, ``start``, the window of real frames the dream began with, and, if the checkpoint
+    Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's
+    estimate of the task's true state, ``start``, the window of real frames the dream began with, and, if the checkpoint
     can tell it, ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``).
     """
 
@@ -38,6 +46,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         starts: str | Sequence[int] = "task",
         name: str | None = None,
         trust_below: float | None = None,
+        mixed: bool = False,
     ) -> None:
         """Open a world model; the arguments are those of ``WorldModelVectorEnv``.
 
@@ -47,7 +56,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         """
         self.render_mode = checked_render_mode(render_mode)
         self.view = View.parse(observation)
-        model = open_model(checkpoint, name, device)
+        model = open_model(checkpoint, name, device, mixed)
         self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below)
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
@@ -61,13 +70,12 @@ class WorldModelEnv(PortableSpec, gym.Env):
         """Begin a new dream; ``options["start"]`` chooses the window it begins with.
 
         Raises:
-            TaskError: unknown options, or no such window.
+            TaskError: unknown options, no such window, or a seed that is no whole number from 0 up.
         """
-        super().reset(seed=seed)
-        unknown = set(options or {}) - {"start"}
-        if unknown:
-            raise TaskError(f"unknown reset options {sorted(unknown)}: there is 'start'")
-        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [(options or {}).get("start")])
+        start = checked_options(options, ("start",)).get("start")
+        window = None if start is None else self.dreams.checked_window(start)
+        super().reset(seed=checked_seed(seed))
+        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [window])
         self._begun = True
         return row(self.dreams.observe(self.view), 0), self._info()
 
@@ -79,18 +87,26 @@ class WorldModelEnv(PortableSpec, gym.Env):
             ProcosmError: the model predicted something that is not a number.
         """
         if not self._begun:
-            raise TaskError("no dream has begun: call reset() before step()")
+            raise TaskError("no dream goes on (none has begun, or it was closed): call reset() before step()")
         outcome = self.dreams.advance(usable_actions(action, self.action_space)[None])
         reward, terminated, truncated = (values[0].item() for values in outcome)
         return row(self.dreams.observe(self.view), 0), reward, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
         """The newest frame, (H, W, 3) uint8; None without ``render_mode="rgb_array"``."""
-        return None if self.render_mode is None else self.dreams.frames()[0]
+        if self.render_mode is None:
+            return None
+        if not self._begun:
+            raise TaskError("no dream goes on (none has begun, or it was closed): call reset() before render()")
+        return self.dreams.frames()[0]
+
+    def close(self) -> None:
+        """End the dream; ``reset`` begins another."""
+        self._begun = False
 
     def _info(self) -> dict[str, Any]:
-        info = {"state": self.dreams.state[0].copy(), "start": int(self.dreams.start[0])}
-        return info if self.dreams.trust is None else info | {"trust": float(self.dreams.trust[0])}
+        info = {"state": self.dreams.state[0].copy(), "start": self.dreams.start[0]}
+        return info if self.dreams.trust is None else info | {"trust": self.dreams.trust[0]}
 
 
 def make_dream(max_episode_steps: int | None = None, **options: Any) -> gym.Env:

@@ -11,7 +11,16 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from procosm.envs.dreams import Dreams
-from procosm.envs.observe import Observed, View, action_space, overwrite, row, usable_actions
+from procosm.envs.observe import (
+    Observed,
+    View,
+    action_space,
+    checked_options,
+    checked_seed,
+    overwrite,
+    row,
+    usable_actions,
+)
 from procosm.envs.spec import PortableSpec
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
@@ -74,9 +83,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self.render_mode = checked_render_mode(render_mode)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.view = View.parse(observation)
-        model = open_model(checkpoint, name, device)
-        if mixed:
-            model.dynamics.mixed = model.tokenizer.mixed = True
+        model = open_model(checkpoint, name, device, mixed)
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below)
         self.task, self.time_limit = model.task, self.dreams.max_episode_steps
         self.num_envs = num_envs
@@ -104,10 +111,11 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         Raises:
             TaskError: options or seeds that do not fit.
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        mask, windows = self._reset_options(dict(options or {}))
+        self._open("reset")
+        (mask, windows), seeds = self._reset_options(options), self._slot_seeds(seed)
+        super().reset(seed=None if _is_list(seed) else seeds[0])
         slots = np.flatnonzero(mask)
-        self._seed_slots(seed, slots)
+        self._seed_slots(seeds, slots)
         self.dreams.restart(slots, [self._generators[slot] for slot in slots], [windows[slot] for slot in slots])
         self._finished[slots] = False
         return self.dreams.observe(self.view), self._infos(mask)
@@ -122,6 +130,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             TaskError: before the first reset, or actions of another shape or not finite.
             ProcosmError: the model predicted something that is not a number.
         """
+        self._open("step")
         if not self._generators:
             raise TaskError("no dream has begun: call reset() before step()")
         reward, terminated, truncated = self.dreams.advance(usable_actions(actions, self.action_space))
@@ -142,7 +151,12 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The newest frame of every dream, (H, W, 3) uint8 each; None without ``render_mode="rgb_array"``."""
-        return None if self.render_mode is None else tuple(self.dreams.frames())
+        if self.render_mode is None:
+            return None
+        self._open("render")
+        if not self._generators:
+            raise TaskError("no dream has begun: call reset() before render()")
+        return tuple(self.dreams.frames())
 
     def _restart(self, slots: np.ndarray) -> None:
         self.dreams.restart(slots, [self._generators[slot] for slot in slots], [None] * len(slots))
@@ -167,37 +181,50 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         mask = self._finished.copy()
         return {"final_obs": final, "_final_obs": mask, "final_info": self._infos(mask), "_final_info": mask.copy()}
 
-    def _reset_options(self, options: dict[str, Any]) -> tuple[np.ndarray, list[int | None]]:
+    def _reset_options(self, given: object) -> tuple[np.ndarray, list[int | None]]:
         """(n,) the slots to reset, and n start windows."""
-        mask = options.pop("reset_mask", np.ones(self.num_envs, bool))
-        windows = options.pop("start", None)
-        if options:
-            raise TaskError(f"unknown reset options {sorted(options)}: there are 'start' and 'reset_mask'")
+        options = checked_options(given, ("start", "reset_mask"))
+        mask = options.get("reset_mask", np.ones(self.num_envs, bool))
         if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise TaskError(
                 f"options['reset_mask'] must be a bool array of shape ({self.num_envs},) with at least one True"
             )
         if not self._generators and not mask.all():
             raise TaskError("the first reset must reset every slot: leave out options['reset_mask']")
-        if windows is None or isinstance(windows, int | np.integer):
+        windows = options.get("start")
+        if not _is_list(windows):
             windows = [windows] * self.num_envs
         if len(windows) != self.num_envs:
             raise TaskError(f"options['start'] has {len(windows)} windows for {self.num_envs} slots")
-        return mask, [None if window is None else int(window) for window in windows]
+        return mask, [None if window is None else self.dreams.checked_window(window) for window in windows]
 
-    def _seed_slots(self, seed: Seed, slots: np.ndarray) -> None:
-        """Give the slots that are reset the generators their seeds ask for."""
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int | np.integer):
-            seeds = [int(seeds) + slot for slot in range(self.num_envs)]
+    def _slot_seeds(self, seed: Seed) -> list[int | None]:
+        """n seeds, None where a slot goes on drawing from its generator."""
+        if not _is_list(seed):
+            first = checked_seed(seed)
+            return [None if first is None else first + slot for slot in range(self.num_envs)]
+        seeds = [checked_seed(each) for each in cast(Sequence, seed)]
         if len(seeds) != self.num_envs:
             raise TaskError(f"{len(seeds)} seeds for {self.num_envs} slots: give one for each, or a single int")
+        return seeds
+
+    def _seed_slots(self, seeds: list[int | None], slots: np.ndarray) -> None:
+        """Give the slots that are reset the generators their seeds ask for."""
         if not self._generators:
             self._generators = [np.random.default_rng()] * self.num_envs
             seeds = [int(self.np_random.integers(2**31)) if each is None else each for each in seeds]
         for slot in slots:
             if seeds[slot] is not None:
-                self._generators[slot] = seeding.np_random(int(seeds[slot]))[0]
+                self._generators[slot] = seeding.np_random(seeds[slot])[0]
+
+    def _open(self, call: str) -> None:
+        """Refuse a call after ``close``."""
+        if self.closed:
+            raise TaskError(f"these environments are closed: make them again before {call}()")
+
+
+def _is_list(value: object) -> bool:
+    return (isinstance(value, Sequence) and not isinstance(value, str)) or np.ndim(value) > 0  # type: ignore[arg-type]
 
 
 def checked_render_mode(render_mode: str | None) -> str | None:
