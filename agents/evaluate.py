@@ -26,7 +26,7 @@ from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.interface import DatasetError, ProcosmError
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Positive, Processes, Seed, Settings
+from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
 
 JUDGING_SEED = 9_000_000
 """Seed of the first episode that judges: no episode of collecting or training has one near it."""
@@ -52,6 +52,8 @@ class EvaluateConfig(Settings):
     """Processes that step MuJoCo."""
     speed_seconds: Positive = 2.0
     """How long each speed is measured."""
+    device: Device = "auto"
+    """Where the world model is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -66,7 +68,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     """
     folder, run = config.run / "evaluation", config.run
     check_out(folder)
-    model, player = load(run / "world_model"), trained_player(run)
+    model, player = load(run / "world_model", config.device), trained_player(run, config.device)
     episodes = load_episodes(run / "data")
     parts = _parts(config, model, player, episodes)
     found = {name: _part(folder / f"{name}.json", make) for name, make in parts.items()}
@@ -90,7 +92,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     return folder
 
 
-def trained_player(run: Path) -> Player:
+def trained_player(run: Path, device: str = "cpu") -> Player:
     """The policy of a run.
 
     Raises:
@@ -103,7 +105,7 @@ def trained_player(run: Path) -> Player:
             f"{shlex.quote(str(run / 'world_model'))} --out {shlex.quote(str(run / 'policy'))}`"
         )
     training = read_json(run / "policy" / "training.json")
-    return Player(run / "world_model", "trained", path, training["algorithm"], training["observation"])
+    return Player(run / "world_model", "trained", path, training["algorithm"], training["observation"], device)
 
 
 def _parts(
@@ -146,7 +148,8 @@ def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
     played = play_truth(player, seeds, config.processes)
     rows = _rows("mujoco", "trained", played)
     for control in ("zero", "random"):
-        rows += _rows("mujoco", control, play_truth(Player(player.world_model, control), seeds, config.processes))
+        other = Player(player.world_model, control, device=player.device)
+        rows += _rows("mujoco", control, play_truth(other, seeds, config.processes))
     frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
     dreamed = [dream._replace(seed=seed) for dream, seed in zip(play_dreams(player, frames), seeds, strict=True)]
     return rows + _rows("dream", "trained", dreamed)

@@ -38,7 +38,7 @@ class Eyes:
             before = np.zeros_like(self._pixels[slots]) if first else self._pixels[slots]
             self._pixels[slots] = np.concatenate((before[..., 3:], frames), axis=-1)
             return self._pixels[slots]
-        index = torch.from_numpy(slots)
+        index = torch.from_numpy(slots).to(self._latents.device)
         seen = self.model.tokenizer.encode(
             torch.from_numpy(frames)[:, None].to(self._latents.device)
         )  # (k, 1, c, h, w)

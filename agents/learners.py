@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from procosm.agents.features import LatentMotion, StandardisedState, state_statistics
 from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.precision import resolve_device
 from procosm.world_model.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseA
         "learning_rate": config.learning_rate,
         "gamma": config.gamma,
         "seed": config.seed,
-        "device": config.device,
+        "device": resolve_device(config.device),
         "stats_window_size": config.dreams,
         "policy_kwargs": {"net_arch": [config.width, config.width], **_features(config.observation, model)},
     }
@@ -54,7 +55,7 @@ def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseA
 
 def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv) -> BaseAlgorithm:
     """A learner with its optimizer, as a finished round saved it."""
-    return ALGORITHMS[config.algorithm].load(path, env=env, device=config.device)
+    return ALGORITHMS[config.algorithm].load(path, env=env, device=resolve_device(config.device))
 
 
 def check_observation(observation: str, frame_size: int) -> None:

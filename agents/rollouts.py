@@ -37,6 +37,7 @@ class Player:
         world_model: checkpoint folder, whose eyes the policy sees through.
         kind: ``trained``, ``zero`` (no action) or ``random`` (uniform within the bounds).
         policy: the zip; algorithm and observation: how it was trained. Empty for the controls.
+        device: where the world model looks and dreams; the policy itself acts on the CPU.
     """
 
     world_model: Path
@@ -44,6 +45,7 @@ class Player:
     policy: Path | None = None
     algorithm: str = ""
     observation: str = ""
+    device: str = "cpu"
 
 
 class Played(NamedTuple):
@@ -86,7 +88,7 @@ def _result(future: Any) -> list[Played]:
 
 def _wave(player: Player, seeds: Sequence[int]) -> list[Played]:
     """Episodes side by side until the last one ends; those that ended are no longer stepped or looked at."""
-    model = opened(player.world_model)
+    model = opened(player.world_model, player.device)
     seen = player.kind == "trained"
     envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]
     eyes, act = Eyes(model, player.observation, len(seeds)), actor(player, model.task, seeds[0])
@@ -110,7 +112,7 @@ def _wave(player: Player, seeds: Sequence[int]) -> list[Played]:
 
 def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
     """Dream one whole episode from each (n, H, W, 3) first frame of a MuJoCo episode, with the same policy."""
-    model, n = opened(player.world_model), len(first_frames)
+    model, n = opened(player.world_model, player.device), len(first_frames)
     env = dreams_from(model, first_frames, player.observation)
     observed, _ = env.reset(seed=0, options={"start": list(range(n))})
     slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0)
@@ -172,9 +174,9 @@ def open_policy(path: Path, algorithm: str) -> BaseAlgorithm:
 
 
 @lru_cache(maxsize=1)
-def opened(world_model: Path) -> WorldModel:
-    """A world model, read once in each process."""
-    return load(world_model)
+def opened(world_model: Path, device: str = "cpu") -> WorldModel:
+    """A world model on a device, read once in each process."""
+    return load(world_model, device)
 
 
 @lru_cache(maxsize=1)

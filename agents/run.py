@@ -19,7 +19,7 @@ from procosm.world_model import checkpoint
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.presets import check_frame_size
-from procosm.world_model.settings import Seed, Settings
+from procosm.world_model.settings import Device, Seed, Settings
 from procosm.world_model.train import TrainConfig, train
 from procosm.world_model.train import check_outs as train_outs
 
@@ -60,6 +60,8 @@ class RunConfig(Settings):
     """MuJoCo episodes that judge the policy, and each control."""
     processes: int = 2
     """Processes that step MuJoCo."""
+    device: Device = "auto"
+    """Where everything but MuJoCo is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,7 +97,12 @@ class Stages:
                 processes=processes,
             ),
             TrainConfig(
-                data=out / "data", out=out / "world_model", preset=config.preset, seed=seed, density=config.density
+                data=out / "data",
+                out=out / "world_model",
+                preset=config.preset,
+                seed=seed,
+                density=config.density,
+                device=config.device,
             ),
             PolicyConfig(
                 world_model=out / "world_model",
@@ -107,8 +114,9 @@ class Stages:
                 horizon=config.horizon,
                 iterations=config.iterations,
                 gamma=config.gamma,
+                device=config.device,
             ),
-            EvaluateConfig(run=out, episodes=config.episodes, processes=processes),
+            EvaluateConfig(run=out, episodes=config.episodes, processes=processes, device=config.device),
             ReportConfig(run=out),
         )
         check_frame_size(config.frame_size, config.preset)
@@ -124,11 +132,13 @@ class DemoConfig(Settings):
     """Run folder; the same command goes on with what is there."""
     seed: Seed = 0
     """Of every stage."""
+    device: Device = "auto"
+    """Where everything but MuJoCo is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
 def demo(config: DemoConfig) -> Path:
     """The whole road for InvertedPendulum; returns the report."""
-    return run(RunConfig(env="InvertedPendulum", out=config.out, seed=config.seed))
+    return run(RunConfig(env="InvertedPendulum", out=config.out, seed=config.seed, device=config.device))
 
 
 def run(config: RunConfig) -> Path:
@@ -203,7 +213,7 @@ def report_stage(config: ReportConfig) -> Path:
 
 def _train_and_calibrate(config: TrainConfig) -> Path:
     folder = train(config)
-    calibrate(CalibrateConfig(folder, config.data, config.seed))
+    calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
     return folder
 
 

@@ -121,9 +121,12 @@ def stage_seconds(run: Path) -> dict[str, float]:
 
 
 def _settings(config: "DataclassInstance") -> dict[str, Any]:
-    """A config's fields as JSON values, without what changes no result: paths (a run may move), processes."""
+    """A config's fields as JSON values, without what changes no result but its rounding: paths (a run may move),
+    processes, the device.
+    """
     values = dataclasses.asdict(config)
-    kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key != "processes"}
+    places = ("processes", "device")
+    kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key not in places}
     return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
 
 

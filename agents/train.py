@@ -28,7 +28,7 @@ from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.interface import ProcosmError
-from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError
 from procosm.world_model.stopping import signals_wait
@@ -77,8 +77,8 @@ class PolicyConfig(Settings):
     """Iterations between looks at the true return; 0 never looks. They guide nothing; their real steps are counted."""
     truth_episodes: Count = 2
     """MuJoCo episodes in each look."""
-    device: Device = "cpu"
-    """Where the policy learns; the world model runs there too."""
+    device: Device = "auto"
+    """Where the world model dreams and the policy learns: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,7 +132,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
         return folder
     model = load(config.world_model, device=config.device)
     check_observation(config.observation, model.task.frame_size)
-    model.dynamics.mixed = config.device != "cpu" or has_bfloat16()
+    model.dynamics.mixed = bfloat16_pays(model.starts.device)
     env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
     learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
     done = learner.num_timesteps // config.round_steps
@@ -200,7 +200,7 @@ def _truth(
     if not config.truth_every:
         yield None
         return
-    env = judged(config.world_model, model.task, config.observation)
+    env = judged(config.world_model, model.task, config.observation, config.device)
     every = config.truth_every * config.rollout_steps
     callback = TruthCallback(env, config.truth_episodes, every, folder, bar)
     callback.restore(log["truth"], calls)

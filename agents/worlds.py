@@ -73,13 +73,12 @@ def truth(task: Task, observation: str) -> gym.Env:
     return gym.make("Procosm/Truth-v0", task=task.id, observation=observation, disable_env_checker=True, **settings)
 
 
-def judged(checkpoint: Path, task: Task, observation: str) -> VecEnv:
+def judged(checkpoint: Path, task: Task, observation: str, device: str = "cpu") -> VecEnv:
     """One truth env as SB3 wants it, seen from pixels alone as a policy trained on ``observation`` expects."""
     if observation == "pixels":
         return stacked(DummyVecEnv([lambda: Monitor(truth(task, "pixels"))]), observation)
-    return DummyVecEnv(
-        [lambda: Monitor(gym.make("Procosm/Truth-v0", checkpoint=str(checkpoint), observation=observation))]
-    )
+    eyes = {"checkpoint": str(checkpoint), "observation": observation, "device": device}
+    return DummyVecEnv([lambda: Monitor(gym.make("Procosm/Truth-v0", **eyes))])
 
 
 def stacked(env: VecEnv, observation: str) -> VecEnv:

@@ -20,7 +20,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.interface import DatasetError, State
-from procosm.world_model.settings import Seed, Settings
+from procosm.world_model.settings import Device, Seed, Settings
 
 MEMBERS, HIDDEN = 6, 64
 STEPS, BATCH, LEARNING_RATE = 1500, 256, 3e-3
@@ -42,6 +42,8 @@ class CalibrateConfig(Settings):
     """Folder of a dataset of its task (RUN/data): what it was trained on, or another with held-out episodes."""
     seed: Seed = 0
     """Of the forecasts' weights and batches."""
+    device: Device = "auto"
+    """Where the dreams are computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def calibrate(config: CalibrateConfig) -> Path:
     Raises:
         CheckpointError, DatasetError: one of them cannot be read, or they do not fit.
     """
-    forecasts = fit(load(config.world_model), load_episodes(config.data), config.seed)
-    return add_trust(config.world_model, forecasts.state_dict())
+    model = load(config.world_model, config.device)
+    return add_trust(config.world_model, fit(model, load_episodes(config.data), config.seed).state_dict())
 
 
 def fit(model: WorldModel, episodes: Sequence[Episode], seed: int = 0) -> Forecasts:

@@ -111,6 +111,7 @@ class Dreams:
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
         self.actions = self.latents.new_full((count, shape[1] - 1, len(model.task.action_low)), torch.nan)
         self.state = np.zeros((count, model.task.state_size), np.float32)
+        self._estimate = self.latents.new_zeros(self.state.shape, dtype=torch.float32)  # the same on the model's device
         self.termination = np.zeros(count, np.float32)
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
@@ -170,14 +171,12 @@ class Dreams:
 
     def _begun(self, windows: Sequence[int]) -> torch.Tensor:
         """(k, context, c, h, w), the latents of k windows."""
-        held_out = len(self.model.starts)
-        if self.model.resets is None or max(windows) < held_out:
-            return self.model.starts[list(windows)]
-        begun = self.model.starts[[min(window, held_out - 1) for window in windows]]
-        for row, window in enumerate(windows):
-            if window >= held_out:
-                begun[row] = self.model.resets[window - held_out]
-        return begun
+        starts, resets, index = self.model.starts, self.model.resets, self._there(np.array(windows, np.int64))
+        if resets is None:
+            return starts[index]
+        held_out = len(starts)
+        wide, own = starts[index.clamp_max(held_out - 1)], resets[(index - held_out).clamp_min(0)][:, None]
+        return torch.where((index < held_out).view(-1, 1, 1, 1, 1), wide, own)
 
     @one_thread()
     @torch.inference_mode()
@@ -205,12 +204,12 @@ class Dreams:
         self.start[slots] = chosen
         self.elapsed[slots] = 0
         self.termination[slots] = 0.0
-        begun = self._begun(chosen)
-        self.latents[torch.from_numpy(slots)] = begun
-        self.actions[torch.from_numpy(slots)] = torch.nan
-        self.state[slots] = self.model.dynamics.estimate(State(begun)).cpu().numpy()
+        begun, index = self._begun(chosen), self._there(slots)
+        self.latents[index], self.actions[index] = begun, torch.nan
+        estimate = self.model.dynamics.estimate(State(begun)).float()
+        self._estimate[index], self.state[slots] = estimate, estimate.cpu().numpy()
         if self._watch is not None and self.trust is not None:
-            self.trust[slots] = self._watch.begin(slots, self.state[slots])
+            self.trust[slots] = self._watch.begin(index, estimate).cpu().numpy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Dreams":
         """Dreams that go on by themselves; the world model, which never changes, is shared."""
@@ -240,10 +239,11 @@ class Dreams:
         """
         self.latents[slot], self.actions[slot] = moment.latents, moment.actions
         self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
+        self._estimate[slot] = self._there(moment.state)
         self.termination[slot], self._noise_seed[slot] = 0.0, moment.noise_seed
         if self._watch is not None and self.trust is not None:
             assert moment.forecasts is not None  # told by the same model
-            self.trust[slot] = self._watch.resume(slot, moment.forecasts, moment.state)
+            self.trust[slot] = self._watch.resume(slot, moment.forecasts, self._estimate[slot])
         if self.denoising_steps > 1:
             self._noise_stream[slot] = np.random.default_rng(moment.noise_seed)
             for _ in range(-(-moment.elapsed // NOISE_AHEAD)):
@@ -257,18 +257,21 @@ class Dreams:
         Raises:
             ProcosmError: the model predicted something that is not a number.
         """
-        device = self.latents.device
-        action = torch.from_numpy(actions).to(device)
-        prediction = self._predict(torch.from_numpy(self.state).to(device), action)
+        action = self._there(actions)
+        prediction = self._predict(self._estimate, action)
         self.actions = State(self.latents, actions=self.actions).taken(action)[:, 1:]
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
         self._spare[:, -1] = prediction.latent
         self.latents, self._spare = self._spare, self.latents
-        self.state[:] = prediction.state.cpu().numpy()
-        self.termination[:] = prediction.termination.cpu().numpy()
+        self._estimate = prediction.state.float()
+        numbers = [prediction.reward[:, None], prediction.termination[:, None], self._estimate]
+        if self._watch is not None:
+            numbers.append(self._watch.advance(action, self._estimate)[:, None])
+        seen = torch.cat(numbers, dim=1).to("cpu", torch.float64).numpy()  # the device is waited for once
+        self.termination[:], self.state[:] = seen[:, 1], seen[:, 2 : 2 + self.state.shape[1]]
         self.elapsed += 1
-        reward = prediction.reward.cpu().numpy().astype(np.float64)
+        reward = seen[:, 0]
         if not np.isfinite(reward).all():
             slot = int(np.flatnonzero(~np.isfinite(reward))[0])
             raise ProcosmError(
@@ -278,7 +281,7 @@ class Dreams:
             )
         truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
         if self._watch is not None and self.trust is not None:
-            self.trust[:] = self._watch.advance(actions, self.state)
+            self.trust[:] = seen[:, -1]
             if self._trust_below is not None:
                 truncated |= self.trust < self._trust_below
         low, high = self.model.reward_range
@@ -296,6 +299,10 @@ class Dreams:
         parts = _in_parts(predict, len(action), action.device)
         return Prediction(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
 
+    def _there(self, array: np.ndarray) -> torch.Tensor:
+        """An array on the dreams' device."""
+        return torch.from_numpy(array).to(self.latents.device)
+
     def _drawn_noise(self) -> torch.Tensor | None:
         """(n, c, h, w), the noise the sampler starts from in this step; None where it starts from the mean."""
         if self.denoising_steps == 1:
@@ -303,24 +310,26 @@ class Dreams:
         ahead = self.elapsed % NOISE_AHEAD
         for slot in np.flatnonzero(ahead == 0).tolist():
             self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
-        return torch.from_numpy(self._noise[self._slots, ahead]).to(self.latents)
+        return self._there(self._noise[self._slots, ahead]).to(self.latents.dtype)
 
     @one_thread()
     @torch.inference_mode()
     def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(k, H, W, 3) uint8, the newest frame of some dreams, decoded."""
-        index = torch.from_numpy(slots) if isinstance(slots, np.ndarray) else slots
-        newest = self.latents[index][:, -1:]
+        newest = self._chosen(slots)[:, -1:]
         parts = _in_parts(lambda part: self.model.tokenizer.decode(newest[part])[:, -1], len(newest), newest.device)
-        return np.ascontiguousarray(torch.cat(parts).cpu().numpy())
+        return _host(torch.cat(parts))
+
+    def _chosen(self, slots: np.ndarray | slice) -> torch.Tensor:
+        """(k, context, c, h, w), the latents of some dreams."""
+        return self.latents[self._there(slots) if isinstance(slots, np.ndarray) else slots]
 
     def observe(self, view: View, slots: np.ndarray | slice = slice(None)) -> Observed:
         """What some dreams show; arrays of the caller's own. The decoder runs only where pixels are shown."""
-        index = torch.from_numpy(slots) if isinstance(slots, np.ndarray) else slots
         return view.show(
             {
                 "pixels": lambda: self.frames(slots),
-                "latent": lambda: self.latents[index].to("cpu", torch.float32, copy=True).numpy(),
+                "latent": lambda: _host(self._chosen(slots).float()),
                 "state": lambda: self.state[slots].copy(),
             }
         )
@@ -344,3 +353,11 @@ def _in_parts(call: Callable[[slice], T], count: int, device: torch.device) -> l
     parts = min(MOST_PARTS, max(1, count // SMALLEST_PART)) if device.type == "cpu" else 1
     cuts = [count * part // parts for part in range(parts + 1)]
     return run_each([partial(call, slice(*ends)) for ends in pairwise(cuts)])
+
+
+def _host(tensor: torch.Tensor) -> np.ndarray:
+    """A contiguous array of the caller's own; from a device by way of pinned memory, which is several times as fast."""
+    if tensor.is_cuda:
+        tensor = tensor.contiguous()
+        tensor = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
+    return np.array(tensor.numpy(), order="C")

@@ -34,7 +34,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         env: gym.Env,
         checkpoint: str | Path | WorldModel,
         observation: str | Sequence[str] = "state",
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> None:
         """Look at ``env`` through the model of ``checkpoint``.
 
@@ -42,7 +42,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
             env: a truth env that observes pixels, alone or in a Dict.
             checkpoint: a checkpoint or run folder, or a loaded model.
             observation: ``latent``, ``state``, ``pixels``, or a tuple of them for a Dict.
-            device: where a checkpoint is loaded to.
+            device: where a checkpoint is loaded to, as in ``WorldModelVectorEnv``.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.

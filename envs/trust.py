@@ -11,7 +11,6 @@ Axis letters: k forecast, n dream, s true state, a action.
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -119,7 +118,7 @@ class Forecasts(nn.Module):
 
 
 class Watch:
-    """The forecasts beside a batch of dreams."""
+    """The forecasts beside a batch of dreams; all tensors are on the device of the forecasts."""
 
     def __init__(self, tensors: Mapping[str, Tensor], count: int) -> None:
         """Room for ``count`` dreams; ``tensors`` as a checkpoint holds them.
@@ -130,27 +129,25 @@ class Watch:
         self._forecasts = Forecasts.from_tensors(tensors)
         self._states = self._forecasts.start_errors[:, None].repeat(1, count, 1)  # (k, n, s), standardised
 
-    def begin(self, slots: np.ndarray, states: np.ndarray) -> np.ndarray:
+    def begin(self, slots: Tensor, states: Tensor) -> Tensor:
         """New dreams begin in (m,) slots with (m, s) states; returns their trust (m,)."""
-        seen = torch.from_numpy(states).to(self._states.device)
-        begun = self._forecasts.begin(seen)
-        self._states[:, torch.from_numpy(slots)] = begun
-        return self._trust(begun, seen)
+        begun = self._forecasts.begin(states)
+        self._states[:, slots] = begun
+        return self._trust(begun, states)
 
-    def advance(self, actions: np.ndarray, states: np.ndarray) -> np.ndarray:
+    def advance(self, actions: Tensor, states: Tensor) -> Tensor:
         """Every dream took (n, a) actions and says that it is in (n, s) states now; returns its trust (n,)."""
-        device = self._states.device
-        self._states = self._forecasts.step(self._states, torch.from_numpy(actions).to(device))
-        return self._trust(self._states, torch.from_numpy(states).to(device))
+        self._states = self._forecasts.step(self._states, actions)
+        return self._trust(self._states, states)
 
     def forecasts(self, slot: int) -> Tensor:
         """(k, s), those of one dream; a copy."""
         return self._states[:, slot].clone()
 
-    def resume(self, slot: int, forecasts: Tensor, state: np.ndarray) -> float:
+    def resume(self, slot: int, forecasts: Tensor, state: Tensor) -> float:
         """Go on in a slot with (k, s) forecasts beside a dream in an (s,) state; returns its trust."""
         self._states[:, slot] = forecasts
-        return float(self._trust(forecasts[:, None], torch.from_numpy(state[None]).to(forecasts.device))[0])
+        return float(self._trust(forecasts[:, None], state[None])[0])
 
-    def _trust(self, forecasts: Tensor, states: Tensor) -> np.ndarray:
-        return self._forecasts.trust(self._forecasts.distance(forecasts, states)).cpu().numpy()
+    def _trust(self, forecasts: Tensor, states: Tensor) -> Tensor:
+        return self._forecasts.trust(self._forecasts.distance(forecasts, states))

@@ -11,6 +11,8 @@ from procosm.envs.spec import NO_LIMIT, checked_limit, with_time_limit
 from procosm.world_model.interface import TaskError
 
 if TYPE_CHECKING:
+    import torch
+
     from procosm.world_model.checkpoint import WorldModel
 
 
@@ -19,6 +21,7 @@ def make_truth(
     checkpoint: "str | Path | WorldModel | None" = None,
     observation: str | Sequence[str] = "pixels",
     max_episode_steps: int | None = None,
+    device: "str | torch.device" = "cpu",
     **kwargs: Any,
 ) -> gym.Env:
     """A truth env by task id, or the one that belongs to a checkpoint.
@@ -30,6 +33,7 @@ def make_truth(
             (``procosm.envs.perceive``).
         observation: ``pixels``, ``state``, with a checkpoint also ``latent``, or a tuple of them.
         max_episode_steps: from a spec; ``gym.make`` keeps its own to itself. None for the task's own, -1 for no limit.
+        device: where the checkpoint's model looks, as in ``WorldModelVectorEnv``.
         kwargs: what else :class:`~procosm.envs.mujoco.MujocoEnv` takes.
 
     Raises:
@@ -46,8 +50,8 @@ def make_truth(
     from procosm.envs.perceive import PerceiveWrapper
     from procosm.envs.weights import open_model
 
-    known = open_model(checkpoint, None, "cpu").task
+    known = open_model(checkpoint, None, device).task
     if task not in (None, known.id):
         raise TaskError(f"the checkpoint {checkpoint} was trained on {known.id}, not on {task}: leave one of them out")
-    seen = PerceiveWrapper(MujocoEnv.from_task(known, **kwargs), checkpoint, observation)
+    seen = PerceiveWrapper(MujocoEnv.from_task(known, **kwargs), checkpoint, observation, device)
     return with_time_limit(seen, limit or known.max_episode_steps)

@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from procosm.envs.spec import absolute
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
@@ -50,7 +52,7 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
 
 @one_thread()
 def open_model(
-    checkpoint: str | Path | WorldModel | None, name: str | None, device: str, mixed: bool = False
+    checkpoint: str | Path | WorldModel | None, name: str | None, device: str | torch.device, mixed: bool = False
 ) -> WorldModel:
     """The world model meant by an environment's arguments, on ``device`` (a loaded model stays where it is).
 
@@ -58,6 +60,7 @@ def open_model(
 
     Raises:
         CheckpointError: no checkpoint, an unreadable one, or one of another task than the registered name's.
+        ProcosmError: no such device.
     """
     model = checkpoint if isinstance(checkpoint, WorldModel) else load(find_checkpoint(checkpoint, name), device=device)
     if name is not None and model.task.id.rsplit("-v", 1)[0] != name:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 
 from procosm.envs.dreams import Dreams
 from procosm.envs.observe import (
@@ -42,7 +43,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         denoising_steps: int = 1,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         starts: str | Sequence[int] = "task",
         name: str | None = None,
         trust_below: float | None = None,

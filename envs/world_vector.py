@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -51,7 +52,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         starts: str | Sequence[int] = "task",
         name: str | None = None,
         mixed: bool = False,
@@ -67,7 +68,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
             autoreset_mode: ``NEXT_STEP``, ``SAME_STEP`` or ``DISABLED`` (reset with ``options["reset_mask"]``).
             render_mode: ``rgb_array`` or None.
-            device: where a checkpoint is loaded to.
+            device: where a checkpoint is loaded to: ``cpu``, ``cuda``, ``cuda:i``, or ``auto`` (CUDA where there is a
+                device).
             starts: ``task`` begins as the task's own reset does, like the twin; ``wide`` with any held-out window of
                 real frames, spread over the states that were reached, for practice; indices with those windows only.
             name: the name under which weights ship; the registered ids give it.

@@ -23,6 +23,7 @@ from procosm.world_model.files import read_json, write_json, write_tensors
 from procosm.world_model.folders import find
 from procosm.world_model.interface import CheckpointError, ProcosmError
 from procosm.world_model.layers import sparse_blocks, sparsify_like
+from procosm.world_model.precision import resolve_device
 from procosm.world_model.schema import checked
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
@@ -152,12 +153,14 @@ def save(folder: Path, model: WorldModel) -> Path:
     return folder
 
 
-def load(folder: Path | str, device: str = "cpu") -> WorldModel:
-    """Open a checkpoint folder.
+def load(folder: Path | str, device: str | torch.device = "cpu") -> WorldModel:
+    """Open a checkpoint folder, made on whatever device, on ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:i``).
 
     Raises:
         CheckpointError: a missing, damaged or foreign checkpoint; which file of it, what is wrong, and what to do.
+        ProcosmError: no such device.
     """
+    device = resolve_device(device)
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(

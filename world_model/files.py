@@ -49,7 +49,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    write_bytes(path, safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+    """Write tensors of any device as safetensors."""
+    write_bytes(path, safetensors.torch.save({k: v.cpu().contiguous() for k, v in tensors.items()}, metadata))
 
 
 def read_json(path: Path) -> Any:

@@ -90,7 +90,7 @@ class Dynamics(Protocol):
 
     context: int
     mixed: bool
-    """Whether products are taken in bfloat16: faster where ``precision.has_bfloat16``, and equal to fewer digits."""
+    """Whether products are taken in bfloat16: faster where ``precision.bfloat16_pays``, and equal to fewer digits."""
 
     def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
         """One step of imagination.

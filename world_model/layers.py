@@ -33,9 +33,10 @@ class AdaLNLoRA(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head attention with RMS-normalised queries and keys and rotary positions.
 
-    Written out: for the 4 to 64 tokens of a small latent, the fused kernel's backward pass on the CPU takes most of a
-    training step (2.5 times as long as this). Samples of fewer than 16 tokens share their products, a mask between
-    them: many products of 4 by 4 cost twice as much as a quarter as many of 16 by 16.
+    On a CUDA device by the fused kernel. On the CPU written out: for the 4 to 64 tokens of a small latent, the fused
+    kernel's backward pass there takes most of a training step (2.5 times as long as this). Samples of fewer than 16
+    tokens share their products, a mask between them: many products of 4 by 4 cost twice as much as a quarter as many of
+    16 by 16.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -51,6 +52,10 @@ class SelfAttention(nn.Module):
         gain = torch.stack([self.norm_q.weight, self.norm_k.weight])[:, None]  # both are normalised in one pass
         qk = F.rms_norm(qkv[:, :, :2].to(gain.dtype), gain.shape[-1:], eps=self.norm_q.eps) * gain
         qk = rotate(qk, cos[:, None, None], sin[:, None, None])
+        if x.is_cuda:
+            q, k, v = (t.transpose(1, 2) for t in (qk[:, :, 0].to(qkv.dtype), qk[:, :, 1].to(qkv.dtype), qkv[:, :, 2]))
+            mixed = F.scaled_dot_product_attention(q, k, v)
+            return self.out(mixed.transpose(1, 2).reshape(x.shape))
         together = math.gcd(batch, max(1, 16 // tokens))
         q, k = _joined(qk, together).permute(2, 0, 3, 1, 4)  # each (b / together, k, together tokens, head_dim)
         v = _joined(qkv[:, :, 2], together).transpose(1, 2)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from procosm.world_model.heads import mlp
+from procosm.world_model.precision import sent
 
 NARROW = 0.03
 """Spread of an axis along which half of what a latent has is taken for error, in deviations."""
@@ -82,7 +83,8 @@ class Manifold(nn.Module):
         """What a random offset on (b, c, h, w) real latents leaves behind, relative to its size."""
         b = latents.shape[0]
         size = torch.randn(b, 1, 1, 1, generator=generator).exp() * OFFSET
-        offset = size * torch.randn(latents.shape, generator=generator)
+        offset = sent(size * torch.randn(latents.shape, generator=generator), latents.device)
+        size = sent(size, latents.device)
         left = (self(latents + offset) - latents).square().flatten(1).mean(1)
         loss = (left / (size.flatten() ** 2 + TRUE**2)).mean()
         return loss, {"left": loss.detach()}

@@ -41,6 +41,14 @@ def hardware() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+def _version(package: str) -> str | None:
+    """Of a package, None where it is not installed: a machine that only trains has no simulator."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def provenance(configs: dict[str, Any]) -> dict[str, Any]:
     """JSON values that let a reader repeat the run; configs are dataclasses."""
     return {
@@ -48,6 +56,6 @@ def provenance(configs: dict[str, Any]) -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "configs": {k: {f: str(v) for f, v in dataclasses.asdict(c).items()} for k, c in configs.items()},
     }

@@ -14,11 +14,11 @@ from collections.abc import Hashable
 from functools import cache
 from typing import Annotated
 
-import torch
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.precision import resolve_device
 
 WORDS = {
     "Input should be": "must be",
@@ -34,15 +34,9 @@ class SettingsError(ProcosmError):
 
 def _available(device: str) -> str:
     try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError("is no device: give cpu or cuda") from error
-    if kind not in ("cpu", "cuda"):
-        raise ValueError("is not supported: give cpu or cuda")
-    if kind == "cuda":
-        index, count = torch.device(device).index or 0, torch.cuda.device_count()
-        if index >= count:
-            raise ValueError(f"is not here: torch {torch.__version__} sees {count} CUDA devices; give cpu")
+        resolve_device(device)
+    except ProcosmError as error:
+        raise ValueError(str(error).removeprefix(f"device {device} ")) from error
     return device
 
 
@@ -56,7 +50,7 @@ Processes = Annotated[int, Interval(ge=1, le=1024)]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 """What NumPy, PyTorch and Gymnasium all take as a seed."""
 Device = Annotated[str, AfterValidator(_available)]
-"""A device that torch can use here."""
+"""``auto`` (CUDA where there is a device), ``cpu``, ``cuda`` or ``cuda:i``; one that torch can use here."""
 
 
 class Settings:

@@ -15,13 +15,13 @@ from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
-from procosm.world_model.episodes import acting_policies, load_episodes, load_task
+from procosm.world_model.episodes import Task, acting_policies, load_episodes, load_task
 from procosm.world_model.layers import census, sparsify, weights
-from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.precision import bfloat16_pays, describe, resolve_device
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Seed, Settings, Share
+from procosm.world_model.settings import Device, Seed, Settings, Share
 from procosm.world_model.stage import MakeSparsifier, run_stage
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer
@@ -53,6 +53,8 @@ class TrainConfig(Settings):
     """Who chooses the blocks that exist, where density is below 1."""
     block: Literal[16, 32, 64, 128] = 16
     """Side of the square blocks that exist or not: small ones learn better, large ones are faster on wide presets."""
+    device: Device = "auto"
+    """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i. Training goes on on any other."""
 
 
 def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
@@ -66,7 +68,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     the CPU with the same number of threads.
     """
     check_outs(config)
-    sizes, task = sizes or preset(config.preset), load_task(config.data)
+    sizes, task, device = sizes or preset(config.preset), load_task(config.data), resolve_device(config.device)
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
@@ -74,12 +76,13 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     for module, density in ((tokenizer, config.tokenizer_density), (dynamics, config.density)):
         if density < 1.0:
             sparsify(module, density, config.block, module.stay_dense)
+    tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)  # drawn on the CPU: the same on every device
     thin_tokenizer, thin_dynamics = sparsifier(config, config.tokenizer_density), sparsifier(config, config.density)
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
     if thin_tokenizer or thin_dynamics:
         tqdm.write(census(counts), file=sys.stderr)
     episodes = load_episodes(config.data)
-    tables = {kind: tabulate(episodes, kind, dynamics.context) for kind in ("train", "holdout", "constant")}
+    tables = {kind: tabulate(episodes, kind, dynamics.context).to(device) for kind in ("train", "holdout", "constant")}
     del episodes
 
     metrics: dict[str, Any] = {"weights": counts}
@@ -95,23 +98,37 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     if thin_tokenizer or thin_dynamics:
         tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
 
+    origin = provenance({"train": config, "sizes": sizes}) | {"device": describe(device)}
+    origin["policies"] = acting_policies(config.data)
+    return checkpoint.save(config.out, assembled(task, tokenizer, dynamics, tables, latents, metrics, origin))
+
+
+def assembled(
+    task: Task,
+    tokenizer: CausalTokenizer,
+    dynamics: DiffusionDynamics,
+    tables: dict[str, Table],
+    latents: dict[str, Tensor],
+    metrics: dict[str, Any],
+    origin: dict[str, Any],
+) -> checkpoint.WorldModel:
+    """A world model of trained parts, with held-out windows to start dreams from; ``origin`` is its provenance."""
     starts = choose_starts(tables["holdout"], dynamics.context)
     firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train")]
     resets = torch.cat(firsts)[:RESETS]
     rewards = tables["train"].rewards[tables["train"].steps]
-    model = checkpoint.WorldModel(
+    return checkpoint.WorldModel(
         task=task,
         tokenizer=tokenizer,
         dynamics=dynamics,
-        start_frames=tables["holdout"].frames[starts],
+        start_frames=tables["holdout"].seen(starts),
         start_states=tables["holdout"].states[starts[:, -1]],
         starts=latents["holdout"][starts],
         resets=resets if len(resets) else None,
         reward_range=(float(rewards.min()), float(rewards.max())),
         metrics=metrics,
-        provenance=provenance({"train": config, "sizes": sizes}) | {"policies": acting_policies(config.data)},
+        provenance=origin,
     )
-    return checkpoint.save(config.out, model)
 
 
 def check_outs(config: TrainConfig) -> None:
@@ -161,17 +178,20 @@ def train_tokenizer(
     head, stage = dynamics.state_head, sizes.tokenize
     head.fit(table.states)
     tokenizer.mean_frame.copy_((table.frames[::7].float().mean(0) / 127.5 - 1).permute(2, 0, 1)[:, None])
+    # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
+    tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
     loss = TokenizerLoss(sizes.tokenizer_loss, tokenizer, head)
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, _ = draw(table, stage.batch, seed, step)
         seen = context_index(table, at + 1, dynamics.context)
-        return loss(table.frames[seen], table.states[seen])
+        return loss(table.seen(seen), table.states[seen])
 
     metrics = run_stage("tokenizer", loss, losses, stage, work / "tokenizer.safetensors", choose)
+    tokenizer.mixed = False
     sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // 4096))
     with torch.no_grad():
-        tokenizer.fit_latents(tokenizer.to_latents(tokenizer.pixels(table.frames[sample][:, None])))
+        tokenizer.fit_latents(tokenizer.to_latents(tokenizer.pixels(table.seen(sample)[:, None])))
     return metrics
 
 
@@ -234,7 +254,7 @@ def train_dynamics(
 
         return losses
 
-    dynamics.mixed = has_bfloat16()
+    dynamics.mixed = bfloat16_pays(table.device)
     metrics: dict[str, object] = {
         "diffusion": run_stage("diffusion", dynamics, diffuse, sizes.diffuse, work / "diffusion.safetensors", choose)
     }
@@ -258,10 +278,10 @@ def train_dynamics(
 
 @torch.no_grad()
 def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tensor:
-    """(n, H, W, 3) uint8 to (n, c, h, w), each frame as an image."""
-    parts = []
+    """(n, H, W, 3) uint8, wherever they are, to (n, c, h, w) on the tokenizer's device, each frame as an image."""
+    device, parts = tokenizer.mean.device, []
     with Progress(len(frames), "encode", "frame") as bar:
         for part in frames.split(batch):
-            parts.append(tokenizer.encode(part[:, None])[:, 0])
+            parts.append(tokenizer.encode(part[:, None].to(device))[:, 0])
             bar.update(len(part))
     return torch.cat(parts)

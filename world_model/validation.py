@@ -34,17 +34,18 @@ def open_loop(
         ``dream``, ``copy`` and ``shuffled``: mean squared latent error after 1 … horizon steps; ``state``: root mean
         squared error of the estimated true state, in standard deviations.
     """
-    at = table.steps[torch.linspace(0, len(table.steps) - 1, min(windows, len(table.steps))).long()]
+    chosen = torch.linspace(0, len(table.steps) - 1, min(windows, len(table.steps))).long()
+    at = table.steps[chosen.to(table.device)]
     window = cut(table, latents, at, horizon, dynamics)
     k = dynamics.context
     past, future, actions = window.latents[:, :k], window.latents[:, k:], window.actions[:, k - 1 :]
-    order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0)).to(table.device)
     dream, states = imagine(dynamics, past, actions)
     shuffled, _ = imagine(dynamics, past, actions[order])
 
     def by_horizon(error: Tensor) -> list[float]:  # (b, horizon, …) to the mean over steps that exist
         error = error.flatten(2).mean(2)
-        return ((error * window.mask).sum(0) / window.mask.sum(0).clamp_min(1)).tolist()
+        return ((error * window.mask).sum(0) / window.mask.sum(0).clamp_min(1)).cpu().tolist()
 
     return {
         "dream": by_horizon((dream - future).square()),

@@ -5,7 +5,7 @@ Before an episode's first frame stands that frame again, as at the reset of an e
 last frame stands still and ``mask`` is 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, Window
 from procosm.world_model.episodes import Episode
 from procosm.world_model.interface import DatasetError
+from procosm.world_model.precision import fits, sent
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,21 @@ class Table:
     first: Tensor
     last: Tensor
     steps: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is but, if they are too many, the frames."""
+        return self.steps.device
+
+    def to(self, device: torch.device) -> "Table":
+        """The table on a device; its frames stay where they are if they do not fit there."""
+        stay = not fits(self.frames.nbytes, device)
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Table(**{k: v if k == "frames" and stay else v.to(device) for k, v in tensors.items()})
+
+    def seen(self, index: Tensor) -> Tensor:
+        """The frames at indices of any shape, uint8 (…, H, W, 3), on the table's device."""
+        return self.frames[index.to(self.frames.device)].to(self.device)
 
 
 def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
@@ -70,7 +86,7 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
 
 def context_index(table: Table, at: Tensor, context: int) -> Tensor:
     """(b,) frame indices to (b, context) indices of the frames up to each, the first frame repeated before itself."""
-    return torch.maximum(at[:, None] + torch.arange(1 - context, 1), table.first[at][:, None])
+    return torch.maximum(at[:, None] + torch.arange(1 - context, 1, device=at.device), table.first[at][:, None])
 
 
 def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: DiffusionDynamics) -> Window:
@@ -79,10 +95,10 @@ def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: Diffu
     Args:
         latents: (n, c, h, w), one for each frame of the table. at: (b,), frames that a step leaves.
     """
-    ahead = at[:, None] + torch.arange(horizon)
+    ahead = at[:, None] + torch.arange(horizon, device=at.device)
     mask = (ahead < table.last[at][:, None]).float()
     ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
-    seen = at[:, None] + torch.arange(1 - dynamics.context, 0)
+    seen = at[:, None] + torch.arange(1 - dynamics.context, 0, device=at.device)
     acted = torch.cat([seen.clamp_min(0), ahead], dim=1)
     begun = torch.cat([seen >= table.first[at][:, None], torch.ones_like(ahead, dtype=torch.bool)], dim=1)
     index = torch.cat([context_index(table, at, dynamics.context), ahead + 1], dim=1)
@@ -98,9 +114,12 @@ def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: Diffu
 
 
 def draw(table: Table, batch: int, seed: int, step: int) -> tuple[Tensor, torch.Generator]:
-    """Frames of one batch, and the generator of its noise: a function of seed and step alone, so that runs resume."""
+    """Frames of one batch, and the generator of its noise: a function of seed and step alone, so that runs resume.
+
+    The generator is the CPU's on every device: all devices train on the same batches and the same noise.
+    """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF)
-    return table.steps[torch.randint(len(table.steps), (batch,), generator=generator)], generator
+    return table.steps[sent(torch.randint(len(table.steps), (batch,), generator=generator), table.device)], generator
 
 
 def first_frames(table: Table) -> Tensor:
@@ -122,7 +141,7 @@ def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
         raise DatasetError(
             f"no held-out episode shows {context} frames, so no dream could start: collect more steps (--steps)"
         )
-    states = table.states[table.steps]
+    states = table.states[table.steps].cpu()  # one after another: a device would be waited for each time
     states = (states - states.mean(0)) / states.std(0).clamp_min(1e-6)
     near = torch.full((len(states),), torch.inf)
     chosen = [int(states.square().sum(1).argmin())]
@@ -130,4 +149,4 @@ def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
         near = torch.minimum(near, (states - states[chosen[-1]]).square().sum(1))
         near[chosen[-1]] = -1.0  # of equal states too, each is taken once
         chosen.append(int(near.argmax()))
-    return context_index(table, table.steps[torch.tensor(chosen).sort().values], context)
+    return context_index(table, table.steps[torch.tensor(chosen).sort().values.to(table.device)], context)

@@ -19,7 +19,7 @@ from procosm.envs.play.protocol import PlayError
 from procosm.envs.play.server import PlayServer, is_loopback
 from procosm.envs.weights import SHIPPED, find_checkpoint, open_model
 from procosm.world_model.interface import ProcosmError
-from procosm.world_model.settings import Settings
+from procosm.world_model.settings import Device, Settings
 
 DEFAULT = "InvertedPendulum"
 
@@ -40,6 +40,8 @@ class PlayConfig(Settings):
     """Let other machines steer and record here, if they know the token in the address."""
     out: Path = Path("runs/play")
     """Folder of recorded dreams."""
+    device: Device = "auto"
+    """Where the dream is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
 def play(config: PlayConfig) -> None:
@@ -71,7 +73,7 @@ def find_stage(config: PlayConfig) -> Stage:
     """
     ships = not config.checkpoint.exists() and (SHIPPED / config.checkpoint).is_dir()
     checkpoint = find_checkpoint(None if ships else config.checkpoint, str(config.checkpoint))
-    model = open_model(checkpoint, None, "cpu")
+    model = open_model(checkpoint, None, config.device)
     policy = config.policy or find_policy(checkpoint)
     missing = (
         "" if policy else "No policy lies beside the checkpoint, so none can steer: procosm train-policy makes one."
@@ -83,7 +85,7 @@ def find_stage(config: PlayConfig) -> Stage:
             if config.policy:
                 raise
             policy, missing = None, str(error)
-    return Stage(checkpoint, policy, missing, config.out, set())
+    return Stage(checkpoint, policy, missing, config.out, set(), config.device)
 
 
 async def _serve(stage: Stage, host: str, port: int, token: str) -> None:

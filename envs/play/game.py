@@ -29,6 +29,7 @@ class Stage:
         checkpoint: folder of the world model. policy: a policy's zip, or None.
         without_policy: why there is no policy; empty where there is one.
         out: folder of recordings. saved: names of the folders in it that were written since the server began.
+        device: where dreams are computed.
     """
 
     checkpoint: Path
@@ -36,6 +37,7 @@ class Stage:
     without_policy: str
     out: Path
     saved: set[str]
+    device: str = "cpu"
 
 
 class Game:
@@ -54,7 +56,7 @@ class Game:
         """
         self._stage = stage
         # Each game reads its own weights: whatever spoils one cannot reach another.
-        model = open_model(stage.checkpoint, None, "cpu")
+        model = open_model(stage.checkpoint, None, stage.device)
         self._task, self._space = model.task, action_space(model.task)
         self._policy = SavedPilot(stage.policy, model) if stage.policy else None
         self._look_back = max(model.dynamics.context, STACK)

@@ -92,10 +92,10 @@ def test_trust_is_the_share_of_steps_within_the_bound(wrong_world):
     dreams = calibrate.dream_again(wrong_world, fresh)
     forecasts = Forecasts.from_tensors(wrong_world.trust)
     watch = Watch(wrong_world.trust, len(dreams.actions))
-    watch.begin(np.arange(len(dreams.actions)), dreams.dreamed[:, 0].numpy())
+    watch.begin(torch.arange(len(dreams.actions)), dreams.dreamed[:, 0])
     trust, good = [], []
     for t in range(dreams.actions.shape[1]):
-        told = watch.advance(dreams.actions[:, t].numpy(), dreams.dreamed[:, t + 1].numpy())
+        told = watch.advance(dreams.actions[:, t], dreams.dreamed[:, t + 1]).numpy()
         error = ((dreams.dreamed - dreams.true)[:, t + 1] / forecasts.std).square().mean(1).sqrt().numpy()
         there = dreams.there[:, t + 1].numpy()
         trust.append(told[there])
@@ -176,7 +176,7 @@ def test_the_fit_is_a_function_of_its_seed(linear_world, episodes, monkeypatch):
 
 def test_a_run_away_forecast_stays_finite(wrong_world):
     watch = Watch(wrong_world.trust, 1)
-    trust = watch.begin(np.array([0]), np.array([[1e30, -1e30]], np.float32))
+    trust = watch.begin(torch.tensor([0]), torch.tensor([[1e30, -1e30]]))
     for _ in range(3):
-        trust = watch.advance(np.ones((1, 1), np.float32), np.array([[np.inf, np.nan]], np.float32))
-    assert np.isfinite(trust).all() and (trust < 0.05).all()
+        trust = watch.advance(torch.ones(1, 1), torch.tensor([[torch.inf, torch.nan]]))
+    assert trust.isfinite().all() and (trust < 0.05).all()

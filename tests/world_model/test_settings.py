@@ -35,7 +35,7 @@ class Config(Settings):
         ({"gamma": float("nan")}, "--gamma nan must be a finite number"),
         ({"seed": -1}, "--seed -1 must be at least 0"),
         ({"seed": 2**32}, "--seed 4294967296 must be less than 4294967296"),
-        ({"device": "gpu"}, "--device gpu is no device: give cpu or cuda"),
+        ({"device": "gpu"}, "--device gpu is no device: give auto, cpu, cuda"),
         ({"device": f"cuda:{torch.cuda.device_count()}"}, "is not here"),
         ({"learner": "dqn"}, "--learner dqn must be 'ppo' or 'sac'"),
         ({"cut": -1}, "--cut -1 must be at least 0"),

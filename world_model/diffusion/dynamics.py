@@ -9,6 +9,7 @@ sees are their work (LOG.md, "What was just done").
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model.diffusion.one_step import OneStep, fingerprint
+from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import (
     SIGMA_DATA,
     SIGMA_MAX,
@@ -26,10 +27,12 @@ from procosm.world_model.diffusion.precondition import (
 )
 from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
+from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.heads import OutcomeHead, StateHead
 from procosm.world_model.interface import Prediction, State
 from procosm.world_model.layers import fourier_features
 from procosm.world_model.manifold import Manifold
+from procosm.world_model.precision import sent
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class DiffusionDynamics(nn.Module):
         self.manifold = Manifold(latent_shape)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self._one_step: tuple[object, OneStep] | None = None
+        self._recorder = Recorder()
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
         self.register_buffer("action_low", -torch.ones(action_size))
@@ -114,11 +118,17 @@ class DiffusionDynamics(nn.Module):
         residual = after - self.inertia * before
         self.residual_std.copy_(residual.std(over).view_as(self.residual_std).clamp_min(1e-3))
 
-    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, actions: Tensor) -> Tensor:
-        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as in ``advance``."""
+    def denoise(
+        self, x: Tensor, sigma: Tensor, context: Tensor, actions: Tensor, net: DiffusionTransformer | None = None
+    ) -> Tensor:
+        """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as in ``advance``.
+
+        Args:
+            net: a copy of the network to take, its weights already in the dtype of the products.
+        """
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            out = self.net(c_in * x, c_noise, self.moved(context), self.told(actions))
+            out = (net or self.net)(c_in * x, c_noise, self.moved(context), self.told(actions))
         return c_skip * x + c_out * out.to(x.dtype)
 
     def moved(self, context: Tensor) -> Tensor:
@@ -160,22 +170,40 @@ class DiffusionDynamics(nn.Module):
     @torch.inference_mode()
     def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
         """One step of imagination; see :class:`procosm.world_model.interface.Dynamics`."""
-        context, unit = state.latents, self.unit_action(state.taken(action))
+        head, known = self.state_head, state.estimate
+        before = head(state.latents) if known is None else head.standardise(known)
+        inputs = (state.latents, self.unit_action(state.taken(action)), before)
         if noise is None and steps == 1:
-            c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
-            residual = (c_out * self.one_step()(self.moved(context), self.told(unit)))[:, 0]
-        else:
-            x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
-            sigmas = karras_sigmas(steps).to(x)
-            residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit), x, sigmas)[:, 0]
+            return Prediction(*self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs))
+        step, noises = partial(self._step_of_noise, steps), () if noise is None else (noise,)
+        return Prediction(*self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noises))
+
+    def _step_of_mean(self, context: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
+        c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
+        residual = (c_out * self.one_step()(self.moved(context), self.told(unit)))[:, 0]
+        return self._outcome(context, residual, unit, before)
+
+    def _step_of_noise(
+        self, steps: int, context: Tensor, unit: Tensor, before: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
+        net = self.one_step().net if self.mixed else self.net
+        sigmas = karras_sigmas(steps, x.device).to(x.dtype)
+        residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit, net), x, sigmas)[:, 0]
+        return self._outcome(context, residual, unit, before)
+
+    def _outcome(self, context: Tensor, residual: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
+        """The latent that a residual leads to, reward, probability of the end and estimated state.
+
+        Args:
+            before: (b, s), the estimated state before, standardised.
+        """
         latent = self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
-        known = state.estimate
-        before_state = self.state_head(context) if known is None else self.state_head.standardise(known)
         after_state = self.state_head(after)
-        reward, logit = self.outcome_head(context[:, -1], latent, before_state, after_state, unit[:, -1])
+        reward, logit = self.outcome_head(context[:, -1], latent, before, after_state, unit[:, -1])
         reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
-        return Prediction(latent, reward, logit.sigmoid(), self.state_head.physical(after_state))
+        return latent, reward, logit.sigmoid(), self.state_head.physical(after_state)
 
     @torch.inference_mode()
     def estimate(self, state: State) -> Tensor:
@@ -188,9 +216,9 @@ class DiffusionDynamics(nn.Module):
         seen = window.latents[:, :k]
         clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA
         b = clean.shape[0]
-        sigma = sample_sigma(b, config.sigma_mean, config.sigma_std, generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        one_step = torch.rand(b, generator=generator) < config.one_step_share
+        sigma = sent(sample_sigma(b, config.sigma_mean, config.sigma_std, generator), clean.device)
+        noise = sent(torch.randn(clean.shape, generator=generator), clean.device)
+        one_step = sent(torch.rand(b, generator=generator) < config.one_step_share, clean.device)
         sigma = torch.where(one_step, torch.full_like(sigma, SIGMA_MAX), sigma)
         x = torch.where(
             one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
@@ -260,6 +288,6 @@ def forgotten(actions: Tensor, context: int) -> Tensor:
 
     A dream begins from frames alone and learns what is done from then on.
     """
-    row, at = torch.arange(len(actions)), torch.arange(actions.shape[1])
+    row, at = (torch.arange(size, device=actions.device) for size in actions.shape[:2])
     lost = at < (row % context)[:, None]
-    return actions.masked_fill(lost[..., None].to(actions.device), torch.nan)
+    return actions.masked_fill(lost[..., None], torch.nan)

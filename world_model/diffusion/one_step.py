@@ -16,12 +16,6 @@ from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.layers import fourier_features
 
 
-def fingerprint(net: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Changes whenever a weight does: where each tensor lies, and how often it was written to."""
-    tensors = (*net.parameters(), *net.buffers())
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-
-
 class OneStep:
     """F(0; c_noise(σ_max), context, action) of a transformer, as its weights are now."""
 
@@ -34,8 +28,8 @@ class OneStep:
         self.net, self.dtype = copy.deepcopy(net), dtype
         for module in self.net.modules():
             if not isinstance(module, nn.RMSNorm):
-                for parameter in module.parameters(recurse=False):
-                    parameter.data = parameter.data.to(dtype)
+                for name, parameter in module.named_parameters(recurse=False):
+                    setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
         noisy = net.patch_out.weight.shape[0]  # values of a patch of one latent: the noisy one comes first
         self.patch_in = self.net.patch_in.weight[:, noisy:].contiguous()
         low_rank = self.net.modulations()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from procosm.world_model.diffusion.precondition import SIGMA_MAX, SIGMA_MIN
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-def karras_sigmas(steps: int, rho: float = 7.0) -> Tensor:
+def karras_sigmas(steps: int, device: torch.device | None = None, rho: float = 7.0) -> Tensor:
     """(steps + 1,) noise levels from σ_max down to 0 (Karras et al. 2022, equation 5)."""
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float32) if steps > 1 else torch.zeros(1, dtype=torch.float32)
+    kind: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    ramp = torch.linspace(0, 1, steps, **kind) if steps > 1 else torch.zeros(1, **kind)
     low, high = SIGMA_MIN ** (1 / rho), SIGMA_MAX ** (1 / rho)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros_like(ramp[:1])])
 

@@ -13,7 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.tokenizer.causal import (
     CausalAttention,
     CausalConv,
@@ -157,6 +159,7 @@ class CausalTokenizer(nn.Module):
         self.config = config
         self.latent_shape = config.latent_shape
         self.mixed = False  # decoding in bfloat16: faster where the processor has it, pixels within a level or two
+        self._recorder = Recorder()
         self.encoder, self.decoder = encoder(config), decoder(config)
         sides = ((side, i, layer) for side in ("encoder", "decoder") for i, layer in enumerate(getattr(self, side)))
         self.stay_dense = tuple(f"{side}.{i}.*" for side, i, layer in sides if not spare(layer, config.width))
@@ -175,11 +178,12 @@ class CausalTokenizer(nn.Module):
 
     def to_latents(self, x: Tensor) -> Tensor:
         """(b, 3, t, h, w) in [-1, 1] to (b, c, t', h', w'), before standardising."""
-        return self.encoder(haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal))
+        with float32_convolutions():
+            return self.encoder(haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal))
 
     def to_pixels(self, z: Tensor) -> Tensor:
         """The inverse direction of :meth:`to_latents`."""
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.mixed):
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.mixed), float32_convolutions():
             coefficients = self.decoder(z)
         return inverse_haar(coefficients.to(z.dtype), self.config.haar_levels, self.config.temporal) + self.mean_frame
 
@@ -197,5 +201,8 @@ class CausalTokenizer(nn.Module):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3)."""
+        return self._recorder(self._decode, lambda: (fingerprint(self), self.mixed), latents)[0]
+
+    def _decode(self, latents: Tensor) -> tuple[Tensor]:
         x = self.to_pixels(latents.transpose(1, 2) * self.std + self.mean)
-        return ((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
+        return (((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1),)
