@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from procosm.sparse import matrix
 from procosm.sparse.convertible import Dense, flat_weight, hooks_of, obstacle, ties_of
@@ -115,7 +116,8 @@ def _counterpart(
     keep: str, rescale: bool,
 ) -> BlockWeight:  # fmt: skip
     weight = flat_weight(layer)
-    gm, gn = matrix.grid_of((weight.shape[0], weight.shape[1]), block)
+    padded = matrix.padded_shape((weight.shape[0], weight.shape[1]), block)
+    gm, gn = matrix.grid_of(padded, block)
     n = max(1, round(density * gm * gn))
     shared: dict[str, Any] = {
         "bias": layer.bias is not None, "block": block, "density": density, "mode": mode, "generator": generator,
@@ -127,9 +129,10 @@ def _counterpart(
         geometry = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
         sparse = _CONVS[type(layer)](layer.in_channels, layer.out_channels, **geometry, **shared)
     if keep == "largest":
-        kept = _largest(weight.float().reshape(gm, block, gn, block).square().sum((1, 3)), n, generator)
+        whole = functional.pad(weight.float(), (0, padded[1] - weight.shape[1], 0, padded[0] - weight.shape[0]))
+        kept = _largest(whole.reshape(gm, block, gn, block).square().sum((1, 3)), n, generator)
     else:
-        kept = matrix.balanced_kept((weight.shape[0], weight.shape[1]), block, density, generator)
+        kept = matrix.balanced_kept(padded, block, density, generator)
     sparse.to(weight)
     if not weight.is_meta:
         sparse.adopt(weight, kept)

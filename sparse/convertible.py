@@ -99,7 +99,7 @@ def _shape_fault(layer: Dense, block: int) -> str:
             return "padding other than numbers of zeros"
     try:
         weight = flat_weight(layer)
-        matrix.grid_of((weight.shape[0], weight.shape[1]), block)
+        matrix.padded_shape((weight.shape[0], weight.shape[1]), block)
     except SparseError as error:
         return str(error)
     return ""

@@ -86,6 +86,17 @@ def grid_of(shape: tuple[int, int], block: int) -> tuple[int, int]:
     return shape[0] // block, shape[1] // block
 
 
+def padded_shape(shape: tuple[int, int], block: int) -> tuple[int, int]:
+    """The shape with both sides rounded up to whole blocks.
+
+    Raises:
+        SparseError: an unknown block, or a side that is shorter than one: most of that would be padding.
+    """
+    if block not in BLOCKS or min(shape) < block:
+        grid_of(shape, block)
+    return -(-shape[0] // block) * block, -(-shape[1] // block) * block
+
+
 def layout(kept: Tensor, capacity: int) -> Layout:
     """Both index orders of a pattern, without a host synchronisation.
 

@@ -23,14 +23,14 @@ class Linear(BlockWeight):
     """y = x Wᵀ + bias with a block-sparse W (out_features, in_features); otherwise torch.nn.Linear.
 
     Args:
-        block: side b of a block, 16 to 128; it must divide both sizes.
+        block: side b of a block, 16 to 128, at most the smaller size; sizes it does not divide are padded inside.
         density: share of the blocks kept, in (0, 1]; the places are drawn at random.
         capacity: slots to allocate, default what ``density`` needs; more leaves room for ``set_kept``.
         mode: "auto", "sparse" or "dense".
         generator: where places and initial values are drawn from.
 
     Raises:
-        SparseError: density outside (0, 1], or a size the block does not divide (the message names a block that does).
+        SparseError: density outside (0, 1], or a size smaller than a block (the message names a block that fits).
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class _Conv(BlockWeight):
     @property
     def weight(self) -> Tensor:
         """(out_channels, in_channels, *kernel_size), as torch stores it; see BlockWeight."""
-        return self.to_dense().view(self.out_channels, *self.kernel_size, self.in_channels).movedim(-1, 1)
+        return self.to_dense().reshape(self.out_channels, *self.kernel_size, self.in_channels).movedim(-1, 1)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != self.dims + 2 or x.shape[1] != self.in_channels:
@@ -100,12 +100,12 @@ class _Conv(BlockWeight):
 
 
 class Conv2d(_Conv):
-    """torch.nn.Conv2d with a block-sparse weight; ``block`` must divide out_channels and the whole fan-in."""
+    """torch.nn.Conv2d with a block-sparse weight; out_channels and the whole fan-in are padded to blocks."""
 
     dims = 2
 
 
 class Conv3d(_Conv):
-    """torch.nn.Conv3d with a block-sparse weight; ``block`` must divide out_channels and the whole fan-in."""
+    """torch.nn.Conv3d with a block-sparse weight; out_channels and the whole fan-in are padded to blocks."""
 
     dims = 3

@@ -22,6 +22,7 @@ class BlockWeight(nn.Module):
     """A block-sparse weight (out, in) and its bias: what Linear and the convolutions share.
 
     Attributes:
+        shape, padded: (out, in), and both rounded up to whole blocks; what lies between is zero and learns nothing.
         values: parameter (c, b, b), the slots of matrix.BlockSparse; padding slots stay zero.
         rows, cols, row_ptr, perm, col_ptr: int32 buffers, see matrix.Layout.
         mode: "auto" lets the cost model choose between sparse and dense products, the other two force one.
@@ -42,13 +43,14 @@ class BlockWeight(nn.Module):
             raise SparseError(f"density {density} is outside (0, 1]: it is the share of blocks to keep")
         if mode not in MODES:
             raise SparseError(f"unknown mode {mode!r}: choose one of {MODES}")
-        gm, gn = matrix.grid_of(shape, block)
-        kept = matrix.random_kept(shape, block, max(density, 1 / (gm * gn)), generator)
+        padded = matrix.padded_shape(shape, block)
+        gm, gn = matrix.grid_of(padded, block)
+        kept = matrix.random_kept(padded, block, max(density, 1 / (gm * gn)), generator)
         n = int(kept.sum())
         capacity = n if capacity is None else capacity
         if not n <= capacity <= gm * gn:
             raise SparseError(f"capacity {capacity} does not hold {n} of {gm * gn} blocks: choose {n} to {gm * gn}")
-        self.shape, self.block, self.mode = shape, block, mode
+        self.shape, self.padded, self.block, self.mode = shape, padded, block, mode
         self.values = nn.Parameter(torch.empty(capacity, block, block))
         self.bias = nn.Parameter(torch.empty(shape[0])) if bias else None
         for name, tensor in vars(matrix.layout(kept, capacity)).items():
@@ -97,8 +99,8 @@ class BlockWeight(nn.Module):
         return self.live_blocks / ((self.row_ptr.numel() - 1) * (self.col_ptr.numel() - 1))
 
     def as_matrix(self) -> matrix.BlockSparse:
-        """The weight as a BlockSparse that shares this layer's memory."""
-        return matrix.BlockSparse(**vars(self.index), values=self.values, shape=self.shape)
+        """The padded weight as a BlockSparse that shares this layer's memory."""
+        return matrix.BlockSparse(**vars(self.index), values=self.values, shape=self.padded)
 
     def kept(self) -> Tensor:
         """bool (Gm, Gn): which blocks are live."""
@@ -106,7 +108,8 @@ class BlockWeight(nn.Module):
 
     def to_dense(self) -> Tensor:
         """The weight (out, in) with zeros where no block is; differentiable in ``values``."""
-        return matrix.to_dense(self.as_matrix())
+        whole = matrix.to_dense(self.as_matrix())
+        return whole if self.padded == self.shape else whole[: self.shape[0], : self.shape[1]]
 
     @property
     def weight(self) -> Tensor:
@@ -139,7 +142,9 @@ class BlockWeight(nn.Module):
         source = matrix.sources(old, new)
         fresh = (matrix.live(new) & (source < 0)).view(-1, 1, 1)
         if isinstance(new_values, Tensor):
-            start = matrix.from_dense(new_values.to(self.values), mask.to(self.rows.device), self.block, self.capacity)
+            start = matrix.from_dense(
+                self._pad(new_values.to(self.values)), mask.to(self.rows.device), self.block, self.capacity
+            )
             new_values = start.values
         self.values.copy_(matrix.carry(self.values, source) + fresh * new_values)
         if self.values.grad is not None:
@@ -150,7 +155,8 @@ class BlockWeight(nn.Module):
     @torch.no_grad()
     def adopt(self, weight: Tensor, kept: Tensor) -> None:
         """Take pattern ``kept`` bool (Gm, Gn) and its values from a dense weight (out, in); n must fit the capacity."""
-        start = matrix.from_dense(weight.detach().to(self.values), kept.to(self.rows.device), self.block, self.capacity)
+        whole = self._pad(weight.detach().to(self.values))
+        start = matrix.from_dense(whole, kept.to(self.rows.device), self.block, self.capacity)
         self.values.copy_(start.values)
         self._place(matrix.Layout(start.rows, start.cols, start.row_ptr, start.perm, start.col_ptr), start.n)
 
@@ -163,6 +169,8 @@ class BlockWeight(nn.Module):
         """
         rows, cols = self._untracked(where)
         flat_x, flat_grad = x.reshape(-1, x.shape[-1]), grad_y.reshape(-1, grad_y.shape[-1])
+        flat_x = functional.pad(flat_x, (0, self.padded[1] - self.shape[1]))
+        flat_grad = functional.pad(flat_grad, (0, self.padded[0] - self.shape[0]))
         norms = autograd.block_norms(flat_grad, flat_x, rows, cols, self.block)
         found = torch.zeros(self.row_ptr.numel() - 1, self.col_ptr.numel() - 1, device=x.device, dtype=torch.float32)
         return found.index_put_((rows.long(), cols.long()), norms.float())
@@ -198,16 +206,30 @@ class BlockWeight(nn.Module):
             dtype = torch.get_autocast_dtype(device)
             x, values = x.to(dtype), values.to(dtype)
             bias = None if bias is None else bias.to(dtype)
+        out, more = self.shape[0], [p - s for p, s in zip(self.padded, self.shape, strict=True)]
+        if any(more):
+            if x.ndim == 0 or x.shape[-1] != self.shape[1]:
+                raise SparseError(
+                    f"x is {tuple(x.shape)}, the weight takes (..., {self.shape[1]}): see the layer before"
+                )
+            x = functional.pad(x, (0, more[1]))
+            bias = None if bias is None else functional.pad(bias, (0, more[0]))
         autograd.check(x, values, self.index, bias)
         # Probing measures through the sparse operator, so an armed layer takes that path.
         if self._sink is None and not self._prefers_sparse(x):
-            dense = matrix.to_dense(matrix.BlockSparse(**vars(self.index), values=values, shape=self.shape))
-            return functional.linear(x, dense, bias)
-        return autograd.linear(x, values, self.index, bias, self._sink, self._probed)
+            dense = matrix.to_dense(matrix.BlockSparse(**vars(self.index), values=values, shape=self.padded))
+            y = functional.linear(x, dense, bias)
+        else:
+            y = autograd.linear(x, values, self.index, bias, self._sink, self._probed)
+        return y[..., :out] if more[0] else y
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         return f"{self.shape[1]} -> {self.shape[0]}, block={self.block}, density={self.density:.3f}, mode={self.mode}"
+
+    def _pad(self, weight: Tensor) -> Tensor:
+        more = [p - s for p, s in zip(self.padded, weight.shape, strict=True)]
+        return functional.pad(weight, (0, more[1], 0, more[0])) if any(more) else weight
 
     def _prefers_sparse(self, x: Tensor) -> bool:
         if self.mode != "auto":
@@ -228,7 +250,7 @@ class BlockWeight(nn.Module):
         # What a copy of the buffers from elsewhere does not bring along is renewed when their version tells of it.
         self._live, self._counted = n, (self.row_ptr, _version(self.row_ptr))
         # All at once, when the pattern changes: forward then reads two integers, which torch.compile can guard.
-        self._choices = {key: cost.choose(self.shape, self.block, n, *key) for key in cost.MACHINES}
+        self._choices = {key: cost.choose(self.padded, self.block, n, *key) for key in cost.MACHINES}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlockWeight":
         # The index is real even where the values are on the meta device, so that to_empty() leaves a pattern.

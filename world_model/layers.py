@@ -121,8 +121,11 @@ def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable
     """
     weighty = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     tiny = [name for name, layer in weighty if density * layer.weight.numel() < block**2]
+    odd = [
+        name for name, x in weighty if len(x.weight) % block or x.weight[0].numel() % block
+    ]  # padding would be stored
     try:
-        done = sparse.convert(module, density, block, [*stay_dense, *tiny], keep="balanced")
+        done = sparse.convert(module, density, block, [*stay_dense, *tiny, *odd], keep="balanced")
     except sparse.SparseError as error:
         raise ProcosmError(str(error)) from error
     if not done.converted:
