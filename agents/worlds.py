@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.vecenv import WorldModelVecEnv
+from procosm.envs.names import check_import
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Task
 
@@ -67,7 +68,12 @@ def reward_scale(model: WorldModel, gamma: float) -> float:
 
 
 def truth(task: Task, observation: str) -> gym.Env:
-    """The truth env of a saved task, frame for frame and step for step; it shows ``pixels`` or the true ``state``."""
+    """The truth env of a saved task, frame for frame and step for step; it shows ``pixels`` or the true ``state``.
+
+    Raises:
+        TaskError: the task is in a module that the user has not allowed to be imported.
+    """
+    check_import(task.id)
     derived = ("id", "dt_s", "action_low", "action_high", "state_size")
     settings = {key: value for key, value in asdict(task).items() if key not in derived}
     return gym.make("Procosm/Truth-v0", task=task.id, observation=observation, disable_env_checker=True, **settings)

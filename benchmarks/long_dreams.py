@@ -92,7 +92,7 @@ def frame_range(model: WorldModel) -> tuple[np.ndarray, np.ndarray]:
 
 def real_frames(task: Task) -> np.ndarray:
     """(n, H, W, 3) uint8, MuJoCo in states drawn as those are from which collecting begins wide."""
-    env, seen, rng = truth(task, "pixels"), probe(task.id), np.random.default_rng(0)
+    env, seen, rng = truth(task, "pixels"), probe(task.id, task.env_kwargs), np.random.default_rng(0)
     frames = []
     for _ in range(REAL_FRAMES):
         frame, _ = env.reset(seed=int(rng.integers(2**31)))

@@ -36,7 +36,7 @@ from procosm.benchmarks.stats import t_interval
 from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.transfer_figure import draw
 from procosm.envs.collect import CollectConfig, collect
-from procosm.envs.tasks import resolve_name
+from procosm.envs.names import resolve_name
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model import command
 from procosm.world_model.files import read_json, write_json

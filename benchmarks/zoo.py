@@ -26,7 +26,7 @@ from tqdm import tqdm
 from procosm.agents.train import PolicyConfig, save_learner, train_policy
 from procosm.agents.worlds import dreams, truth
 from procosm.envs.mujoco import MujocoEnv
-from procosm.envs.tasks import resolve_name
+from procosm.envs.names import resolve_name
 from procosm.world_model import command
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json, sha256

@@ -10,7 +10,9 @@ The rules, the same for every task:
    A travelling robot gets room besides, because a trained one leaps higher and strides wider than a shaken one.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -117,14 +119,16 @@ def axes(azimuth: float, elevation: float) -> tuple[np.ndarray, np.ndarray, np.n
     return forward, right, np.cross(right, forward)
 
 
-def choose_camera(name: str) -> Camera:
-    """The camera for the task called ``name``; always the same one for the same simulator.
+def choose_camera(name: str, env_kwargs: Mapping[str, Any] | None = None) -> Camera:
+    """The camera for the task called ``name``, made with ``env_kwargs``; always the same one for the same simulator.
 
     Raises:
-        TaskError: there is no such task.
+        TaskError: there is no such task, or nothing of it that a picture shows moves.
     """
-    seen = probe(name)
-    simulator = open_task(name)
+    seen = probe(name, env_kwargs)
+    if not seen.corners.shape[1]:
+        raise TaskError(f"no camera can see task {name!r}: nothing that a picture shows moves. Give one of your own")
+    simulator = open_task(name, env_kwargs)
     model = simulator.model
     azimuth, elevation = _direction(seen)
     view = _frame(_points(model, seen), azimuth, elevation, ROOM if seen.travels.any() else 1.0)

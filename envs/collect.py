@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,15 +15,16 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.names import resolve_name
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
 from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, KINDS, Job, Part, is_collected, read_part
-from procosm.envs.tasks import resolve_name
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
+from procosm.world_model.episodes import Task
 from procosm.world_model.files import sha256, write_bytes
 from procosm.world_model.folders import check_out, find, finish
-from procosm.world_model.interface import DatasetError, ProcosmError
+from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Processes, Seed, Settings
 
@@ -31,6 +33,7 @@ CONSTANT_EPISODES = 32
 CONSTANT_SHARE = 0.05
 SHORTEST, LONGEST = 40, 100
 LEAST_STEPS = 100
+LOOK_STEPS = 20
 PARTS = re.compile(rf"{JOB_FILE}|({'|'.join(KINDS)})-\d+\.npz|worker-\d+\.log")
 """Names of what lies in a folder of parts; older versions left logs there."""
 
@@ -122,11 +125,17 @@ def plan(config: CollectConfig) -> Job:
         renderer=config.renderer,
     )
     task = env.task
+    wide = config.wide if env.simulator.reads_state else 0.0
+    if wide < config.wide:
+        logging.getLogger("procosm").warning(
+            "%s cannot tell its state in a given physics state: no wide starts", task.id
+        )
+    _check_motion(env)
     env.close()
     mixture = parse_mixture(config.policy)
     for share in mixture:
         make_behaviour(share, task)
-    segment = _segment(task.id, task.action_repeat) if config.segment is None else config.segment
+    segment = _segment(task) if config.segment is None else config.segment
     segment = min(segment, task.max_episode_steps)
     longest = task.max_episode_steps if not segment or any(share.path for share in mixture) else segment
     packages = ("mujoco", "gymnasium", "numpy", "procosm")
@@ -135,19 +144,36 @@ def plan(config: CollectConfig) -> Job:
         mixture=mixture,
         seed=config.seed,
         segment=segment,
-        wide=config.wide,
+        wide=wide,
         parts=_parts(config.steps, config.holdout, max(PART_STEPS, longest), mixture),
         policies={share.path: sha256(Path(share.path)) for share in mixture if share.path},
         versions={name: importlib.metadata.version(name) for name in packages},
     )
 
 
-def _segment(task: str, action_repeat: int) -> int:
+def _check_motion(env: MujocoEnv) -> None:
+    """Refuse a camera in whose picture nothing ever moves."""
+    frames = []
+    for seed, action in enumerate((env.action_space.low, env.action_space.high)):
+        frames.append(env.reset(seed=seed)[0])
+        for _ in range(LOOK_STEPS):
+            frame, _, terminated, truncated, _ = env.step(action)
+            frames.append(frame)
+            if terminated or truncated:
+                break
+    if (np.stack(frames) == frames[0]).all():
+        raise TaskError(
+            f"nothing moves in the picture of {env.task.id}, whatever is done: give another camera than "
+            f"{env.task.camera}"
+        )
+
+
+def _segment(task: Task) -> int:
     """Steps after which an episode of noise is cut: noise learns nothing new late in an episode."""
-    seen = probe(task)
+    seen = probe(task.id, task.env_kwargs)
     if not seen.ended:
         return LONGEST
-    return int(np.clip(2 * np.median(seen.lengths) / action_repeat, SHORTEST, STEPS))
+    return int(np.clip(2 * np.median(seen.lengths) / task.action_repeat, SHORTEST, STEPS))
 
 
 def _parts(steps: int, holdout: float, size: int, mixture: Sequence[Share]) -> tuple[Part, ...]:
@@ -170,8 +196,18 @@ def _parts(steps: int, holdout: float, size: int, mixture: Sequence[Share]) -> t
 
 
 def _assembled(folder: Path, job: Job) -> Iterator:
+    """Every episode with its physics, unless all frames turn out to be of one value."""
+    shades: set[int] = set()
     for part in sorted(job.parts, key=lambda part: ("train", "holdout", "constant").index(part.kind)):
-        yield from read_part(folder, job, part)
+        for episode, physics in read_part(folder, job, part):
+            if len(shades) < 2:
+                shades |= {int(episode.frames.min()), int(episode.frames.max())}
+            yield episode, physics
+    if len(shades) < 2:
+        raise DatasetError(
+            f"every frame of {folder} is {shades} all over, so there is nothing to learn: delete {folder} and collect "
+            "with another camera or renderer"
+        )
 
 
 def _claim(folder: Path, job: Job) -> None:

@@ -1,6 +1,6 @@
 """MujocoEnv: any MuJoCo task seen through a camera. It is the truth that every dream is judged by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from procosm.envs import backend
 from procosm.envs.backend import mujoco
 from procosm.envs.camera import Camera, choose_camera
+from procosm.envs.names import allow_import, check_import
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import MULTISAMPLES, VERSION, GLRenderer
 from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit
-from procosm.envs.tasks import open_task
+from procosm.envs.tasks import checked_kwargs, open_task
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
 
@@ -30,7 +31,7 @@ class MujocoEnv(PortableSpec, gym.Env):
     outside it (dm_control reacher's target is part of the model) comes from the seed.
 
     Args:
-        task: a Gymnasium id such as ``Reacher-v5``, or ``dm_control/<domain>-<task>``.
+        task: a Gymnasium id such as ``Reacher-v5`` or ``module:Mine-v0``, or ``dm_control/<domain>-<task>``.
         frame_size: height and width of a frame, pixels.
         action_repeat: control steps of the task for each step here; rewards are summed.
         observation: ``pixels``, ``state``, or a tuple of both, which gives a dict.
@@ -39,6 +40,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         camera: where the eye stands, as in a saved task; None chooses one (``procosm.envs.camera``).
         renderer: ``auto``, ``egl``, ``osmesa`` or ``raycast``.
         version: of the frames, as in a saved task: 1 without multisampling, as older checkpoints have seen them.
+        env_kwargs: keyword arguments that the task is made with, JSON values.
 
     Raises:
         TaskError: no such task, an option that makes no sense, or a renderer that this machine lacks.
@@ -59,11 +61,13 @@ class MujocoEnv(PortableSpec, gym.Env):
         camera: dict | None = None,
         renderer: str = "auto",
         version: int = VERSION,
+        env_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         _check_options(frame_size, action_repeat, observation, render_mode, version)
-        self._simulator = open_task(task)
-        self._camera = Camera.from_json(camera) if camera else choose_camera(task)
-        state = self._simulator.reset(0)
+        allow_import(task)
+        arguments = checked_kwargs(env_kwargs)
+        self._simulator = open_task(task, arguments)
+        self._camera = Camera.from_json(camera) if camera else choose_camera(task, arguments)
         limit = checked_limit(max_episode_steps)
         self._endless = limit == NO_LIMIT
         if limit in (None, NO_LIMIT):
@@ -76,10 +80,11 @@ class MujocoEnv(PortableSpec, gym.Env):
             dt_s=self._simulator.dt_s * action_repeat,
             action_low=tuple(float(value) for value in self._simulator.action_low),
             action_high=tuple(float(value) for value in self._simulator.action_high),
-            state_size=len(state),
+            state_size=self._simulator.state_size,
             camera=self._camera.to_json(),
             renderer=backend.resolve(renderer),
             version=version,
+            env_kwargs=arguments,
         )
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.task.dt_s))}
@@ -87,7 +92,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         self._shown = observation
         every: dict[str, gym.spaces.Space] = {
             "pixels": gym.spaces.Box(0, 255, (frame_size, frame_size, 3), np.uint8),
-            "state": gym.spaces.Box(-np.inf, np.inf, state.shape, np.float32),
+            "state": gym.spaces.Box(-np.inf, np.inf, (self.task.state_size,), np.float32),
         }
         self.observation_space = (
             every[observation]
@@ -97,16 +102,21 @@ class MujocoEnv(PortableSpec, gym.Env):
         self._view: mujoco.MjData | None = None
         self._renderer: GLRenderer | RaycastRenderer | None = None
         self._drawn_model: mujoco.MjModel | None = None
-        self._state = state
-        self._elapsed = 0
+        self._saw_something = False
+        self._state: np.ndarray | None = None
+        """The state where it is known; after ``set_physics`` it is asked for when it is needed."""
+        self._elapsed: int | None = None
+        """Steps since the last reset; None before the first."""
 
     @classmethod
     def from_task(cls, task: Task, **kwargs: Any) -> "MujocoEnv":
         """The environment that a saved task describes: the same camera, frames, action repeat and time limit.
 
         Raises:
-            TaskError: this machine or this version of procosm cannot make the same frames.
+            TaskError: this machine or this version of procosm cannot make the same frames, or the task's module would
+                have to be imported and the user has not allowed it.
         """
+        check_import(task.id)
         names = {field.name for field in fields(Task)} - {"id", "dt_s", "action_low", "action_high", "state_size"}
         settings = {name: value for name, value in asdict(task).items() if name in names}
         env = cls(task.id, **{**settings, **kwargs})
@@ -118,7 +128,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         """Start an episode; ``options={"physics": array}`` starts it in that physics state.
 
         Raises:
-            TaskError: an unknown option, or a physics state of another size.
+            TaskError: an unknown option, a physics state of another size, or a task that cannot be observed there.
         """
         super().reset(seed=seed)
         unknown = set(options or ()) - {"physics"}
@@ -131,28 +141,34 @@ class MujocoEnv(PortableSpec, gym.Env):
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
-        """Take ``action`` for ``action_repeat`` control steps, or until the task ends.
+        """Take ``action`` for ``action_repeat`` control steps, or until the task ends or cuts itself off.
 
         Raises:
-            TaskError: an action of another shape, or with values that are not finite.
+            TaskError: before the first reset, an action of another shape, or with values that are not finite.
         """
+        if self._elapsed is None:
+            raise TaskError("no episode has begun: call reset() before step()")
         action = self._checked(action)
-        total, terminated = 0.0, False
+        total, terminated, truncated = 0.0, False, False
         for _ in range(self.task.action_repeat):
-            self._state, reward, terminated = self._simulator.step(action)
+            self._state, reward, terminated, truncated = self._simulator.step(action)
             total += reward
-            if terminated:
+            if terminated or truncated:
                 break
         self._elapsed += 1
-        truncated = self._elapsed >= self.task.max_episode_steps and not self._endless
+        truncated = truncated or (self._elapsed >= self.task.max_episode_steps and not self._endless)
         return self._observe(), total, terminated, truncated, self._info()
 
-    def render(self) -> np.ndarray:
-        """uint8 (frame_size, frame_size, 3): the frame of this moment."""
+    def render(self) -> np.ndarray | None:
+        """uint8 (frame_size, frame_size, 3): the frame of this moment; None without ``render_mode="rgb_array"``."""
+        return None if self.render_mode is None else self._draw()
+
+    def _draw(self) -> np.ndarray:
         simulator = self._simulator
         model = simulator.model
         if self._renderer is None or self._view is None or self._drawn_model is not model:
             self.close()
+            backend.resolve(self.task.renderer)  # a copy may have come from a process that draws otherwise
             size, version = self.task.frame_size, self.task.version
             self._renderer = (
                 RaycastRenderer(model, size, self._camera)
@@ -170,7 +186,14 @@ class MujocoEnv(PortableSpec, gym.Env):
         mujoco.mj_comPos(model, view)
         mujoco.mj_camlight(model, view)
         mujoco.mj_tendon(model, view)
-        return self._renderer.draw(view, self._camera.pose(model, view))
+        frame = self._renderer.draw(view, self._camera.pose(model, view))
+        if not self._saw_something and frame.min() == frame.max():
+            raise TaskError(
+                f"the camera of {self.task.id} sees nothing: its first frame is {frame.max()} all over. Give another "
+                f"camera than {self.task.camera}"
+            )
+        self._saw_something = True
+        return frame
 
     @property
     def simulator(self) -> Any:
@@ -199,7 +222,7 @@ class MujocoEnv(PortableSpec, gym.Env):
             )
         mujoco.mj_setState(model, data, physics, PHYSICS)
         mujoco.mj_forward(model, data)
-        self._state = self._simulator.state()
+        self._state = None
 
     def close(self) -> None:
         """Free the renderer's context; the next frame makes a new one."""
@@ -207,14 +230,23 @@ class MujocoEnv(PortableSpec, gym.Env):
             self._renderer.close()
         self._renderer = self._view = self._drawn_model = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a renderer of its own: contexts belong to the process and the environment that made them.
+        return {**vars(self), "_renderer": None, "_view": None, "_drawn_model": None}
+
     def _observe(self) -> Any:
-        sources = {"pixels": self.render, "state": self._state.copy}
+        sources = {"pixels": self._draw, "state": self._read_state}
         if isinstance(self._shown, str):
             return sources[self._shown]()
         return {kind: sources[kind]() for kind in self._shown}
 
     def _info(self) -> dict:
-        return {"state": self._state.copy(), "physics": self.physics()}
+        return {"state": self._read_state(), "physics": self.physics()}
+
+    def _read_state(self) -> np.ndarray:
+        if self._state is None:
+            self._state = self._simulator.state()
+        return self._state.copy()
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, np.float32)
@@ -242,7 +274,10 @@ def _check_options(
     if action_repeat < 1:
         raise TaskError(f"action_repeat {action_repeat} must be 1 or more")
     if render_mode not in (None, "rgb_array"):
-        raise TaskError(f"render_mode {render_mode!r} is unknown: give 'rgb_array' or None")
+        raise TaskError(
+            f"render_mode {render_mode!r} is none that a truth env has: give 'rgb_array' or None; gym.make also "
+            "takes 'rgb_array_list' and 'human'"
+        )
     if version not in MULTISAMPLES:
         raise TaskError(
             f"frames of version {version} are asked for, and this procosm makes versions 1 to {VERSION}: "

@@ -1,12 +1,17 @@
 """What a task looks like when it moves: short seeded rollouts from which the camera and the wide starts are chosen."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from procosm.envs.backend import mujoco
-from procosm.envs.tasks import Simulator, open_task
+from procosm.envs.simulator import Simulator
+from procosm.envs.tasks import open_task
+from procosm.world_model.interface import TaskError
 
 RESETS = 40
 EPISODES = 10
@@ -76,14 +81,18 @@ def actuated_joints(model: mujoco.MjModel) -> list[int]:
     return sorted(joints)
 
 
-@lru_cache(maxsize=16)
-def probe(name: str) -> Probe:
+def probe(name: str, env_kwargs: Mapping[str, Any] | None = None) -> Probe:
     """Roll the task called ``name`` out: always the same rollouts, whatever happened before.
 
     Raises:
         TaskError: there is no such task.
     """
-    simulator = open_task(name)
+    return _probe(name, json.dumps(dict(env_kwargs or {}), sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _probe(name: str, env_kwargs: str) -> Probe:
+    simulator = open_task(name, json.loads(env_kwargs))
     rng = np.random.default_rng(0)
     moments: list[tuple] = []
     lengths = []
@@ -95,12 +104,12 @@ def probe(name: str) -> Probe:
         simulator.reset(1000 + index)
         noise = np.zeros_like(simulator.action_low)
         smooth = rng.uniform(0.0, 0.95)
-        length, terminated = 0, False
-        while length < STEPS and not terminated:
+        length, terminated, truncated = 0, False, False
+        while length < STEPS and not (terminated or truncated):
             noise = smooth * noise + np.sqrt(1 - smooth**2) * rng.standard_normal(noise.shape)
             unit = np.clip(0.5 + 0.35 * noise, 0.0, 1.0)
             action = simulator.action_low + unit * (simulator.action_high - simulator.action_low)
-            _, _, terminated = simulator.step(action.astype(np.float32))
+            _, _, terminated, truncated = simulator.step(action.astype(np.float32))
             moments.append(_look(simulator, False))
             depth = max(depth, deepest_contact(simulator.data))
             length += 1
@@ -109,6 +118,10 @@ def probe(name: str) -> Probe:
     if root < 0 and min(lengths) == STEPS:
         moments += _turn(simulator, rng)
     poses, roots, certain, qpos, qvel = (np.stack(column) for column in zip(*moments, strict=True))
+    fine = np.all([np.isfinite(each.reshape(len(each), -1)).all(axis=1) for each in (poses, roots, qpos, qvel)], axis=0)
+    if not fine[:RESETS].any() or not fine[RESETS : RESETS + sum(lengths)].any():
+        raise TaskError(f"task {name!r} has no finite states to look at: its simulation diverges at once")
+    poses, roots, certain, qpos, qvel = poses[fine], roots[fine], certain[fine], qpos[fine], qvel[fine]
     origin = roots * travels
     moved = np.ptp(poses - origin[:, None, None], axis=0).max(axis=(1, 2)) > 1e-4
     simulator.close()

@@ -9,7 +9,9 @@ nothing a task needs. All of this is part of the pixels, so what a change here m
 """
 
 import atexit
+import contextlib
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -57,10 +59,10 @@ def _open_renderer(model: mujoco.MjModel, size: int) -> _Renderer:
 
     try:
         return _Renderer(model, size, size)
-    except (ImportError, RuntimeError, mujoco.FatalError, Error) as error:
+    except (ImportError, RuntimeError, ValueError, AttributeError, mujoco.FatalError, Error) as error:
         raise TaskError(
-            f"OpenGL by {RENDERER} is installed but cannot draw here ({error}). Set MUJOCO_GL=osmesa, or "
-            f"MUJOCO_GL=disable to cast rays instead; {GL_ADVICE}"
+            f"OpenGL by {RENDERER} is installed but cannot draw here ({error}). Unset MUJOCO_EGL_DEVICE_ID if it is "
+            f"set, import procosm before OpenGL, or set MUJOCO_GL=disable to cast rays instead; {GL_ADVICE}"
         ) from error
 
 
@@ -84,7 +86,8 @@ class GLRenderer:
         light.active, light.ambient[:], light.diffuse[:], light.specular[:] = 1, AMBIENT, DIFFUSE, 0.0
         model.light_active[:] = 0
         self._floors = _Floors(model, camera)
-        self._renderer = _open_renderer(model, size)
+        with self._floors.cut_in(model):
+            self._renderer = _open_renderer(model, size)
         for name in _OFF:
             self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = 0
         _open.add(self._renderer)
@@ -131,8 +134,9 @@ class _Floors:
     """Keeps the floors of a model under a camera that travels.
 
     Physics takes a plane as endless, OpenGL draws its finite size: HalfCheetah runs off its 40 m floor. So a floor
-    moves along by whole periods of its texture. Where the camera wants a runway, floors are cut to it when the context
-    is made (collisions do not know a plane's size), and the texture's repeats shrink with it so that tiles keep theirs.
+    moves along by whole periods of its texture. Where the camera wants a runway, floors are cut to it while the context
+    is made, and the texture's repeats shrink with it so that tiles keep theirs. The model keeps its sizes: another
+    renderer of it, or of a copy, finds them as they were.
     """
 
     def __init__(self, model: mujoco.MjModel, camera: Camera) -> None:
@@ -143,19 +147,30 @@ class _Floors:
             half = model.geom_size[geom, self._across]
             if camera.runway and half > camera.runway:
                 self._cut[geom] = camera.runway / half
-                model.geom_size[geom, self._across] = camera.runway
+
+    @contextlib.contextmanager
+    def cut_in(self, model: mujoco.MjModel) -> Iterator[None]:
+        """The floors of ``model`` as long as they are drawn."""
+        whole = model.geom_size[:, self._across].copy()
+        model.geom_size[:, self._across] *= self._cut
+        try:
+            yield
+        finally:
+            model.geom_size[:, self._across] = whole
 
     def lay(self, scene: mujoco.MjvScene, centre: np.ndarray) -> None:
         """Move the floors of ``scene`` under ``centre``."""
         for geom in scene.geoms[: scene.ngeom] if self._travels else ():
             if int(geom.type) != int(mujoco.mjtGeom.mjGEOM_PLANE) or abs(geom.mat[2, 2]) < 0.999:
                 continue
-            repeat, uniform = np.array(geom.texrepeat), bool(geom.texuniform)
-            cut = self._cut[geom.objid] < 1 and not uniform
-            if cut:
-                repeat[self._across] *= self._cut[geom.objid]
-                geom.texrepeat = repeat
-            period = floor_period(geom.size, repeat, uniform)
+            repeat, uniform, size = np.array(geom.texrepeat), bool(geom.texuniform), np.array(geom.size)
+            if self._cut[geom.objid] < 1:
+                size[self._across] *= self._cut[geom.objid]
+                geom.size = size
+                if not uniform:
+                    repeat[self._across] *= self._cut[geom.objid]
+                    geom.texrepeat = repeat
+            period = floor_period(size, repeat, uniform)
             place = np.array(geom.pos)
             shift = period * np.round((centre[:2] - place[:2]) / period)
             if self._cut[geom.objid] < 1:

@@ -69,7 +69,10 @@ class Job:
 
     def to_json(self) -> str:
         """JSON text, the same for the same job."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        values = asdict(self)
+        if not values["task"]["env_kwargs"]:
+            del values["task"]["env_kwargs"]  # collections begun before there were any go on
+        return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @property
     def id(self) -> str:
@@ -93,7 +96,7 @@ class Collector:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._env = MujocoEnv.from_task(job.task)
-        self._seen: Probe = probe(job.task.id)
+        self._seen: Probe = probe(job.task.id, job.task.env_kwargs)
         self._behaviours = [make_behaviour(share, job.task) for share in job.mixture]
         self._constant = Constant(job.task)
 

@@ -102,7 +102,7 @@ def _lives(env: MujocoEnv) -> bool:
     """Whether the task goes on for a few steps without action, with finite numbers: doomed states teach little."""
     middle = 0.5 * (env.action_space.low + env.action_space.high)
     for _ in range(LIVES):
-        state, reward, terminated = env.simulator.step(middle)
+        state, reward, terminated, _ = env.simulator.step(middle)
         if terminated or not (np.isfinite(state).all() and np.isfinite(reward)):
             return False
     return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.names import allow_import
 from procosm.envs.spec import NO_LIMIT, checked_limit, with_time_limit
 from procosm.world_model.interface import TaskError
 
@@ -27,7 +28,8 @@ def make_truth(
     """A truth env by task id, or the one that belongs to a checkpoint.
 
     Args:
-        task: a Gymnasium id, or ``dm_control/<domain>-<task>``; a checkpoint knows its own.
+        task: a Gymnasium id (``module:Id`` imports the module), or ``dm_control/<domain>-<task>``. A checkpoint knows
+            its own; named beside it, its module may be imported.
         checkpoint: a world model's folder, its run's folder, or a loaded model: the same task, camera and frames, seen
             through its tokenizer, so that ``latent`` and the estimated ``state`` can be observed too
             (``procosm.envs.perceive``).
@@ -53,5 +55,11 @@ def make_truth(
     known = open_model(checkpoint, None, device).task
     if task not in (None, known.id):
         raise TaskError(f"the checkpoint {checkpoint} was trained on {known.id}, not on {task}: leave one of them out")
+    if task is not None:
+        allow_import(task)
     seen = PerceiveWrapper(MujocoEnv.from_task(known, **kwargs), checkpoint, observation, device)
     return with_time_limit(seen, limit or known.max_episode_steps)
+
+
+# Where gym.make looks for the modes that it need not wrap; a function has none of its own.
+vars(make_truth)["metadata"] = MujocoEnv.metadata

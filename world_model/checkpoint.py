@@ -215,7 +215,7 @@ def read_config(folder: Path) -> Config:
         raise CheckpointError(
             f"{path} has format {str(values.get('format'))[:60]}, this version reads {FORMAT}: train it again"
         )
-    return checked(Config, values, str(path), RESTORE, optional=("sparse", "sha256"))
+    return checked(Config, values, str(path), RESTORE, optional=("sparse", "sha256", "task.env_kwargs"))
 
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:

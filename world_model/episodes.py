@@ -7,7 +7,7 @@ A dataset is a folder: ``main_data.hdf5`` and ``metadata.json`` as ``minari.Mina
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +47,7 @@ class Task:
         camera: the camera's pose and settings as chosen for this task (JSON values), so that frames can be made again.
         renderer: ``egl``, ``osmesa`` or ``raycast``; pixels of different renderers never mix.
         version: version of the truth env; a change of pixels changes it.
+        env_kwargs: keyword arguments that the task is made with (JSON values).
     """
 
     id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
@@ -60,6 +61,7 @@ class Task:
     camera: Annotated[dict[str, Any], AfterValidator(finite_json)]
     renderer: Annotated[str, Field(pattern="^(egl|osmesa|raycast)$")]
     version: Annotated[int, Field(ge=1, le=1000)]
+    env_kwargs: Annotated[dict[str, Any], AfterValidator(finite_json)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         pairs = zip(self.action_low, self.action_high, strict=False)
@@ -104,7 +106,7 @@ def load_task(path: str | Path) -> Task:
         DatasetError: there is no dataset, or its ``task.json`` is damaged or from another version.
     """
     file = find(Path(path), "task.json")
-    return checked(Task, _read_json(file), str(file), AGAIN, DatasetError)
+    return checked(Task, _read_json(file), str(file), AGAIN, DatasetError, optional=("env_kwargs",))
 
 
 def load_episodes(path: str | Path) -> list[Episode]:

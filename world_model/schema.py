@@ -25,7 +25,7 @@ def checked(
         values: what ``json.loads`` gave.
         where: file the values stand in. advice: what to do about a wrong one.
         error: raised with the first wrong places, each by name.
-        optional: keys of the outermost dataclass that older files lack.
+        optional: places of keys that older files lack.
     """
     try:
         found = strict.read(kind, values)

@@ -67,6 +67,7 @@ def picture(views: list[View], physics: np.ndarray) -> np.ndarray:
     for view in views:
         view.env.set_physics(physics)
         frame = view.env.render()
+        assert frame is not None  # the views render
         squeeze = frame.shape[1] // (view.columns.stop - view.columns.start)
         parts.append(frame.reshape(len(frame), -1, squeeze, 3).mean(axis=2).round().astype(np.uint8))
     return np.concatenate(parts, axis=1)

@@ -8,10 +8,12 @@ import pytest
 
 from procosm.envs import probe as probe_module
 from procosm.envs.camera import Camera, axes, choose_camera
+from procosm.envs.collect import _check_motion
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import GLRenderer, floor_period
 from procosm.world_model.interface import TaskError
+from tests.envs import own_tasks
 
 CAMERA = Camera((0.3, -0.2, 0.5), 60.0, -25.0, 4.0, 2.4, 1.3, "", "", 0.0)
 RENDERERS = [GLRenderer, RaycastRenderer]
@@ -127,7 +129,7 @@ def test_a_followed_robot_stays_in_place_while_the_floor_moves_under_it():
 
 def test_the_choice_repeats_and_survives_json():
     camera = choose_camera("Hopper-v5")
-    probe_module.probe.cache_clear()
+    probe_module._probe.cache_clear()
     assert choose_camera("Hopper-v5") == camera
     assert Camera.from_json(json.loads(json.dumps(camera.to_json()))) == camera
 
@@ -142,3 +144,33 @@ def test_a_camera_of_another_robot_is_refused():
     env = MujocoEnv("Reacher-v5", camera={**CAMERA.to_json(), "body": "tail", "follow": "x"})
     with pytest.raises(TaskError, match="tail"):
         env.reset(seed=0)
+
+
+AWAY = {**CAMERA.to_json(), "lookat": [0.0, 0.0, 900.0], "elevation": 60.0}
+INSIDE = {**CAMERA.to_json(), "lookat": [0.0, 0.0, -0.01], "elevation": -90.0, "distance": 0.01}
+INSIDE |= {"width": 0.01, "height": 0.01}
+HIDDEN = own_tasks.ARM.replace('size=".05"', 'size=".05" group="4"').replace("0 0 2", "0 0 1")
+
+
+@pytest.mark.parametrize(
+    ("camera", "renderer"),
+    [(AWAY, "auto"), (AWAY, "raycast"), (INSIDE, "auto")],  # rays meet a surface from inside as well
+    ids=["away", "away, rays", "inside the arm"],
+)
+def test_a_camera_that_sees_nothing_is_refused_by_the_tasks_name(camera, renderer):
+    env = MujocoEnv(f"{own_tasks.HERE}:Told-v0", camera=camera, renderer=renderer)
+    with pytest.raises(TaskError, match="Told-v0"):
+        _check_motion(env)
+
+
+def test_a_task_of_which_nothing_can_be_seen_is_refused():
+    with pytest.raises(TaskError, match="nothing that a picture shows moves"):
+        MujocoEnv(f"{own_tasks.HERE}:Told-v0", env_kwargs={"xml": HIDDEN})
+
+
+def test_actuators_without_limits_do_not_fling_a_task_out_of_sight():
+    pytest.importorskip("dm_control")
+    env = MujocoEnv("dm_control/lqr-lqr_2_1")
+    assert env.action_space.high.tolist() == [1.0] and env.task.camera["distance"] < 100
+    assert env.reset(seed=0)[0].std() > 5
+    _check_motion(env)

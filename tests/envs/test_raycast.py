@@ -54,17 +54,85 @@ def test_a_process_without_opengl_makes_the_same_ray_cast_frames():
 
 
 def test_without_libraries_rays_are_cast_and_one_line_says_what_to_install(monkeypatch, caplog):
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
-    missing = {"egl": ("libNoSuchEGL.so.1",), "osmesa": ("libNoSuchMesa.so.8",), "raycast": ()}
-    monkeypatch.setattr(backend, "RENDERERS", missing)
-    assert backend._choose() == "raycast"
-    assert os.environ["MUJOCO_GL"] == "disable"
+    monkeypatch.setattr(backend, "RENDERERS", MISSING)
+    assert backend._choose({}) == ("raycast", "")
     assert len(caplog.records) == 1 and "apt-get install libegl1 libgl1" in caplog.text
 
 
-def test_a_choice_of_the_user_is_kept(monkeypatch):
-    monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    assert backend._choose() == "osmesa"
+MISSING = {"egl": ("libNoSuchEGL.so.1",), "osmesa": ("libNoSuchMesa.so.8",), "raycast": ()}
+THERE = {"egl": (), "osmesa": (), "raycast": ()}
+
+
+@pytest.mark.parametrize(
+    ("environment", "renderer"),
+    [
+        ({}, "egl"),
+        ({"MUJOCO_GL": "", "PYOPENGL_PLATFORM": ""}, "egl"),
+        ({"MUJOCO_GL": "1"}, "egl"),
+        ({"MUJOCO_GL": " OSMesa "}, "osmesa"),
+        ({"PYOPENGL_PLATFORM": "osmesa"}, "osmesa"),
+        ({"MUJOCO_GL": "on", "PYOPENGL_PLATFORM": "osmesa"}, "osmesa"),
+        ({"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "EGL"}, "egl"),
+        ({"MUJOCO_GL": "off", "PYOPENGL_PLATFORM": "x11"}, "raycast"),
+        ({"MUJOCO_GL": "raycast"}, "raycast"),
+    ],
+)
+def test_a_choice_of_the_user_is_kept(environment, renderer, monkeypatch):
+    monkeypatch.setattr(backend, "RENDERERS", THERE)
+    assert backend._choose(environment) == (renderer, "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"MUJOCO_GL": "egl"}, "apt-get install libegl1 libgl1, or unset MUJOCO_GL"),
+        ({"MUJOCO_GL": "osmesa"}, "apt-get install libosmesa6, or unset MUJOCO_GL"),
+        ({"PYOPENGL_PLATFORM": "osmesa"}, "apt-get install libosmesa6, or unset PYOPENGL_PLATFORM"),
+        ({"MUJOCO_GL": "1"}, "unset MUJOCO_GL"),
+        ({"MUJOCO_GL": "glfw"}, "unset MUJOCO_GL"),
+        ({"MUJOCO_GL": "nonsense"}, "unset MUJOCO_GL"),
+        ({"PYOPENGL_PLATFORM": "x11"}, "unset PYOPENGL_PLATFORM"),
+        ({"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"}, "unset one"),
+    ],
+)
+def test_a_choice_that_cannot_draw_is_one_error_and_no_other_renderer_takes_its_place(environment, says, monkeypatch):
+    monkeypatch.setattr(backend, "RENDERERS", MISSING)
+    monkeypatch.setattr(backend, "BROKEN", backend._choose(environment)[1])
+    for wanted in ("auto", "egl", "osmesa"):
+        with pytest.raises(TaskError, match=says):
+            backend.resolve(wanted)
+    assert backend.resolve("raycast") == "raycast"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MUJOCO_GL", "glfw"), ("MUJOCO_GL", "1"), ("PYOPENGL_PLATFORM", "x11")],
+)
+def test_variables_of_the_user_stay_as_they_are(variable, value):
+    code = (
+        "import os; from procosm.envs.mujoco import MujocoEnv\n"
+        "try:\n    print(MujocoEnv('Reacher-v5').task.renderer)\n"
+        "except Exception as error:\n    print(type(error).__name__)\n"
+        f"print(os.environ.get({variable!r}))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**bare_environment(), variable: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == [first_found() if value == "1" else "TaskError", value]
+
+
+def bare_environment() -> dict[str, str]:
+    """This process's environment as it was before a renderer was chosen."""
+    return {key: text for key, text in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+
+
+def first_found() -> str:
+    """What is chosen where nothing was asked for."""
+    return next(name for name in backend.RENDERERS if backend._installed(name))
 
 
 def test_mujoco_imported_first_draws_all_the_same():
@@ -72,9 +140,10 @@ def test_mujoco_imported_first_draws_all_the_same():
         "import mujoco; from procosm.envs import backend; from procosm.envs.mujoco import MujocoEnv;"
         "print(backend.RENDERER, MujocoEnv('Reacher-v5').reset(seed=0)[0].std() > 5)"
     )
-    bare = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
-    run = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
-    assert run.stdout.split() == [backend.RENDERER, "True"]
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=bare_environment(), capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == [first_found(), "True"]
 
 
 def test_pixels_of_another_renderer_are_refused():

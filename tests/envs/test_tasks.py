@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from procosm.envs.tasks import open_task, resolve_name
+from procosm.envs.names import resolve_name
+from procosm.envs.tasks import open_task
 from procosm.world_model.interface import TaskError
 
 

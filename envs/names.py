@@ -1,0 +1,91 @@
+"""How tasks are named, and which names may import a module.
+
+``module:Id`` is Gymnasium's form for a task that registers when its module is imported. A user who writes such a name
+wants the import. A checkpoint or dataset may come from a stranger, and what it names is imported only if it was
+already, or if the user allowed the module.
+"""
+
+import difflib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from procosm.envs import TASKS
+from procosm.world_model.interface import TaskError
+
+ALLOWED = "PROCOSM_ALLOW_IMPORT"
+"""Environment variable with the modules that names from files may import, by commas; worker processes inherit it."""
+
+
+def resolve_name(env: str) -> str:
+    """The task meant by ``--env``: one of our names (``Reacher``, ``Procosm/Reacher-v0``) or a task's own id."""
+    name = env.removeprefix("procosm.envs:").removeprefix("Procosm/").removesuffix("-v0").removesuffix("Truth")
+    return TASKS.get(name, env)
+
+
+def close_names(name: str, known: list[str]) -> str:
+    """What to say about a name that is none."""
+    fold = {item.lower(): item for item in known}
+    close = [fold[item] for item in difflib.get_close_matches(name.lower(), fold, n=5, cutoff=0.5)]
+    if close:
+        return f"close names: {', '.join(close)}"
+    return "a task of your own is named module:Id, after the module that registers it"
+
+
+def module_of(name: str) -> str:
+    """The module in ``module:Id``; "" for a plain id."""
+    return name.rpartition(":")[0]
+
+
+def allow_import(name: str) -> None:
+    """Let the module of ``module:Id``, which the user has named, be imported here and in worker processes."""
+    module = module_of(name)
+    allowed = _allowed()
+    if module and module not in allowed:
+        os.environ[ALLOWED] = ",".join([*allowed, module])
+
+
+def check_import(name: str) -> None:
+    """Refuse a name from a file whose module the user has not allowed.
+
+    Raises:
+        TaskError: opening ``name`` would import something.
+    """
+    module = module_of(name)
+    if module and module not in sys.modules and module not in _allowed():
+        raise TaskError(
+            f"the task is called {name!r} in a checkpoint or dataset, and opening it runs the module {module!r}, "
+            f"which can do anything. If you trust it, give --allow-import {module}, set {ALLOWED}={module}, or in "
+            f"Python import {module} first"
+        )
+
+
+def import_module_of(name: str) -> None:
+    """Import the module of ``module:Id``: from Python's path, or else from the working folder.
+
+    Raises:
+        TaskError: it is not there, or failed.
+    """
+    module = module_of(name)
+    if not module or module in sys.modules:
+        return
+    here = str(Path.cwd())
+    try:
+        # Last, so that nothing in the folder hides a module of Python's or an installed one.
+        if importlib.util.find_spec(module.partition(".")[0]) is None and here not in sys.path:
+            sys.path.append(here)
+        importlib.import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            raise TaskError(
+                f"task {name!r}: there is no module {module!r} on Python's path or in {here}: run the command in its "
+                "folder, or set PYTHONPATH to it"
+            ) from error
+        line = traceback.format_tb(error.__traceback__)[-1].strip().splitlines()[0]
+        raise TaskError(f"task {name!r}: importing {module!r} failed: {error!r}; at {line}") from error
+
+
+def _allowed() -> list[str]:
+    return [module for module in os.environ.get(ALLOWED, "").split(",") if module]
