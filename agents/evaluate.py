@@ -50,6 +50,8 @@ class EvaluateConfig(Settings):
     """Dreams side by side where speed is measured."""
     processes: Processes = 2
     """Processes that step MuJoCo."""
+    trust_pickle: bool = False
+    """Open a policy that SB3 saved, too: its pickles run whatever code is in them."""
     speed_seconds: Positive = 2.0
     """How long each speed is measured."""
     device: Device = "auto"
@@ -68,7 +70,8 @@ def evaluate(config: EvaluateConfig) -> Path:
     """
     folder, run = config.run / "evaluation", config.run
     check_out(folder)
-    model, player = load(run / "world_model", config.device), trained_player(run, config.device)
+    model = load(run / "world_model", config.device)
+    player = trained_player(run, config.device, config.trust_pickle)
     episodes = load_episodes(run / "data")
     parts = _parts(config, model, player, episodes)
     found = {name: _part(folder / f"{name}.json", make) for name, make in parts.items()}
@@ -92,7 +95,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     return folder
 
 
-def trained_player(run: Path, device: str = "cpu") -> Player:
+def trained_player(run: Path, device: str = "cpu", trust_pickle: bool = False) -> Player:
     """The policy of a run.
 
     Raises:
@@ -105,7 +108,8 @@ def trained_player(run: Path, device: str = "cpu") -> Player:
             f"{shlex.quote(str(run / 'world_model'))} --out {shlex.quote(str(run / 'policy'))}`"
         )
     training = read_json(run / "policy" / "training.json")
-    return Player(run / "world_model", "trained", path, training["algorithm"], training["observation"], device)
+    how = training["algorithm"], training["observation"], device, trust_pickle
+    return Player(run / "world_model", "trained", path, *how)
 
 
 def _parts(

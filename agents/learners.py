@@ -10,7 +10,8 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from procosm.agents.features import LatentMotion, StandardisedState, state_statistics
+from procosm.envs.features import LatentMotion, StandardisedState, state_statistics
+from procosm.envs.policy_file import restore_learner
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.settings import SettingsError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SMALLEST_FRAME = 36
 """Pixels that the three convolutions of SB3's NatureCNN need."""
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
 
 
 def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseAlgorithm:
@@ -53,9 +53,15 @@ def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseA
     )
 
 
-def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv) -> BaseAlgorithm:
-    """A learner with its optimizer, as a finished round saved it."""
-    return ALGORITHMS[config.algorithm].load(path, env=env, device=resolve_device(config.device))
+def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseAlgorithm:
+    """A learner with its optimizer, as a finished round saved it.
+
+    Raises:
+        TaskError: the file is damaged, of other settings, or a pickle of an earlier version.
+    """
+    learner = new_learner(config, env, model)
+    restore_learner(learner, path)
+    return learner
 
 
 def check_observation(observation: str, frame_size: int) -> None:

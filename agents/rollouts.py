@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from procosm.agents.eyes import Eyes, before_first
-from procosm.agents.learners import ALGORITHMS
 from procosm.agents.worlds import truth
+from procosm.envs.policy_file import load_policy
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
+from procosm.world_model.folders import Identity, identity
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.progress import Progress
 
@@ -38,6 +39,7 @@ class Player:
         kind: ``trained``, ``zero`` (no action) or ``random`` (uniform within the bounds).
         policy: the zip; algorithm and observation: how it was trained. Empty for the controls.
         device: where the world model looks and dreams; the policy itself acts on the CPU.
+        trust_pickle: whether a zip that SB3 saved is opened, which runs the code in it.
     """
 
     world_model: Path
@@ -46,6 +48,7 @@ class Player:
     algorithm: str = ""
     observation: str = ""
     device: str = "cpu"
+    trust_pickle: bool = False
 
 
 class Played(NamedTuple):
@@ -156,26 +159,32 @@ def actor(player: Player, task: Task, seed: int) -> Act:
     if player.kind == "random":
         generator = np.random.default_rng(seed)
         return lambda observed: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
-    policy = open_policy(player.policy, player.algorithm)
+    assert player.policy is not None  # a trained player has one
+    policy = open_policy(player.policy, player.trust_pickle)
     return lambda observed: policy.predict(observed, deterministic=True)[0]
 
 
-@lru_cache(maxsize=1)
-def open_policy(path: Path, algorithm: str) -> BaseAlgorithm:
-    """A saved policy.
+def open_policy(path: Path, trust_pickle: bool = False) -> BasePolicy:
+    """A saved policy, read once in each process as long as the file stays the same.
 
     Raises:
-        ProcosmError: no such file, or not a policy of this algorithm.
+        TaskError: no such file, not a policy, or a pickle that is not trusted.
     """
-    try:
-        return ALGORITHMS[algorithm].load(path, device="cpu")
-    except (OSError, ValueError, KeyError) as error:
-        raise ProcosmError(f"no {algorithm} policy can be read from {path}: {error}") from error
+    return _read_policy(path, identity(path), trust_pickle)
 
 
 @lru_cache(maxsize=1)
+def _read_policy(path: Path, content: Identity, trust_pickle: bool) -> BasePolicy:
+    return load_policy(path, trust_pickle)
+
+
 def opened(world_model: Path, device: str = "cpu") -> WorldModel:
-    """A world model on a device, read once in each process."""
+    """A world model on a device, read once in each process as long as its files stay the same."""
+    return _read_model(world_model, identity(world_model), device)
+
+
+@lru_cache(maxsize=1)
+def _read_model(world_model: Path, content: Identity, device: str) -> WorldModel:
     return load(world_model, device)
 
 

@@ -24,6 +24,8 @@ from procosm.world_model.interface import CheckpointError, ProcosmError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+UNCOMPARED = {"processes", "device", "trust_pickle"}
+"""Settings that change no result but its rounding."""
 Config = TypeVar("Config", bound="DataclassInstance")
 
 
@@ -42,7 +44,7 @@ def run_stage(
 
     Args:
         folder: what the stage makes; its record stands in ``folder.parent / "stages"``.
-        config: the stage's frozen dataclass; its paths and processes are not compared.
+        config: the stage's frozen dataclass; its paths, processes and trust in pickles are not compared.
         function: does the work and returns what it made.
         inputs: fingerprints of what the stage reads.
         saves: pattern, below ``folder.parent``, of the files that an unfinished stage goes on from; by default all of
@@ -125,8 +127,7 @@ def _settings(config: "DataclassInstance") -> dict[str, Any]:
     processes, the device.
     """
     values = dataclasses.asdict(config)
-    places = ("processes", "device")
-    kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key not in places}
+    kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key not in UNCOMPARED}
     return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
 
 

@@ -1,11 +1,10 @@
 """A policy trained only in the dream: PPO or SAC in rounds, each of which can be done again bit for bit.
 
 A round lets every dream live once, from a held-out window to its horizon. All random numbers of round r come from
-(seed, r) and all dreams begin anew, so the learner's zip is all that a killed training needs to go on as if nothing
+(seed, r) and all dreams begin anew, so the learner's file is all that a killed training needs to go on as if nothing
 had happened.
 """
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from procosm.agents.callbacks import TruthCallback
 from procosm.agents.learners import check_observation, new_learner, reopen_learner, set_exploration
 from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.worlds import dreams, judged
+from procosm.envs.policy_file import save_learner
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.files import read_json, write_bytes, write_json
+from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import bfloat16_pays
@@ -110,7 +110,8 @@ class PolicyConfig(Settings):
 def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) -> Path:
     """Train a policy in a world model, or go on where the last one was killed.
 
-    Writes ``policy.zip`` (opens with plain ``PPO.load``), ``training.json`` and TensorBoard logs under ``tb/``. Killed
+    Writes ``policy.zip`` (``procosm.envs.policy_file.load_policy`` opens it; no pickle), ``training.json`` and
+    TensorBoard logs under ``tb/``. Killed
     at any moment, the same command ends with the same weights, bit for bit, on a CPU with the same thread count.
 
     Args:
@@ -134,7 +135,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     check_observation(config.observation, model.task.frame_size)
     model.dynamics.mixed = bfloat16_pays(model.starts.device)
     env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
-    learner = reopen_learner(working, config, env) if working.exists() else new_learner(config, env, model)
+    learner = reopen_learner(working, config, env, model) if working.exists() else new_learner(config, env, model)
     done = learner.num_timesteps // config.round_steps
     steps = config.rollout_steps * config.round_iterations
     replay = learner.replay_buffer if isinstance(learner, SAC) else None
@@ -218,18 +219,6 @@ def _so_far(config: PolicyConfig, imagined_steps: int) -> dict[str, Any]:
         "rounds": [entry for entry in log["rounds"] if entry["imagined_steps"] <= imagined_steps],
         "truth": [entry for entry in log["truth"] if entry["imagined_steps"] <= imagined_steps],
     }
-
-
-def save_learner(learner: BaseAlgorithm, path: Path) -> None:
-    """Write a learner with its optimizer, whole or not at all.
-
-    Raises:
-        ProcosmError: the disk does not take it; what stood at ``path`` is untouched.
-    """
-    learner._last_obs = None
-    memory = io.BytesIO()
-    learner.save(memory)
-    write_bytes(path, memory.getvalue())
 
 
 def _shown(log: dict[str, Any]) -> dict[str, float | None]:

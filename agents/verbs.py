@@ -69,7 +69,8 @@ VERBS = {
         "Trains PPO or SAC (Stable-Baselines3) in many dreams at once. MuJoCo is looked at now and then, to show the "
         "true return, and never learned from.\n\n"
         "Example:  procosm train-policy --world-model runs/reacher/world_model --out runs/reacher/policy\n\n"
-        "Writes OUT/policy.zip (opens with plain PPO.load), training.json and TensorBoard logs under tb/.",
+        "Writes OUT/policy.zip (no pickle; procosm.envs.policy_file.load_policy opens it), training.json and "
+        "TensorBoard logs under tb/.",
         "procosm.agents.train:PolicyConfig",
         "procosm.agents.run:policy_stage",
         "Next: procosm evaluate --run {run}",

@@ -61,11 +61,13 @@ class BeyondConfig(Settings):
     """Of PPO in the dream."""
     episodes: Count = 20
     """MuJoCo episodes that judge a policy."""
+    trust_pickle: bool = False
+    """Open policies that acted and that SB3 saved, too: their pickles run whatever code is in them."""
     quick: bool = False
     """A minute: one seed, hardly trained; the result goes to RUN/beyond/quick and counts for nothing."""
 
 
-def acted(model: WorldModel) -> list[Member]:
+def acted(model: WorldModel, trust_pickle: bool = False) -> list[Member]:
     """The policies that acted in a world model's data, named by what tells their files apart.
 
     Raises:
@@ -81,7 +83,10 @@ def acted(model: WorldModel) -> list[Member]:
             raise ProcosmError(f"{path} is not the policy that acted in the data any more: put that one back")
     root = os.path.commonpath([Path(path).parent for path in told])
     names = ["-".join(Path(path).relative_to(root).with_suffix("").parts) for path in told]
-    return [Member(name, "acted", path=Path(path), seen=True) for name, path in zip(names, told, strict=True)]
+    return [
+        Member(name, "acted", path=Path(path), seen=True, trust_pickle=trust_pickle)
+        for name, path in zip(names, told, strict=True)
+    ]
 
 
 def claim(config: BeyondConfig, model: WorldModel, out: Path, practice: Practice) -> None:
@@ -100,7 +105,7 @@ def claim(config: BeyondConfig, model: WorldModel, out: Path, practice: Practice
 
 def settle(config: BeyondConfig, model: WorldModel, out: Path, practice: Practice) -> dict[str, list[float]]:
     """Learn and judge what is not on disk; returns in MuJoCo by cell, ARM/NAME or ARM/SEED."""
-    members = acted(model)
+    members = acted(model, config.trust_pickle)
     claim(config, model, out, practice)
     seeds = Desk(config.run, False, out, 0, practice).seeds()
 
@@ -161,7 +166,7 @@ def main(config: BeyondConfig) -> Path:
     practice = Practice("ppo", 384, config.iterations, 0.99, config.episodes, ())
     if config.quick:
         out = results = out / "quick"
-        config = BeyondConfig(config.run, config.seeds[:1], quick=True)
+        config = BeyondConfig(config.run, config.seeds[:1], trust_pickle=config.trust_pickle, quick=True)
         practice = Practice("ppo", 16, 2, 0.99, 3, (), gradient_steps=50, clone_steps=50)
     found = settle(config, model, out, practice)
     rows, name = rows_of(model.task.id, found), f"beyond_{in_files(model.task.id)}"

@@ -11,7 +11,8 @@ from tqdm import tqdm
 from procosm.agents.rollouts import dreams_from
 from procosm.agents.worlds import truth
 from procosm.benchmarks.zoo import Member
-from procosm.envs.policies import Smooth, algorithm_of
+from procosm.envs.policies import Smooth
+from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Task
 
@@ -92,7 +93,7 @@ class Actor:
     def __init__(self, member: Member, task: Task, slots: int) -> None:
         self._member = member
         self._low, self._high = task.bounds
-        self._policy = algorithm_of(str(member.path)).load(member.path, device="cpu") if member.path else None
+        self._policy = load_policy(member.path, member.trust_pickle) if member.path else None
         self._smooth = [Smooth(task) for _ in range(slots)] if member.name == "smooth noise" else None
         self._rngs = [np.random.default_rng(0)] * slots
 

@@ -21,6 +21,7 @@ from procosm.world_model import checkpoint
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, load_episodes, load_task
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
+from procosm.world_model.folders import Identity, identity
 from procosm.world_model.layers import sparsify
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
@@ -98,12 +99,16 @@ class Desk:
     tables: dict[str, Table]
 
 
-@lru_cache(maxsize=1)
 def desk(home: Path, task: str, protocol: Protocol) -> Desk:
-    """Collect what is not there, and read it."""
+    """Collect what is not there, and read it, once in each process as long as it stays the same."""
     data = home / "data"
     if not data.exists():
         collect(CollectConfig(env=task, out=home, steps=protocol.real_steps, processes=1))
+    return _read_desk(data, identity(data))
+
+
+@lru_cache(maxsize=1)
+def _read_desk(data: Path, content: Identity) -> Desk:
     episodes = load_episodes(data)
     return Desk(load_task(data), {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
 

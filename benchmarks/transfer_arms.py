@@ -26,10 +26,11 @@ from procosm.agents.evaluate import JUDGING_SEED
 from procosm.agents.learners import new_learner
 from procosm.agents.rollouts import Player, opened, play_truth
 from procosm.agents.stages import record_path
-from procosm.agents.train import PolicyConfig, save_learner, train_policy
+from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import ScaledReward, dreams, reward_scale, truth
 from procosm.benchmarks.paired import Rows, Truth, play
 from procosm.benchmarks.zoo import Member
+from procosm.envs.policy_file import save_learner
 from procosm.world_model.episodes import load_episodes
 from procosm.world_model.files import read_json, read_tensors, write_tensors
 from procosm.world_model.interface import ProcosmError, State
@@ -295,6 +296,7 @@ def online(desk: Desk, algorithm: Algorithm) -> list[Point]:
         path = desk.out / f"steps-{mark}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_learner(learner, path)
+        learner._last_obs = None  # the next part begins with new episodes
         members.append((Member(path.stem, algorithm, algorithm, path, steps=learner.num_timesteps), cpu_seconds))
     env.close()
     returns: dict[str, list[float]] = {}

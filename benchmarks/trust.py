@@ -50,6 +50,8 @@ class TrustConfig(Settings):
     """Checkpoint or run folder of the world model."""
     policies: tuple[Path, ...] = ()
     """Saved policies that act on states, beside the two kinds of noise."""
+    trust_pickle: bool = False
+    """Open policies that SB3 saved, too: their pickles run whatever code is in them."""
     episodes: Count = 100
     """Dreams of each behaviour."""
     steps: Count = 100
@@ -87,13 +89,15 @@ def main(config: TrustConfig) -> Path:
     seeds = list(range(FIRST_SEED, FIRST_SEED + config.episodes))
     frames = first_frames(model.task, seeds)
     bound, rows, every = float(model.trust["bound"]), [], []
-    for member in behaviours(config.policies):
+    for member in behaviours(config.policies, config.trust_pickle):
         found = follow(model, member, seeds, frames, config.steps)
         every.append(found)
         rows += trust_rows(found, bound, member.name)
     together = [np.concatenate([getattr(found, name) for found in every]) for name in ("trust", "error", "there")]
     rows += trust_rows(Followed(*together), bound, "all behaviours")
-    for member in behaviours(config.policies)[1:3]:  # smooth noise, and the first policy where there is one
+    for member in behaviours(config.policies, config.trust_pickle)[
+        1:3
+    ]:  # smooth noise, and the first policy where there is one
         rows += long_dream_rows(model, member, config.long_seeds, config.long_steps)
     rows.append(cost_row(model))
     name = in_files(model.task.id)
@@ -109,12 +113,12 @@ def main(config: TrustConfig) -> Path:
     return record(f"trust_{name}", [{"task": model.task.id, **row} for row in rows], config.out, details)
 
 
-def behaviours(policies: Sequence[Path]) -> list[Member]:
+def behaviours(policies: Sequence[Path], trust_pickle: bool = False) -> list[Member]:
     """What acts: noise of both kinds, each policy, and each policy degraded."""
     noise = [member for member in CONTROLS if member.name != "zero"]
     folders = [path.parent.parent if path.parent.name == "policy" else path.parent for path in policies]
     names = [f.name if p.stem == "policy" else p.stem for f, p in zip(folders, policies, strict=True)]
-    whole = [Member(name, "", path=path) for name, path in zip(names, policies, strict=True)]
+    whole = [Member(name, "", path=path, trust_pickle=trust_pickle) for name, path in zip(names, policies, strict=True)]
     degraded = [dataclasses.replace(m, name=f"{m.name} eps {DEGRADED}", epsilon=DEGRADED) for m in whole]
     return [*noise, *whole, *degraded]
 

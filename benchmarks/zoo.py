@@ -23,10 +23,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from procosm.agents.train import PolicyConfig, save_learner, train_policy
+from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import dreams, truth
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.names import resolve_name
+from procosm.envs.policy_file import save_learner
 from procosm.world_model import command
 from procosm.world_model.episodes import Task
 from procosm.world_model.files import read_json, sha256
@@ -59,6 +60,9 @@ class ZooConfig(Settings):
     """Trainings in dreams that are cut where their trust falls below one half."""
     dreamed: tuple[Path, ...] = ()
     """Policies of finished runs (RUN/policy/policy.zip), trained in this dream or in another's of the task."""
+    trust_pickle: bool = False
+    """Open policies of the panel that SB3 saved, as earlier versions did: their pickles run whatever code is in them.
+    What this version trains it saves without, and needs no trust."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Member:
         gains: (s,) of a linear controller, whose action is the state times -gains; empty for others.
         epsilon: chance of a uniform action in place of the policy's.
         steps: environment steps it learned from, real or (``dream``) imagined.
+        trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
         seen: whether the world model's data were collected with this behaviour, or with what it is derived from.
     """
 
@@ -83,6 +88,7 @@ class Member:
     epsilon: float = 0.0
     steps: int = 0
     seen: bool = False
+    trust_pickle: bool = False
 
 
 CONTROLS = (
@@ -110,7 +116,8 @@ def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: C
         for member in (*best, *finished)
         for epsilon in EPSILONS
     ]
-    return [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder), *finished]
+    panel = [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder), *finished]
+    return [dataclasses.replace(member, trust_pickle=config.trust_pickle) for member in panel]
 
 
 def every_model_free(config: ZooConfig, task: Task, folder: Path) -> Iterator[Member]:
@@ -131,6 +138,7 @@ def model_free(algorithm: str, task: Task, steps: int, seed: int, folder: Path) 
         for path, share in zip(paths, SHARES, strict=True):
             learner.learn(int(share * total) - learner.num_timesteps, reset_num_timesteps=False)
             save_learner(learner, path)
+            learner._last_obs = None  # the next part begins with new episodes
         env.close()
     for path, share in zip(paths, SHARES, strict=True):
         yield Member(path.stem, algorithm, algorithm, path, steps=int(share * total))

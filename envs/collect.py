@@ -49,8 +49,8 @@ class CollectConfig(Settings):
     steps: Annotated[int, Interval(ge=LEAST_STEPS, le=10**8)] = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
-    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip (saved by SB3; "policy:runs/*.zip:0.6" is
-    all of them). A policy has its share of the steps, the two noises share the rest by episodes."""
+    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip ("policy:runs/*.zip:0.6" is all of
+    them). A policy has its share of the steps, the two noises share the rest by episodes."""
     frame_size: Annotated[int, Interval(ge=32, le=256)] = 64
     """Height and width of a frame, pixels (32 to 256)."""
     action_repeat: Annotated[int, Interval(ge=1, le=1000)] = 1
@@ -66,6 +66,8 @@ class CollectConfig(Settings):
     """Share of episodes that start from states the task's own reset does not give."""
     holdout: Annotated[float, Interval(gt=0, lt=0.5)] = 0.1
     """Share of the steps that is kept from training."""
+    trust_pickle: bool = False
+    """Open policies that SB3 saved, too: their pickles run whatever code is in them."""
     renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
     """What draws the frames; auto takes the first of the others that works here."""
 
@@ -94,7 +96,7 @@ def collect(config: CollectConfig) -> Path:
         _claim(folder, job)
         _check_space(folder, job)
         missing = [part for part in job.parts if not is_collected(folder, job, part)]
-        run_parts(folder, job, missing, config.processes)
+        run_parts(folder, job, missing, config.processes, config.trust_pickle)
         origin = {**provenance({"collect": config}), "renderer": job.task.renderer, "job": json.loads(job.to_json())}
         dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
     shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +136,7 @@ def plan(config: CollectConfig) -> Job:
     env.close()
     mixture = parse_mixture(config.policy)
     for share in mixture:
-        make_behaviour(share, task)
+        make_behaviour(share, task, config.trust_pickle)
     segment = _segment(task) if config.segment is None else config.segment
     segment = min(segment, task.max_episode_steps)
     longest = task.max_episode_steps if not segment or any(share.path for share in mixture) else segment

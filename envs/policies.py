@@ -1,19 +1,15 @@
 """Behaviour for collecting real experience: uniform noise, smooth noise, saved SB3 policies, and mixtures of them."""
 
-import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from procosm.envs.policy_file import load_policy
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
-
-if TYPE_CHECKING:
-    from stable_baselines3.common.base_class import BaseAlgorithm
 
 SMOOTHEST = 0.95
 
@@ -71,14 +67,14 @@ def _parse_shares(item: str) -> list[Share]:
     return [Share(kind, share / len(paths), each) for each in paths]
 
 
-def make_behaviour(share: Share, task: Task) -> Behaviour:
+def make_behaviour(share: Share, task: Task, trust_pickle: bool = False) -> Behaviour:
     """The behaviour that ``share`` names, for ``task``.
 
     Raises:
-        TaskError: the saved policy is for other observations or actions.
+        TaskError: the saved policy is for other observations or actions, or a pickle that is not trusted.
     """
     if share.kind == "policy":
-        return SavedPolicy(share.path, task)
+        return SavedPolicy(share.path, task, trust_pickle)
     return Smooth(task) if share.kind == "noise" else Uniform(task)
 
 
@@ -139,10 +135,10 @@ class Constant:
 
 
 class SavedPolicy:
-    """An SB3 policy from its zip, acting with its own exploration; it sees the true state or the frame."""
+    """A policy from its zip, acting with its own exploration; it sees the true state or the frame."""
 
-    def __init__(self, path: str, task: Task) -> None:
-        self._model = algorithm_of(path).load(path, device="cpu")
+    def __init__(self, path: str, task: Task, trust_pickle: bool = False) -> None:
+        self._model = load_policy(path, trust_pickle)
         shape = self._model.observation_space.shape
         size = task.frame_size
         self._sees_frames = shape in ((size, size, 3), (3, size, size))
@@ -169,26 +165,3 @@ class SavedPolicy:
         seen = render() if self._sees_frames else state
         seen = seen.transpose(2, 0, 1) if self._channels_first else seen
         return self._model.predict(seen, deterministic=False)[0].astype(np.float32)
-
-
-def algorithm_of(path: str) -> "type[BaseAlgorithm]":
-    """The SB3 class that saved a zip, told by the settings that only it has."""
-    import stable_baselines3 as sb3
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            settings = json.loads(archive.read("data"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise TaskError(
-            f"{path} is no policy saved by SB3 ({error}): give the zip that model.save(PATH) wrote"
-        ) from error
-    marks: dict[str, type[BaseAlgorithm]] = {
-        "clip_range": sb3.PPO,
-        "target_entropy": sb3.SAC,
-        "policy_delay": sb3.TD3,
-        "gae_lambda": sb3.A2C,
-    }
-    found = next((kind for mark, kind in marks.items() if mark in settings), None)
-    if found is None:
-        raise TaskError(f"{path} was saved by an algorithm other than PPO, SAC, TD3 or A2C")
-    return found

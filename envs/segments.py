@@ -93,11 +93,11 @@ class Job:
 class Collector:
     """Collects the parts of one job, one after the other, in one environment."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, trust_pickle: bool = False) -> None:
         self._job = job
         self._env = MujocoEnv.from_task(job.task)
         self._seen: Probe = probe(job.task.id, job.task.env_kwargs)
-        self._behaviours = [make_behaviour(share, job.task) for share in job.mixture]
+        self._behaviours = [make_behaviour(share, job.task, trust_pickle) for share in job.mixture]
         self._constant = Constant(job.task)
 
     def episodes(self, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:

@@ -11,7 +11,7 @@ from procosm.world_model.interface import ProcosmError
 from procosm.world_model.progress import Progress
 
 
-def run_parts(folder: Path, job: Job, parts: list[Part], processes: int) -> None:
+def run_parts(folder: Path, job: Job, parts: list[Part], processes: int, trust_pickle: bool = False) -> None:
     """Collect ``parts`` into ``folder``, with a progress bar over steps.
 
     Raises:
@@ -22,9 +22,9 @@ def run_parts(folder: Path, job: Job, parts: list[Part], processes: int) -> None
     with Progress(total, f"collect {job.task.id}", "step", done) as bar:
         if min(processes, len(parts)) > 1:
             with worker_processes(min(processes, len(parts))) as pool:
-                _await({pool.submit(_collect, folder, job.to_json(), part): part for part in parts}, bar)
+                _await({pool.submit(_collect, folder, job.to_json(), part, trust_pickle): part for part in parts}, bar)
         elif parts:
-            collector = Collector(job)
+            collector = Collector(job, trust_pickle)
             for part in parts:
                 write_part(folder, job, part, list(collector.episodes(part)))
                 bar.update(part.steps)
@@ -53,13 +53,13 @@ def _await(parts: dict[Future, Part], bar: Progress) -> None:
         raise failure
 
 
-def _collect(folder: Path, job: str, part: Part) -> None:
-    read, collector = _opened(job)
+def _collect(folder: Path, job: str, part: Part, trust_pickle: bool) -> None:
+    read, collector = _opened(job, trust_pickle)
     write_part(folder, read, part, list(collector.episodes(part)))
 
 
 @lru_cache(maxsize=1)
-def _opened(job: str) -> tuple[Job, Collector]:
+def _opened(job: str, trust_pickle: bool) -> tuple[Job, Collector]:
     """A job and what collects it, made once in each process."""
     read = Job.from_json(job)
-    return read, Collector(read)
+    return read, Collector(read, trust_pickle)

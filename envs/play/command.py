@@ -32,6 +32,8 @@ class PlayConfig(Settings):
     """A run folder, a checkpoint folder, or the name of a world model that ships."""
     policy: Path | None = None
     """A policy's zip that can take the wheel; left out: policy/policy.zip beside the checkpoint, if it is there."""
+    trust_pickle: bool = False
+    """Open a policy that SB3 saved, too: its pickles run whatever code is in them."""
     port: Annotated[int, Interval(ge=0, le=65535)] = 7680
     """Port of the page; 0 takes any that is free."""
     host: str = "127.0.0.1"
@@ -80,12 +82,12 @@ def find_stage(config: PlayConfig) -> Stage:
     )
     if policy:
         try:
-            SavedPilot(policy, model)
+            SavedPilot(policy, model, config.trust_pickle)
         except ProcosmError as error:
             if config.policy:
                 raise
             policy, missing = None, str(error)
-    return Stage(checkpoint, policy, missing, config.out, set(), config.device)
+    return Stage(checkpoint, policy, missing, config.out, set(), config.device, config.trust_pickle)
 
 
 async def _serve(stage: Stage, host: str, port: int, token: str) -> None:

@@ -30,6 +30,7 @@ class Stage:
         without_policy: why there is no policy; empty where there is one.
         out: folder of recordings. saved: names of the folders in it that were written since the server began.
         device: where dreams are computed.
+        trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
     """
 
     checkpoint: Path
@@ -38,6 +39,7 @@ class Stage:
     out: Path
     saved: set[str]
     device: str = "cpu"
+    trust_pickle: bool = False
 
 
 class Game:
@@ -58,7 +60,7 @@ class Game:
         # Each game reads its own weights: whatever spoils one cannot reach another.
         model = open_model(stage.checkpoint, None, stage.device)
         self._task, self._space = model.task, action_space(model.task)
-        self._policy = SavedPilot(stage.policy, model) if stage.policy else None
+        self._policy = SavedPilot(stage.policy, model, stage.trust_pickle) if stage.policy else None
         self._look_back = max(model.dynamics.context, STACK)
         self._denoising, self._horizon, self._speed = 1, model.task.max_episode_steps, 1.0
         self._pair = Pair(model, self._denoising, self._horizon)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from procosm.envs.play.pair import Pair, Scene
-from procosm.envs.policies import algorithm_of
+from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import State, TaskError
 
@@ -21,21 +21,19 @@ def find_policy(checkpoint: Path) -> Path | None:
 
 
 class SavedPilot:
-    """An SB3 policy from its zip, acting without exploration.
+    """A policy from its zip, acting without exploration.
 
     Which kind of observation it wants is told by its observation space: ``state`` (s,), ``latent``
     (context, c, h, w), or three frames of ``pixels``.
     """
 
-    def __init__(self, path: Path, model: WorldModel) -> None:
+    def __init__(self, path: Path, model: WorldModel, trust_pickle: bool = False) -> None:
         """Open a policy.
 
         Raises:
-            TaskError: no policy in ``path``, or one for another task.
+            TaskError: no policy in ``path``, one for another task, or a pickle that is not trusted.
         """
-        if not path.is_file():
-            raise TaskError(f"there is no policy at {path}: give the policy.zip that `procosm train-policy` wrote")
-        self._policy = algorithm_of(str(path)).load(path, device="cpu")
+        self._policy = load_policy(path, trust_pickle)
         size = model.task.frame_size
         self._kinds = {
             (model.task.state_size,): "state",

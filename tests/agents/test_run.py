@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from stable_baselines3 import PPO
 
 from procosm.agents.run import RunConfig, policy_stage, run
 from procosm.agents.stages import StageError
 from procosm.agents.train import PolicyConfig
+from procosm.envs.policy_file import load_policy
 from procosm.world_model.files import read_json
 from tests.agents.conftest import SMALL_POLICY
 
@@ -65,7 +65,7 @@ def test_killed_in_every_stage_a_run_ends_as_if_it_had_not_been(tmp_path):
     for name in ("tokenizer", "dynamics", "starts"):
         path = f"world_model/{name}.safetensors"
         assert (whole / path).read_bytes() == (killed / path).read_bytes()
-    first, second = (PPO.load(out / "policy" / "policy.zip").policy.state_dict() for out in (whole, killed))
+    first, second = (load_policy(out / "policy" / "policy.zip").state_dict() for out in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first)
     first, second = (read_json(out / "metrics.json") for out in (whole, killed))
     for part in ("returns", "open_loop", "growth", "real_steps", "verdicts"):

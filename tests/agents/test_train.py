@@ -1,4 +1,4 @@
-"""Training in dreams: it learns, it resumes to the bit after kill -9, and what it saves opens with plain SB3."""
+"""Training in dreams: it learns, it resumes to the bit after kill -9, and what it saves opens."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecEnv
 
 from procosm.agents.learners import new_learner, set_exploration
-from procosm.agents.train import PolicyConfig, save_learner, train_policy
+from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import dreams
+from procosm.envs.policy_file import load_policy, save_learner
 from procosm.world_model.interface import CheckpointError, ProcosmError
 
 SMALL = {"dreams": 8, "horizon": 4, "rollout_steps": 2, "iterations": 8, "width": 16, "epochs": 2, "truth_every": 0}
@@ -32,8 +32,8 @@ train_policy(PolicyConfig(Path(sys.argv[1]), Path(sys.argv[2]), **settings))
 """
 
 
-def weights(folder: Path, algorithm: str) -> dict[str, torch.Tensor]:
-    return {"ppo": PPO, "sac": SAC}[algorithm].load(folder / "policy.zip", device="cpu").policy.state_dict()
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_policy(folder / "policy.zip").state_dict()
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])
@@ -56,16 +56,16 @@ def test_killed_training_ends_with_the_same_weights(tiny_checkpoint, tmp_path, a
     begun = json.loads((killed / "training.json").read_text())["rounds"]
     assert len(begun) < 4
     train_policy(PolicyConfig(tiny_checkpoint, killed, **settings))
-    expected, found = weights(whole, algorithm), weights(killed, algorithm)
+    expected, found = weights(whole), weights(killed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert json.loads((whole / "training.json").read_text()) == json.loads((killed / "training.json").read_text())
 
 
 @pytest.mark.parametrize("observation", ["state", "latent", "pixels"])
-def test_a_saved_policy_opens_with_plain_load_and_acts_within_bounds(tiny_checkpoint, tmp_path, observation):
+def test_a_saved_policy_opens_and_acts_within_bounds(tiny_checkpoint, tmp_path, observation):
     settings = SMALL | {"iterations": 2, "observation": observation}
     folder = train_policy(PolicyConfig(tiny_checkpoint, tmp_path / "policy", **settings))
-    policy = PPO.load(folder / "policy.zip")
+    policy = load_policy(folder / "policy.zip")
     action, _ = policy.predict(policy.observation_space.sample(), deterministic=True)
     assert policy.action_space.contains(action)
     assert not (folder / "training.zip").exists()
@@ -76,7 +76,7 @@ def test_other_seeds_give_other_policies(tiny_checkpoint, tmp_path):
         train_policy(PolicyConfig(tiny_checkpoint, tmp_path / str(seed), **SMALL | {"iterations": 2}, seed=seed))
         for seed in (0, 1)
     ]
-    first, second = (weights(folder, "ppo") for folder in made)
+    first, second = (weights(folder) for folder in made)
     assert not torch.equal(first["action_net.weight"], second["action_net.weight"])
 
 

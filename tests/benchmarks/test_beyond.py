@@ -15,6 +15,7 @@ from procosm.benchmarks import beyond
 from procosm.benchmarks.beyond import BeyondConfig, acted, claim, main, rows_of
 from procosm.benchmarks.transfer_arms import Practice
 from procosm.envs.collect import CollectConfig, collect
+from procosm.envs.policy_file import load_policy, save_learner
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import acting_policies
 from procosm.world_model.files import read_json, sha256, write_json
@@ -25,7 +26,7 @@ from procosm.world_model.interface import ProcosmError
 def run(truth_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose data an untrained policy helped to collect, with an untrained world model."""
     home = tmp_path_factory.mktemp("run")
-    PPO("MlpPolicy", gym.make("InvertedPendulum-v5"), seed=0, n_steps=8, batch_size=8).save(home / "saved.zip")
+    save_learner(PPO("MlpPolicy", gym.make("InvertedPendulum-v5"), seed=0, n_steps=8, batch_size=8), home / "saved.zip")
     data = collect(CollectConfig("InvertedPendulum", home, 300, f"policy:{home}/saved.zip,noise", processes=1))
     shutil.copytree(truth_checkpoint, home / "world_model")
     told = read_json(home / "world_model/provenance.json")
@@ -35,7 +36,7 @@ def run(truth_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_every_arm_once_small_and_gone_on_with(run, monkeypatch):
     result = json.loads(main(BeyondConfig(run, quick=True)).read_text())
-    policy, env, returns = PPO.load(run / "saved.zip"), gym.make("InvertedPendulum-v5"), []
+    policy, env, returns = load_policy(run / "saved.zip"), gym.make("InvertedPendulum-v5"), []
     for seed in range(JUDGING_SEED, JUDGING_SEED + 3):
         seen, total, end = env.reset(seed=seed)[0], 0.0, False
         while not end:

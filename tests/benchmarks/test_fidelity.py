@@ -23,6 +23,7 @@ from procosm.benchmarks.fidelity.linear import fit_linear
 from procosm.benchmarks.fidelity.scores import Judge, scores
 from procosm.benchmarks.fidelity.ssim import ssim
 from procosm.envs.collect import CollectConfig, collect
+from procosm.envs.policy_file import save_learner
 from procosm.world_model.checkpoint import load
 from procosm.world_model.files import write_json
 from procosm.world_model.interface import DatasetError
@@ -149,7 +150,7 @@ def small_run(truth_checkpoint, tmp_path_factory):
     blank = gym.Env()
     blank.observation_space, blank.action_space = spaces
     (run / "policy").mkdir()
-    PPO("MlpPolicy", blank, seed=0, device="cpu").save(run / "policy" / "policy.zip")
+    save_learner(PPO("MlpPolicy", blank, seed=0, device="cpu"), run / "policy" / "policy.zip")
     write_json(run / "policy" / "training.json", {"algorithm": "ppo", "observation": "state"})
     return run
 

@@ -18,6 +18,7 @@ from procosm.benchmarks import zoo as zoo_module
 from procosm.benchmarks.agreement import Scores, agreement_rows
 from procosm.benchmarks.paired import Dream, Truth, first_frames, play
 from procosm.benchmarks.zoo import CONTROLS, EPSILONS, Member, ZooConfig, model_free, zoo
+from procosm.envs.policy_file import load_policy, save_learner
 from procosm.world_model.checkpoint import load
 
 SEEDS = [3, 4, 5, 6, 7]
@@ -33,7 +34,7 @@ def rows_of(world, task, members, horizons=(4,)):
 def policy(tmp_path_factory) -> Member:
     """An untrained policy on states of InvertedPendulum."""
     path = tmp_path_factory.mktemp("policy") / "policy.zip"
-    PPO("MlpPolicy", gym.make("InvertedPendulum-v5"), seed=0, n_steps=8, batch_size=8).save(path)
+    save_learner(PPO("MlpPolicy", gym.make("InvertedPendulum-v5"), seed=0, n_steps=8, batch_size=8), path)
     return Member("ppo", "ppo", "ppo", path)
 
 
@@ -41,7 +42,7 @@ def test_fewer_slots_than_episodes_play_what_plain_gymnasium_plays(truth_checkpo
     task = load(truth_checkpoint).task
     zero = next(member for member in CONTROLS if member.name == "zero")
     found = rows_of(Truth(task, 3), task, [zero, policy])
-    env, model = gym.make("InvertedPendulum-v5"), PPO.load(policy.path)
+    env, model = gym.make("InvertedPendulum-v5"), load_policy(policy.path)
     for name, act in (
         ("zero", lambda seen: np.zeros(1)),
         ("ppo", lambda seen: model.predict(seen, deterministic=True)[0]),
@@ -61,7 +62,7 @@ def test_dreams_of_the_pool_are_the_dreams_of_one_slot_each(truth_checkpoint, po
     task = dataclasses.replace(model.task, max_episode_steps=9)
     model = dataclasses.replace(model, task=task)
     found = rows_of(Dream(model, SEEDS, 2, mixed=False), task, [policy])["ppo"]
-    acting, frames = PPO.load(policy.path), first_frames(task, SEEDS)
+    acting, frames = load_policy(policy.path), first_frames(task, SEEDS)
     for start, row in enumerate(found):
         env = dreams_from(model, frames, "state", num_envs=1)
         seen, _ = env.reset(seed=0, options={"start": start})
@@ -147,9 +148,7 @@ def test_what_acted_in_the_data_is_told_by_its_content(truth_checkpoint, tmp_pat
 
 
 def ranking_policy(member: Member):
-    from stable_baselines3 import TD3
-
-    return TD3.load(member.path)
+    return load_policy(member.path)
 
 
 def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_path, monkeypatch):

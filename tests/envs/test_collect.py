@@ -20,6 +20,7 @@ from stable_baselines3 import PPO
 
 from procosm.envs.collect import CollectConfig, collect, plan
 from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.policy_file import save_learner
 from procosm.envs.probe import probe
 from procosm.envs.segments import CONSTANT_STEPS, read_part
 from procosm.envs.starts import wide_start
@@ -193,7 +194,7 @@ def test_a_disk_too_small_is_named_before_anything_is_collected(tmp_path):
 
 def test_saved_policies_collect_whole_episodes_and_their_share_of_the_steps(tmp_path):
     env = gym.make("Procosm/HalfCheetahTruth-v0", observation="state", max_episode_steps=80)
-    PPO("MlpPolicy", env, seed=0, device="cpu").save(tmp_path / "policy.zip")
+    save_learner(PPO("MlpPolicy", env, seed=0, device="cpu"), tmp_path / "policy.zip")
     mixture = f"policy:{tmp_path / 'policy.zip'}:0.4,noise:0.42,random:0.18"
     config = CollectConfig("HalfCheetah", tmp_path, steps=3000, policy=mixture, frame_size=32)
     job = plan(config)

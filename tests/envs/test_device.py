@@ -119,6 +119,7 @@ def test_a_dream_on_cuda_is_the_one_on_the_cpu_to_rounding_and_always_the_same(c
 @pytest.mark.parametrize("mixed", [False, True])
 def test_recorded_steps_are_those_that_were_not(checkpoint, mixed, monkeypatch):
     """A long dream is recorded from its second step on; the same without recording."""
+
     def run() -> list[np.ndarray]:
         return dreamed(checkpoint, "cuda", mixed=mixed, max_episode_steps=100)
 

@@ -8,6 +8,7 @@ from stable_baselines3 import PPO, SAC
 
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policies import Constant, Share, Smooth, Uniform, make_behaviour, parse_mixture
+from procosm.envs.policy_file import save_learner
 from procosm.world_model.interface import TaskError
 
 
@@ -84,7 +85,7 @@ def test_constant_actions_stay_and_are_often_no_action(task):
 def test_a_saved_policy_acts_as_sb3_runs_it(algorithm, tmp_path):
     env = gym.make("Procosm/ReacherTruth-v0", observation="state")
     model = algorithm("MlpPolicy", env, seed=0, device="cpu")
-    model.save(tmp_path / "policy.zip")
+    save_learner(model, tmp_path / "policy.zip")
     behaviour = make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), env.unwrapped.task)
     state, _ = env.reset(seed=1)
     behaviour.begin(np.random.default_rng(3))
@@ -95,7 +96,7 @@ def test_a_saved_policy_acts_as_sb3_runs_it(algorithm, tmp_path):
 
 def test_a_policy_of_other_spaces_is_refused(tmp_path, task):
     env = gym.make("Procosm/ReacherTruth-v0", observation="state")
-    PPO("MlpPolicy", env, device="cpu").save(tmp_path / "policy.zip")
+    save_learner(PPO("MlpPolicy", env, device="cpu"), tmp_path / "policy.zip")
     with pytest.raises(TaskError, match="observes"):
         make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), task)
 

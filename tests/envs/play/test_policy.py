@@ -14,6 +14,7 @@ from procosm.envs.play.game import Stage
 from procosm.envs.play.pair import Pair
 from procosm.envs.play.policy import SavedPilot
 from procosm.envs.play.server import PlayServer
+from procosm.envs.policy_file import load_policy, save_learner
 from procosm.envs.weights import SHIPPED, open_model
 from procosm.world_model.interface import TaskError
 from tests.envs.play.conftest import Page, socket_to
@@ -25,7 +26,7 @@ def save_policy(path: Path, space: gym.Space, actions: int = 1) -> Path:
     env.observation_space, env.action_space = space, gym.spaces.Box(-3, 3, (actions,), np.float32)
     kind = "CnnPolicy" if space.dtype == np.uint8 else "MlpPolicy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    PPO(kind, env, n_steps=2, batch_size=2, seed=0, device="cpu").save(path)
+    save_learner(PPO(kind, env, n_steps=2, batch_size=2, seed=0, device="cpu"), path)
     return path
 
 
@@ -55,12 +56,12 @@ def test_a_policy_that_does_not_fit_is_refused_if_given_and_left_if_found(run, t
     folder = shutil.copytree(run, tmp_path / "run")
     (folder / "policy" / "policy.zip").write_bytes(b"no zip")
     stage = find_stage(PlayConfig(folder))
-    assert stage.policy is None and "no policy saved by SB3" in stage.without_policy
+    assert stage.policy is None and "no policy that can be read" in stage.without_policy
 
 
 def test_the_policy_acts_on_what_it_sees_in_either_world(run, tmp_path):
     """Against the policy itself, fed with the dream's estimate and with what the model's eyes read off MuJoCo."""
-    policy = PPO.load(run / "policy" / "policy.zip", device="cpu")
+    policy = load_policy(run / "policy" / "policy.zip")
     eyes = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=run / "world_model", observation="state")
     with serving(PlayServer(find_stage(PlayConfig(run, out=tmp_path)))) as address, socket_to(address) as opened:
         page = Page(opened)
@@ -100,7 +101,7 @@ def test_the_policy_acts_on_what_it_sees_in_either_world(run, tmp_path):
 def test_policies_from_latents_and_pixels_steer_too(space, tmp_path):
     pair = Pair(open_model(None, "InvertedPendulum", "cpu"), 1, 100)
     pilot = SavedPilot(save_policy(tmp_path / "policy.zip", space), pair.model)
-    policy = PPO.load(tmp_path / "policy.zip", device="cpu")
+    policy = load_policy(tmp_path / "policy.zip")
     scenes = [pair.begin(0)]
     scenes.append(pair.step(scenes[0], np.ones(1, np.float32)))
     action = pilot.act(pair, scenes, "dream")

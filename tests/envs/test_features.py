@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from procosm.agents.features import LatentMotion, StandardisedState, state_statistics
+from procosm.envs.features import LatentMotion, StandardisedState, state_statistics
 
 
 def test_state_is_standardised_and_clipped():

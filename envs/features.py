@@ -1,7 +1,6 @@
 """What a policy sees of an observation before its network: fixed scaling, and motion in latents.
 
-The extractors carry their own statistics, so a saved zip opens with plain ``PPO.load`` and needs no running
-normaliser beside it.
+The extractors carry their own statistics, so a saved policy needs no running normaliser beside it.
 """
 
 from collections.abc import Sequence
