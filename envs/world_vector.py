@@ -193,9 +193,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             )
         if not self._generators and not mask.all():
             raise TaskError("the first reset must reset every slot: leave out options['reset_mask']")
-        windows = options.get("start")
-        if not _is_list(windows):
-            windows = [windows] * self.num_envs
+        start = options.get("start")
+        windows: Sequence = start if _is_list(start) else [start] * self.num_envs  # type: ignore[assignment]
         if len(windows) != self.num_envs:
             raise TaskError(f"options['start'] has {len(windows)} windows for {self.num_envs} slots")
         return mask, [None if window is None else self.dreams.checked_window(window) for window in windows]
