@@ -4,6 +4,7 @@ Nothing heavy is imported before a verb is known, so that ``procosm --help`` ans
 """
 
 import difflib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             hint = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
             print(f"procosm: there is no verb {given[0]!r}; {hint}", file=sys.stderr)
             sys.exit(USAGE)
+        # Read when torch is imported. By default a thread that waits for another one spins, and so keeps it from the
+        # core that both need: where anything else runs, ten times slower (benchmarks/results/threads.json).
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         verb = VERBS[given[0]]
         made = run_command(_named(verb.function), _named(verb.config), f"procosm {given[0]}", given[1:], verb.teaches)
         if isinstance(made, Path):

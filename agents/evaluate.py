@@ -20,6 +20,7 @@ from procosm.agents.speed import speeds
 from procosm.agents.stages import stage_seconds, write_csv
 from procosm.agents.summary import real_steps, summarise, verdicts
 from procosm.agents.sweep import sweep
+from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, write_json
@@ -58,6 +59,7 @@ class EvaluateConfig(Settings):
     """Where the world model is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
+@one_thread()  # dreams have threads of their own, and MuJoCo processes
 def evaluate(config: EvaluateConfig) -> Path:
     """Judge a run, or go on judging it; writes ``RUN/evaluation`` and ``RUN/metrics.json``.
 

@@ -24,6 +24,7 @@ from procosm.agents.learners import check_observation, new_learner, reopen_learn
 from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.worlds import dreams, judged
 from procosm.envs.policy_file import save_learner
+from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out
@@ -107,6 +108,7 @@ class PolicyConfig(Settings):
         return self.dreams * self.rollout_steps * self.round_iterations
 
 
+@one_thread()  # its networks are small; the dreams have threads of their own
 def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) -> Path:
     """Train a policy in a world model, or go on where the last one was killed.
 

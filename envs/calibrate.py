@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from procosm.envs.trust import Forecasts
+from procosm.sparse.threads import one_thread
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
@@ -60,6 +61,7 @@ class Dreamed:
     there: Tensor
 
 
+@one_thread()
 def calibrate(config: CalibrateConfig) -> Path:
     """Write ``trust.safetensors`` into a checkpoint folder; returns it.
 

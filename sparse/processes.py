@@ -1,6 +1,7 @@
 """Worker processes: they import what their parent does, use one core each, and end when it does, however it ends."""
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from multiprocessing import active_children, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
-from typing import Any
+from typing import ClassVar
 
 _ENVIRONMENT = {
     # One core each: threads of OpenMP, BLAS and OpenGL would fight over them.
@@ -57,7 +58,7 @@ class _Worker(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    Process: Any = _Worker
+    Process: ClassVar[type[SpawnProcess]] = _Worker
 
 
 @contextmanager
@@ -76,6 +77,7 @@ def _environment() -> Iterator[None]:
 
 
 def _watch_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them, too; their parent decides, and kills them
     threading.Thread(target=_end_with_parent, name="procosm-parent", daemon=True).start()
 
 

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Barrier, local
 from typing import TypeVar
 
@@ -40,17 +40,23 @@ def one_thread() -> Iterator[None]:
         _outside.threads = 0
 
 
+def allowed_threads() -> int:
+    """How many threads torch has, or had outside of ``one_thread``."""
+    return getattr(_outside, "threads", 0) or torch.get_num_threads()
+
+
 def run_each(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """The results of ``tasks``, in order. Each runs on one torch thread, as many at a time as torch has threads.
 
     Whoever is free takes the next task, so a thread whose core is busy with something else does fewer. An exception of
     a task comes back.
     """
-    threads = getattr(_outside, "threads", 0) or torch.get_num_threads()
+    threads = allowed_threads()
     if threads == 1 or len(tasks) == 1:
         with one_thread():
             return [task() for task in tasks]
-    return list(_workers(threads).map(_call, [torch.is_inference_mode_enabled()] * len(tasks), tasks))
+    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    return list(_workers(threads).map(partial(_call, inference, grad), tasks))
 
 
 def spread(work: Callable[[int, int], None], starts: Sequence[int], flops: float) -> None:
@@ -75,8 +81,8 @@ def _without_autograd(work: Callable[[int, int], None], first: int, last: int) -
         work(first, last)
 
 
-def _call(inference: bool, task: Callable[[], T]) -> T:
-    with torch.inference_mode(inference):
+def _call(inference: bool, grad: bool, task: Callable[[], T]) -> T:
+    with torch.inference_mode(inference), torch.set_grad_enabled(grad):  # as its caller has them
         return task()
 
 

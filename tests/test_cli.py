@@ -32,6 +32,19 @@ def test_help_answers_without_loading_anything_heavy():
     assert done.stdout.strip() == overview()
 
 
+@pytest.mark.parametrize("asked", [None, "ACTIVE"])
+def test_threads_of_commands_wait_without_spinning_unless_the_user_says_otherwise(asked, tmp_path):
+    code = (
+        "import os, sys\nfrom procosm.agents.cli import main\n"
+        "try: main(['report', '--run', 'nowhere'])\n"
+        "except SystemExit: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": asked} if asked else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout == f"{asked or 'PASSIVE'} True\n", done.stderr
+
+
 def test_overview_names_every_verb(capsys):
     main(["--help"])
     shown = capsys.readouterr().out

@@ -17,6 +17,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from procosm import sparse
+from procosm.sparse.pace import Pace
 from procosm.world_model.files import read_tensors, under, write_tensors
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import float32_convolutions
@@ -170,7 +171,7 @@ def run_stage(
     tail, watched = max(1, config.steps // 10), Watched(name, save)
     saved = time.monotonic()
     with signals_wait() as stopping, Progress(config.steps, name, "step", start) as bar:
-        for step in range(start, config.steps):
+        for step in Pace().over(range(start, config.steps)):
             if sparsifier:
                 sparsifier.before_step(step)
             loss, metrics = losses(step)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from procosm import sparse
 from procosm.sparse import baselines
+from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, acting_policies, load_episodes, load_task
@@ -57,6 +59,7 @@ class TrainConfig(Settings):
     """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i. Training goes on on any other."""
 
 
+@one_thread()  # but in the steps of its stages, and where frames are encoded
 def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     """Train, or resume training; returns the checkpoint folder.
 
@@ -279,9 +282,12 @@ def train_dynamics(
 @torch.no_grad()
 def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tensor:
     """(n, H, W, 3) uint8, wherever they are, to (n, c, h, w) on the tokenizer's device, each frame as an image."""
-    device, parts = tokenizer.mean.device, []
+    device = tokenizer.mean.device
     with Progress(len(frames), "encode", "frame") as bar:
-        for part in frames.split(batch):
-            parts.append(tokenizer.encode(part[:, None].to(device))[:, 0])
+
+        def encoded(part: Tensor) -> Tensor:
+            z = tokenizer.encode(part[:, None].to(device))[:, 0]
             bar.update(len(part))
-    return torch.cat(parts)
+            return z
+
+        return torch.cat(run_each([partial(encoded, part) for part in frames.split(batch)]))
