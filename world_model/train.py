@@ -290,4 +290,5 @@ def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tens
             bar.update(len(part))
             return z
 
-        return torch.cat(run_each([partial(encoded, part) for part in frames.split(batch)]))
+        tasks = [partial(encoded, part) for part in frames.split(batch)]
+        return torch.cat(run_each(tasks) if device.type == "cpu" else [task() for task in tasks])
