@@ -12,6 +12,7 @@ from procosm.agents.report import ReportConfig, write_report
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.agents.train import FILES as POLICY_FILES
 from procosm.agents.train import PolicyConfig, train_policy
+from procosm.agents.verdict import told
 from procosm.envs.calibrate import CalibrateConfig, calibrate
 from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.collect import check_outs as collect_outs
@@ -192,7 +193,7 @@ def policy_stage(config: PolicyConfig) -> Path:
 
 
 def evaluate_stage(config: EvaluateConfig) -> Path:
-    """Judge a run, once."""
+    """Judge a run, once, and print what came of it."""
     check_out(config.run / "evaluation")
     inputs = {
         "world model": _weights(config.run / "world_model"),
@@ -203,6 +204,7 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
     metrics = read_json(config.run / "metrics.json") | {"seconds": stage_seconds(config.run)}
     for path in (config.run / "metrics.json", folder / "metrics.json"):
         write_json(path, metrics)
+    print(told(metrics), flush=True)
     return folder
 
 

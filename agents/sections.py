@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from procosm.agents.charts import Bar, Line, bar_chart, line_chart
+from procosm.agents.verdict import GATE, dream_verdict, interval, number, policy_verdict
 
 Metrics = Mapping[str, Any]
 
@@ -17,23 +18,13 @@ STAGES = {
 }
 
 
-def number(value: float, digits: int = 1) -> str:
-    """A number as people write it: thousands apart, no needless digits."""
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.{digits}f}"
-
-
-def interval(found: Mapping[str, float]) -> str:
-    """A mean with its 95 % interval."""
-    return f"{number(found['mean'])} ({number(found['low'])} to {number(found['high'])})"
-
-
 def duration(seconds: float) -> str:
     """Seconds as minutes and seconds."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
 def headline(metrics: Metrics) -> str:
-    """What came out, in one sentence and four numbers."""
+    """What came out: first whether the policy beats doing nothing and the dream can be trusted; then four numbers."""
     trained, steps = metrics["returns"]["mujoco"]["trained"], metrics["real_steps"]
     zero = metrics["returns"]["mujoco"]["zero"]
     total = sum(metrics["seconds"].values())
@@ -46,8 +37,10 @@ def headline(metrics: Metrics) -> str:
     ]  # fmt: skip
     tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in facts)
     return (
-        f"<h1>{escape(metrics['task'])}: {number(trained['mean'])} from {metrics['frame_size']}×"
-        f"{metrics['frame_size']} pixels, with a policy trained only in a dream</h1>"
+        f"<h1>{escape(metrics['task'])}: {escape(policy_verdict(metrics['returns']))}; "
+        f"{escape(dream_verdict(metrics['growth']))}</h1>"
+        f"<p>Return of an episode from {metrics['frame_size']}×{metrics['frame_size']} pixels, with a policy trained "
+        "only in a dream.</p>"
         f'<div class="big">{tiles}</div>'
     )
 
@@ -105,6 +98,7 @@ def dream(metrics: Metrics) -> str:
         "<h2>How true is the dream?</h2>"
         "<p>Held-out episodes that the model never saw, continued in the dream under the recorded actions. Copying the "
         "last frame and dreaming under another episode's actions must be worse.</p>"
+        f"<p>Under a constant action, {escape(dream_verdict(metrics['growth']))}.</p>"
         f"<p>{escape(said[:1].upper() + said[1:])}.</p>"
         f'<div class="two">{"".join(charts)}</div>'
         f'<p class="soft">Means over windows with 95 % bootstrap intervals; {rows[0]["n"]} windows at the first step, '
@@ -177,11 +171,13 @@ def honest_limits(metrics: Metrics) -> str:
                 said.append(f"By {_metric_name(metric)} the dream is no better than {control} at step {at}.")
     if not growth:
         said.append("There are no constant-action episodes, so growth was not tested.")
-    elif not 0.8 <= growth[-1]["slope"] <= 1.25:
-        said.append(
-            f"After {growth[-1]['horizon']} steps under a constant action the state has changed by "
-            f"{growth[-1]['slope']:.2f} of what it should."
-        )
+    else:
+        said += [
+            f"After {row['horizon']} steps under a constant action the state has changed by {row['slope']:.2f} of what "
+            f"it should, with an error of {row['relative_error']:.2f} ({row['n']} episodes)."
+            for row in growth
+            if row["relative_error"] > GATE
+        ]
     items = "".join(f"<li>{escape(each)}</li>" for each in said)
     return f"<h2>Limits</h2><ul>{items}</ul>"
 
