@@ -1,6 +1,6 @@
 """Judges a run by MuJoCo: returns with intervals, open-loop error by horizon, growth, speed, steps of real experience.
 
-Each part is written when it is done, so that a killed evaluation goes on with the next one.
+Each part is written when it is done, and of the returns every ten episodes, so that a killed evaluation goes on there.
 """
 
 import shlex
@@ -150,12 +150,12 @@ def _part(path: Path, make: Callable[[], Any]) -> Any:
 
 def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
     """A row for each episode: the policy and both controls in MuJoCo, the policy in the dream from the same frames."""
-    seeds = list(range(JUDGING_SEED, JUDGING_SEED + config.episodes))
-    played = play_truth(player, seeds, config.processes)
+    seeds, saves = list(range(JUDGING_SEED, JUDGING_SEED + config.episodes)), config.run / "evaluation" / "played"
+    played = play_truth(player, seeds, config.processes, saves)
     rows = _rows("mujoco", "trained", played)
     for control in ("zero", "random"):
         other = Player(player.world_model, control, device=player.device)
-        rows += _rows("mujoco", control, play_truth(other, seeds, config.processes))
+        rows += _rows("mujoco", control, play_truth(other, seeds, config.processes, saves))
     frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
     dreamed = [dream._replace(seed=seed) for dream, seed in zip(play_dreams(player, frames), seeds, strict=True)]
     return rows + _rows("dream", "trained", dreamed)

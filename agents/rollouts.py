@@ -21,6 +21,7 @@ from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
 from procosm.world_model.folders import Identity, identity
+from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.interface import ProcosmError
 from procosm.world_model.progress import Progress
 
@@ -28,6 +29,9 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 SLOTS = 10
 """Episodes that one process plays side by side, so that the tokenizer sees a batch."""
+
+NUMBERS = {"seed": torch.int64, "total": torch.float64, "steps": torch.int64, "terminated": torch.bool}
+"""What is saved of an episode beside its first frame, in the order of ``Played``."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,11 @@ class Played(NamedTuple):
     first_frame: np.ndarray | None
 
 
-def play_truth(player: Player, seeds: Sequence[int], processes: int) -> list[Played]:
+def play_truth(player: Player, seeds: Sequence[int], processes: int, saves: Path | None = None) -> list[Played]:
     """Play one MuJoCo episode for each seed, in several processes; the same seeds give the same episodes.
+
+    Args:
+        saves: folder to which episodes go as soon as they are played, and from which those that are there are taken.
 
     Raises:
         ProcosmError: a process died, most often for want of memory.
@@ -72,11 +79,11 @@ def play_truth(player: Player, seeds: Sequence[int], processes: int) -> list[Pla
     with Progress(len(seeds), f"MuJoCo, {player.kind}", "episode") as bar:
         if processes == 1 or len(waves) == 1:
             for wave in waves:
-                played += _wave(player, wave)
+                played += _wave(player, wave, saves)
                 bar.update(len(wave))
             return played
         with worker_processes(processes) as pool:
-            futures = [pool.submit(_wave, player, wave) for wave in waves]
+            futures = [pool.submit(_wave, player, wave, saves) for wave in waves]
             for future in as_completed(futures):
                 bar.update(len(_result(future)))
         return [episode for future in futures for episode in _result(future)]
@@ -89,8 +96,24 @@ def _result(future: Any) -> list[Played]:
         raise ProcosmError(f"a process that played MuJoCo episodes failed: {error}. Try --processes 1") from error
 
 
-def _wave(player: Player, seeds: Sequence[int]) -> list[Played]:
-    """Episodes side by side until the last one ends; those that ended are no longer stepped or looked at."""
+def _wave(player: Player, seeds: Sequence[int], saves: Path | None) -> list[Played]:
+    """Episodes side by side, or as they were saved."""
+    if saves is None:
+        return _play(player, seeds)
+    path = saves / f"{player.kind}-{seeds[0]}-{len(seeds)}.safetensors"
+    if not path.exists():
+        played = _play(player, seeds)
+        numbers = {name: torch.tensor([getattr(p, name) for p in played], dtype=kind) for name, kind in NUMBERS.items()}
+        frames = [torch.from_numpy(p.first_frame) for p in played if p.first_frame is not None]
+        write_tensors(path, numbers | ({"first_frame": torch.stack(frames)} if frames else {}))
+    found = read_tensors(path)
+    rows = zip(*(found[name].tolist() for name in NUMBERS), strict=True)
+    shown = found["first_frame"].numpy() if "first_frame" in found else [None] * len(seeds)
+    return [Played(*row, frame) for row, frame in zip(rows, shown, strict=True)]
+
+
+def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
+    """Until the last episode ends; those that ended are no longer stepped or looked at."""
     model = opened(player.world_model, player.device)
     seen = player.kind == "trained"
     envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]

@@ -38,10 +38,8 @@ def dream_verdict(growth: Sequence[Mapping[str, float]]) -> str:
         return "whether the dream can be trusted was not tested"
     missed = [row for row in growth if row["relative_error"] > GATE]
     if not missed:
-        few = min(row["n"] for row in growth)
-        return (
-            f"the dream can be trusted for the {growth[-1]['horizon']} steps that were tested ({few} episodes or more)"
-        )
+        steps, few = growth[-1]["horizon"], min(row["n"] for row in growth)
+        return f"the dream can be trusted for the {steps} steps that were tested ({few} episodes or more)"
     first, worst = missed[0], max(missed, key=lambda row: row["relative_error"])
     why = f"growth error {worst['relative_error']:.2f} at step {worst['horizon']}, {worst['n']} episodes; gate {GATE}"
     good = first["horizon"] - 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import difflib
 import secrets
 import socket
 import sys
@@ -18,7 +19,7 @@ from procosm.envs.play.policy import SavedPilot, find_policy
 from procosm.envs.play.protocol import PlayError
 from procosm.envs.play.server import PlayServer, is_loopback
 from procosm.envs.weights import SHIPPED, find_checkpoint, open_model
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.interface import CheckpointError, ProcosmError
 from procosm.world_model.settings import Device, Settings
 
 DEFAULT = "InvertedPendulum"
@@ -74,6 +75,14 @@ def find_stage(config: PlayConfig) -> Stage:
         ProcosmError: no checkpoint, a damaged one, or a policy that does not fit it.
     """
     ships = not config.checkpoint.exists() and (SHIPPED / config.checkpoint).is_dir()
+    if not ships and not config.checkpoint.exists():
+        known = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
+        close = difflib.get_close_matches(config.checkpoint.name.lower(), [name.lower() for name in known], n=1)
+        meant = next((f"did you mean {name}? " for name in known if name.lower() in close), "")
+        raise CheckpointError(
+            f"there is no {config.checkpoint}: {meant}Give a run folder, a checkpoint folder, or what ships: "
+            f"{', '.join(known)}"
+        )
     checkpoint = find_checkpoint(None if ships else config.checkpoint, str(config.checkpoint))
     model = open_model(checkpoint, None, config.device)
     policy = config.policy or find_policy(checkpoint)

@@ -66,9 +66,8 @@ def test_the_result_comes_first_with_its_interval(text, finished_run):
     trained = json.loads((finished_run / "metrics.json").read_text())["returns"]["mujoco"]["trained"]
     body = text[text.index("<body>") :]
     first = body[: body.index("<h2>")]
-    assert re.search(
-        r"<body>\s*<h1>InvertedPendulum-v5: the policy .*doing nothing .*; (the dream|whether the dream)", body
-    )
+    title = r"<body>\s*<h1>InvertedPendulum-v5: the policy .*doing nothing .*; (the dream|whether the dream)"
+    assert re.search(title, body)
     assert f"mean return {number(trained['mean'])}" in first and "<title>procosm: return of Inv" in text
     assert f"{number(trained['low'])} to {number(trained['high'])}" in first and ">400<" in first
 

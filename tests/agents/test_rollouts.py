@@ -6,9 +6,10 @@ import pytest
 import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from procosm.agents import rollouts
 from procosm.agents.evaluate import trained_player
 from procosm.agents.eyes import Eyes
-from procosm.agents.rollouts import Player, dreams_from, open_policy, play_dreams, play_truth
+from procosm.agents.rollouts import SLOTS, Player, dreams_from, open_policy, play_dreams, play_truth
 from procosm.agents.worlds import judged, truth
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import load
@@ -116,3 +117,23 @@ def test_latents_of_a_dream_start_are_the_eyes_first_view(finished_run):
     env = dreams_from(model, frames, "latent")
     observed, _ = env.reset(seed=0, options={"start": [0, 1, 2]})
     assert torch.equal(torch.from_numpy(seen), torch.from_numpy(observed))
+
+
+def test_episodes_are_saved_as_they_are_played_and_taken_from_there(truth_checkpoint, tmp_path, monkeypatch):
+    seeds = list(range(50, 50 + 2 * SLOTS))
+    player = Player(truth_checkpoint, "zero")
+    expected = play_truth(player, seeds, processes=1)
+
+    def stop(player: Player, wave: tuple[int, ...]) -> list:
+        if wave[0] != seeds[0]:
+            raise KeyboardInterrupt
+        return expected[:SLOTS]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rollouts, "_play", stop)
+        play_truth(player, seeds, 1, tmp_path)
+    played: list[tuple[int, ...]] = []
+    real = rollouts._play
+    monkeypatch.setattr(rollouts, "_play", lambda player, wave: played.append(wave) or real(player, wave))
+    assert play_truth(player, seeds, 1, tmp_path) == expected
+    assert played == [tuple(seeds[SLOTS:])]  # the first ten are not played again
