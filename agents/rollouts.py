@@ -109,7 +109,7 @@ def _wave(player: Player, seeds: Sequence[int], saves: Path | None) -> list[Play
     found = read_tensors(path)
     rows = zip(*(found[name].tolist() for name in NUMBERS), strict=True)
     shown = found["first_frame"].numpy() if "first_frame" in found else [None] * len(seeds)
-    return [Played(*row, frame) for row, frame in zip(rows, shown, strict=True)]
+    return [Played._make((*row, frame)) for row, frame in zip(rows, shown, strict=True)]
 
 
 def _play(player: Player, seeds: Sequence[int]) -> list[Played]:

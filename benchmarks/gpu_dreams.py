@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from procosm.benchmarks.kernels import machine
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.weights import find_checkpoint
 from procosm.envs.world_vector import WorldModelVectorEnv
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load, untrained
 from procosm.world_model.diffusion.dynamics import DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
@@ -142,4 +142,4 @@ def benchmark(config: GpuDreamsConfig) -> Path:
 
 
 if __name__ == "__main__":
-    benchmark(tyro.cli(GpuDreamsConfig))
+    command.main(benchmark, GpuDreamsConfig)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from torch import Tensor
 
 from procosm.benchmarks.kernels import machine
 from procosm.benchmarks.record import RESULTS, record
-from procosm.world_model import checkpoint
+from procosm.world_model import checkpoint, command
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.episodes import Task, load_episodes, load_task
@@ -239,4 +238,4 @@ def benchmark(config: GpuTrainingConfig) -> Path:
 
 
 if __name__ == "__main__":
-    benchmark(tyro.cli(GpuTrainingConfig))
+    command.main(benchmark, GpuTrainingConfig)

@@ -13,19 +13,21 @@ import numpy as np
 import torch
 
 from procosm.envs.mujoco import MujocoEnv
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_resets, load
 from procosm.world_model.interface import ProcosmError
+from procosm.world_model.settings import Count, Seed, Settings
 
 
 @dataclass(frozen=True)
-class ResetsConfig:
+class ResetsConfig(Settings):
     """Give a checkpoint the first frames of its task's own reset."""
 
     world_model: Path
     """Checkpoint folder (RUN/world_model)."""
-    count: int = 256
+    count: Count = 256
     """Resets."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the first reset; each takes the next."""
 
 
@@ -54,10 +56,8 @@ def encoded_resets(model: WorldModel, seeds: range) -> torch.Tensor:
 
 def main() -> None:
     """The command line."""
-    import tyro
-
-    path = add(tyro.cli(ResetsConfig))
-    print(f"wrote {path}: dreams of this checkpoint now begin as its task does", file=sys.stderr)
+    command.main(add, ResetsConfig)
+    print("Dreams of this checkpoint now begin as its task does.", file=sys.stderr)
 
 
 if __name__ == "__main__":
