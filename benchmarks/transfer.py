@@ -20,6 +20,7 @@ names the cells that are missing. Seconds are CPU seconds of learning (``time.pr
 what else runs.
 """
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,8 @@ def run_of(runs: Path, cell: Cell) -> tuple[Path, bool]:
     if not there:
         raise ProcosmError(
             f"{runs / cell.task} holds no seed<k>/world_model: make one with `python -m procosm.benchmarks.pipeline "
-            f"--env {cell.task} --out {runs / cell.task}`, or give the folder of other --runs"
+            f"--env {shlex.quote(cell.task)} --out {shlex.quote(str(runs / cell.task))}`, or give the folder of other "
+            "--runs"
         )
     own = runs / cell.task / f"seed{cell.seed}"
     return (own, True) if own in there else (there[cell.seed % len(there)], False)

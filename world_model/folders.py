@@ -36,11 +36,11 @@ def check_out(folder: Path, ours: Callable[[str], object] | None = None) -> None
     """
     place = Path(os.path.realpath(folder))
     if any(path.is_symlink() for path in (place, *place.parents)):
-        raise ProcosmError(f"{folder} cannot be written: a link in it leads to itself. Give another --out")
+        raise ProcosmError(f"{folder} cannot be written: a link in it leads to itself. Give another folder")
     try:
         there = next(path for path in (place, *place.parents) if path.exists())
         if not there.is_dir():
-            raise ProcosmError(f"{folder} cannot be written: {there} is a file, not a folder. Give another --out")
+            raise ProcosmError(f"{folder} cannot be written: {there} is a file, not a folder. Give another folder")
         with tempfile.TemporaryFile(dir=there):
             pass
         found = sorted(path.name for path in place.iterdir()) if there == place else []
@@ -91,7 +91,7 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise ProcosmError(
             f"cannot write {folder}: {error.strerror}. What was there before is untouched; free some space or give "
-            "another --out, and run the same command again"
+            "another folder, and run the same command again"
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

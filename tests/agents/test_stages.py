@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from procosm.agents.stages import StageError, fingerprint, record_path, run_stage, stage_seconds, write_csv
-from procosm.world_model.interface import CheckpointError
+from procosm.world_model.folders import check_out
+from procosm.world_model.interface import CheckpointError, ProcosmError
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,28 @@ def test_other_settings_or_inputs_are_named_and_nothing_is_done(tmp_path):
     with pytest.raises(StageError, match=r"the dataset it was made from has changed.*delete .*data"):
         run_stage(config.out, config, work, {"dataset": "2"})
     assert work.calls == 1
+
+
+@dataclass(frozen=True)
+class Judged:
+    run: Path
+    seed: int = 0
+
+
+def test_a_command_is_told_of_no_option_that_it_lacks(tmp_path):
+    def judge(config: Judged) -> Path:
+        (config.run / "evaluation").mkdir()
+        return config.run / "evaluation"
+
+    run_stage(tmp_path / "evaluation", Judged(tmp_path), judge)
+    with pytest.raises(StageError, match="seed was 0, now 1") as refused:
+        run_stage(tmp_path / "evaluation", Judged(tmp_path, seed=1), judge)
+    assert "--" not in str(refused.value)
+    (tmp_path / "run").write_text("a file")
+    for where in (tmp_path / "run", tmp_path / "run" / "evaluation"):
+        with pytest.raises(ProcosmError, match="cannot be written") as refused:
+            check_out(where)
+        assert "--" not in str(refused.value)
 
 
 def test_a_moved_run_and_another_number_of_processes_are_the_same_stage(tmp_path):
