@@ -62,7 +62,8 @@ class Manifold(nn.Module):
         """Mean, principal axes and reach of (n, c, h, w) real latents."""
         flat = latents.flatten(1).double()  # single precision would make axes of what is none
         self.mean.copy_(flat.mean(0))
-        variance, axes = torch.linalg.eigh(torch.cov(flat.T))  # least first
+        # Least first; by one library on every device, for each gives the axes signs of its own.
+        variance, axes = (found.to(flat.device) for found in torch.linalg.eigh(torch.cov(flat.T).cpu()))
         self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
         self.spread.copy_(variance.flip(0)[: self.axes.shape[1]].clamp_min(0).sqrt())
         along = (latents.flatten(1) - self.mean) @ self.axes
