@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,9 @@ def short() -> Preset:
     return dataclasses.replace(preset("debug"), **stages)
 
 
-def trained(data: Path, out: Path, device: str, density: float) -> dict:
+def trained(dataset: Path, out: Path, device: str, density: float) -> dict:
     """Metrics of a training, which every stage adds to."""
-    config = TrainConfig(data, out, density=density, tokenizer_density=density, block=16, device=device)
+    config = TrainConfig(dataset, out, density=density, tokenizer_density=density, block=16, device=device)
     return json.loads((train(config, short()) / "metrics.json").read_text())
 
 
@@ -134,7 +135,7 @@ def test_a_step_waits_for_its_device_only_to_log(tmp_path, monkeypatch, density)
             return losses(step)
 
         run_stage("s", module, counted, StageConfig(40, 4, 1e-3), tmp_path / "s.safetensors")
-    waits = [after - before for before, after in zip(seen, seen[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(seen)]
     assert [step for step, count in enumerate(waits) if count] == [0, 20]
 
 
@@ -229,7 +230,9 @@ def test_a_stage_begun_on_the_cpu_goes_on_on_cuda_and_back(tmp_path, monkeypatch
         for i, name in enumerate(plan):
             module, losses = stage_of(torch.device(name), density)
 
-            def until(step: int, losses=losses, stop=(7 + 5 * i if i + 1 < len(plan) else None)):
+            stop = 7 + 5 * i if i + 1 < len(plan) else None
+
+            def until(step: int, losses=losses, stop=stop):
                 if step == stop:
                     raise Stopped
                 return losses(step)
