@@ -12,14 +12,16 @@ The rules, the same for every task:
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from procosm.envs.backend import mujoco
 from procosm.envs.probe import Probe, actuated_joints, probe
 from procosm.envs.tasks import open_task
 from procosm.world_model.interface import TaskError
+from procosm.world_model.schema import checked
 
 FIELD_DEGREES = 20.0
 MARGIN = 1.03
@@ -43,6 +45,10 @@ class Pose:
     far: float
 
 
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
+Length = Annotated[float, Field(gt=0, le=1e6)]
+
+
 @dataclass(frozen=True)
 class Camera:
     """A camera as it is saved with a task.
@@ -57,29 +63,24 @@ class Camera:
         runway: how far the floor reaches before and behind ``lookat``, metres; 0 shows all of it.
     """
 
-    lookat: tuple[float, float, float]
-    azimuth: float
-    elevation: float
-    distance: float
-    width: float
-    height: float
-    body: str
-    follow: str
-    runway: float
+    lookat: tuple[Coordinate, Coordinate, Coordinate]
+    azimuth: Annotated[float, Field(ge=-360, le=360)]
+    elevation: Annotated[float, Field(ge=-90, le=90)]
+    distance: Length
+    width: Length
+    height: Length
+    body: Annotated[str, Field(max_length=200)]
+    follow: Annotated[str, Field(pattern="^(|x|y|xy)$")]
+    runway: Annotated[float, Field(ge=0, le=1e6)]
 
     @classmethod
     def from_json(cls, values: dict) -> "Camera":
         """The camera that :meth:`to_json` wrote.
 
         Raises:
-            TaskError: other keys than a camera has.
+            TaskError: other keys than a camera has, or values that it cannot have.
         """
-        try:
-            return cls(**{**values, "lookat": tuple(values["lookat"])})
-        except (TypeError, KeyError) as error:
-            raise TaskError(
-                f"camera {values!r} is no camera ({error}): take it from a task.json, or leave it out"
-            ) from error
+        return checked(cls, values, "this is no camera", "take one from a task.json, or leave it out", TaskError)
 
     def to_json(self) -> dict:
         """Plain JSON values."""

@@ -7,7 +7,6 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 
 import copy
 import logging
-import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from procosm.envs.arguments import check_dream, numbers, whole
 from procosm.envs.observe import Observed, View
 from procosm.envs.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust import Watch
@@ -101,8 +101,7 @@ class Dreams:
         Raises:
             TaskError: an argument out of range.
         """
-        if count < 1 or denoising_steps < 1:
-            raise TaskError(f"num_envs={count}, denoising_steps={denoising_steps}: each must be at least 1")
+        check_dream(num_envs=count, denoising_steps=denoising_steps, trust_below=trust_below)
         self.model = model
         self.denoising_steps = denoising_steps
         self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
@@ -117,8 +116,6 @@ class Dreams:
         self.elapsed = np.zeros(count, np.int64)
         self._noise_seed = np.zeros(count, np.int64)
         self._slots = np.arange(count)
-        if trust_below is not None and not 0 <= trust_below <= 1:
-            raise TaskError(f"trust_below={trust_below}: trust is a probability, so give a number from 0 to 1")
         if trust_below is not None and model.trust is None:
             raise TaskError(
                 f"trust_below={trust_below}, but this checkpoint of {model.task.id} cannot tell its trust: "
@@ -141,10 +138,7 @@ class Dreams:
                 return np.arange(held_out, count)
             _say_that_starts_are_wide(self.model.task.id)
             return np.arange(held_out)
-        try:
-            windows = np.asarray(starts)
-        except ValueError:  # lists of several lengths
-            windows = np.empty(0)
+        windows = numbers(starts, "starts")
         if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
             raise TaskError(f"starts={starts!r}: give 'task', 'wide', or the indices of windows below {count}")
         return np.array([self.checked_window(window) for window in windows.tolist()])
@@ -159,15 +153,10 @@ class Dreams:
         Raises:
             TaskError: there is none such.
         """
-        try:
-            index = operator.index(window)  # type: ignore[arg-type]
-        except TypeError:
-            index = -1
-        if isinstance(window, bool) or not 0 <= index < self._window_count:
-            raise TaskError(
-                f"there is no start window {window!r}: the checkpoint holds windows 0 to {self._window_count - 1}"
-            )
-        return index
+        if not whole(window) or not 0 <= window < self._window_count:  # type: ignore[operator]
+            last = self._window_count - 1
+            raise TaskError(f"there is no start window {str(window)[:40]}: the checkpoint holds windows 0 to {last}")
+        return int(window)  # type: ignore[call-overload]
 
     def _begun(self, windows: Sequence[int]) -> torch.Tensor:
         """(k, context, c, h, w), the latents of k windows."""
@@ -208,8 +197,10 @@ class Dreams:
         self.latents[index], self.actions[index] = begun, torch.nan
         estimate = self.model.dynamics.estimate(State(begun)).float()
         self._estimate[index], self.state[slots] = estimate, estimate.cpu().numpy()
+        self._check_numbers("state", self.state[slots], slots)
         if self._watch is not None and self.trust is not None:
             self.trust[slots] = self._watch.begin(index, estimate).cpu().numpy()
+            self._check_numbers("trust", self.trust[slots], slots)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Dreams":
         """Dreams that go on by themselves; the world model, which never changes, is shared."""
@@ -244,6 +235,7 @@ class Dreams:
         if self._watch is not None and self.trust is not None:
             assert moment.forecasts is not None  # told by the same model
             self.trust[slot] = self._watch.resume(slot, moment.forecasts, self._estimate[slot])
+            self._check_numbers("trust", self.trust[[slot]], np.array([slot]))
         if self.denoising_steps > 1:
             self._noise_stream[slot] = np.random.default_rng(moment.noise_seed)
             for _ in range(-(-moment.elapsed // NOISE_AHEAD)):
@@ -265,23 +257,21 @@ class Dreams:
         self._spare[:, -1] = prediction.latent
         self.latents, self._spare = self._spare, self.latents
         self._estimate = prediction.state.float()
-        numbers = [prediction.reward[:, None], prediction.termination[:, None], self._estimate]
+        columns = [prediction.reward[:, None], prediction.termination[:, None], self._estimate]
+        columns.append(prediction.latent.flatten(1).float().abs().amax(1, keepdim=True))  # not finite if one is not
         if self._watch is not None:
-            numbers.append(self._watch.advance(action, self._estimate)[:, None])
-        seen = torch.cat(numbers, dim=1).to("cpu", torch.float64).numpy()  # the device is waited for once
+            columns.append(self._watch.advance(action, self._estimate)[:, None])
+        seen = torch.cat(columns, dim=1).to("cpu", torch.float64).numpy()  # the device is waited for once
         self.termination[:], self.state[:] = seen[:, 1], seen[:, 2 : 2 + self.state.shape[1]]
         self.elapsed += 1
         reward = seen[:, 0]
-        if not np.isfinite(reward).all():
-            slot = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise ProcosmError(
-                f"the world model of {self.model.task.id} predicted a reward of {reward[slot]} in slot {slot}, "
-                f"step {self.elapsed[slot]} of the dream from window {self.start[slot]}: its weights are damaged or "
-                "its training diverged. Train it again, or open another checkpoint"
-            )
+        for name, values in (("reward", reward), ("state", self.state), ("termination", self.termination)):
+            self._check_numbers(name, values, self._slots)
+        self._check_numbers("latent", seen[:, 2 + self.state.shape[1]], self._slots)
         truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
         if self._watch is not None and self.trust is not None:
             self.trust[:] = seen[:, -1]
+            self._check_numbers("trust", self.trust, self._slots)
             if self._trust_below is not None:
                 truncated |= self.trust < self._trust_below
         low, high = self.model.reward_range
@@ -302,6 +292,17 @@ class Dreams:
     def _there(self, array: np.ndarray) -> torch.Tensor:
         """An array on the dreams' device."""
         return torch.from_numpy(array).to(self.latents.device)
+
+    def _check_numbers(self, name: str, values: np.ndarray, slots: np.ndarray) -> None:
+        """Refuse (k, …) values of k slots that are not finite: which, in which dream, at which step."""
+        if not np.isfinite(values).all():
+            first = np.argwhere(~np.isfinite(values))[0]
+            slot = int(slots[first[0]])
+            raise ProcosmError(
+                f"the world model of {self.model.task.id} predicted a {name} of {values[tuple(first)]} in slot {slot}, "
+                f"step {self.elapsed[slot]} of the dream from window {self.start[slot]}: its weights are damaged or "
+                "its training diverged. Train it again, or open another checkpoint"
+            )
 
     def _drawn_noise(self) -> torch.Tensor | None:
         """(n, c, h, w), the noise the sampler starts from in this step; None where it starts from the mean."""

@@ -8,9 +8,11 @@ import gymnasium as gym
 import numpy as np
 
 from procosm.envs import backend
+from procosm.envs.arguments import check_truth, numbers, usable_actions
 from procosm.envs.backend import mujoco
 from procosm.envs.camera import Camera, choose_camera
 from procosm.envs.names import allow_import, check_import
+from procosm.envs.observe import checked_options, checked_seed
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import MULTISAMPLES, VERSION, GLRenderer
 from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit
@@ -63,11 +65,21 @@ class MujocoEnv(PortableSpec, gym.Env):
         version: int = VERSION,
         env_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_options(frame_size, action_repeat, observation, render_mode, version)
+        check_truth(
+            task=task,
+            frame_size=frame_size,
+            action_repeat=action_repeat,
+            render_mode=render_mode,
+            renderer=renderer,
+            version=version,
+        )
+        frame_size, action_repeat, version = int(frame_size), int(action_repeat), int(version)
+        _check_options(observation, render_mode, version)
         allow_import(task)
         arguments = checked_kwargs(env_kwargs)
         self._simulator = open_task(task, arguments)
-        self._camera = Camera.from_json(camera) if camera else choose_camera(task, arguments)
+        unsaid = camera is None or (isinstance(camera, dict) and not camera)
+        self._camera = choose_camera(task, arguments) if unsaid else Camera.from_json(camera)
         limit = checked_limit(max_episode_steps)
         self._endless = limit == NO_LIMIT
         if limit in (None, NO_LIMIT):
@@ -130,14 +142,12 @@ class MujocoEnv(PortableSpec, gym.Env):
         Raises:
             TaskError: an unknown option, a physics state of another size, or a task that cannot be observed there.
         """
+        chosen, seed = checked_options(options, ("physics",)), checked_seed(seed)
         super().reset(seed=seed)
-        unknown = set(options or ()) - {"physics"}
-        if unknown:
-            raise TaskError(f"reset takes the option 'physics' only, not {', '.join(sorted(unknown))}")
         self._elapsed = 0
         self._state = self._simulator.reset(seed)
-        if options and options.get("physics") is not None:
-            self.set_physics(options["physics"])
+        if chosen.get("physics") is not None:
+            self.set_physics(chosen["physics"])
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
@@ -148,7 +158,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         """
         if self._elapsed is None:
             raise TaskError("no episode has begun: call reset() before step()")
-        action = self._checked(action)
+        action = usable_actions(action, self.action_space)
         total, terminated, truncated = 0.0, False, False
         for _ in range(self.task.action_repeat):
             self._state, reward, terminated, truncated = self._simulator.step(action)
@@ -214,11 +224,12 @@ class MujocoEnv(PortableSpec, gym.Env):
             TaskError: a state of another size, or one with values that are not finite.
         """
         model, data = self._simulator.model, self._simulator.data
-        physics = np.asarray(physics, np.float64)
+        physics = numbers(physics, "a physics state").astype(np.float64)
         size = mujoco.mj_stateSize(model, PHYSICS)
-        if physics.shape != (size,) or not np.isfinite(physics).all():
+        if physics.shape != (size,) or not (np.abs(physics) <= mujoco.mjMAXVAL).all():
             raise TaskError(
-                f"a physics state of {self.task.id} is {size} finite numbers, not {physics.shape}: take info['physics']"
+                f"a physics state of {self.task.id} is {size} finite numbers up to {mujoco.mjMAXVAL:g}, not "
+                f"{physics.shape}: take info['physics']"
             )
         mujoco.mj_setState(model, data, physics, PHYSICS)
         mujoco.mj_forward(model, data)
@@ -248,31 +259,15 @@ class MujocoEnv(PortableSpec, gym.Env):
             self._state = self._simulator.state()
         return self._state.copy()
 
-    def _checked(self, action: np.ndarray) -> np.ndarray:
-        action = np.asarray(action, np.float32)
-        if action.shape != self.action_space.shape:
-            raise TaskError(
-                f"an action of {self.task.id} has shape {self.action_space.shape}, not {action.shape}: "
-                "give one number for each motor"
-            )
-        if not np.isfinite(action).all():
-            raise TaskError(f"action {action.tolist()} is not finite: whatever made it has diverged")
-        return np.clip(action, self.action_space.low, self.action_space.high)
 
-
-def _check_options(
-    frame_size: int, action_repeat: int, observation: str | Sequence[str], render_mode: str | None, version: int
-) -> None:
-    kinds = (observation,) if isinstance(observation, str) else tuple(observation)
+def _check_options(observation: object, render_mode: str | None, version: int) -> None:
+    listed = isinstance(observation, Sequence) and all(isinstance(kind, str) for kind in observation)
+    kinds = (observation,) if isinstance(observation, str) else tuple(observation) if listed else ()  # type: ignore[arg-type]
     if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= {"pixels", "state"}:
         raise TaskError(
             f"observation {observation!r} is not one a truth env has: give 'pixels', 'state' or ('pixels', 'state'); "
             "'latent' needs checkpoint=PATH, whose tokenizer makes it"
         )
-    if not 32 <= frame_size <= 256:
-        raise TaskError(f"frame_size {frame_size} is outside 32 to 256 pixels")
-    if action_repeat < 1:
-        raise TaskError(f"action_repeat {action_repeat} must be 1 or more")
     if render_mode not in (None, "rgb_array"):
         raise TaskError(
             f"render_mode {render_mode!r} is none that a truth env has: give 'rgb_array' or None; gym.make also "

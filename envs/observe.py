@@ -36,7 +36,8 @@ class View:
             TaskError: an unknown, repeated or missing kind.
         """
         alone = isinstance(observation, str)
-        kinds = (observation,) if isinstance(observation, str) else tuple(observation)
+        listed = isinstance(observation, Sequence) and all(isinstance(kind, str) for kind in observation)
+        kinds = (str(observation),) if alone else tuple(observation) if listed else ()
         if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= set(KINDS):
             raise TaskError(
                 f"observation={observation!r} is not something to show: give one of {', '.join(KINDS)}, "
@@ -109,21 +110,3 @@ def checked_seed(seed: object) -> int | None:
     if value is not None and value < 0:
         raise TaskError(f"seed={seed!r}: give a whole number from 0 up, or None")
     return value
-
-
-def usable_actions(actions: object, space: spaces.Box) -> np.ndarray:
-    """Actions as float32 of the space's shape, clipped to its bounds.
-
-    Raises:
-        TaskError: not numbers, another shape, or not finite.
-    """
-    try:
-        values = np.asarray(actions, np.float32)
-    except (TypeError, ValueError) as error:
-        raise TaskError(f"actions must be an array of numbers of shape {space.shape}: {error}") from error
-    if values.shape != space.shape:
-        raise TaskError(f"actions have shape {values.shape}, but this environment takes {space.shape}")
-    if not np.isfinite(values).all():
-        where = np.argwhere(~np.isfinite(values))[0].tolist()
-        raise TaskError(f"the action at index {where} is {values[tuple(where)]}: actions must be finite numbers")
-    return np.clip(values, space.low, space.high)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from procosm.envs.arguments import check_dream
 from procosm.envs.spec import absolute
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
@@ -28,9 +29,11 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
         CheckpointError: there is none.
     """
     if checkpoint is not None:
+        if not isinstance(checkpoint, str | Path):
+            raise CheckpointError(f"checkpoint={checkpoint!r:.60}: give the path of a folder, or a loaded model")
         path = Path(absolute(checkpoint))
         for folder in (path, path / "world_model"):
-            if find(folder, "config.json").is_file():
+            if _is_checkpoint(folder):
                 return folder
         raise CheckpointError(
             f"no checkpoint at {path}: neither it nor {path / 'world_model'} holds a config.json. "
@@ -42,12 +45,21 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
             "`procosm run --env ID --out DIR` (DIR) or `procosm train` (DIR/world_model)"
         )
     folder = SHIPPED / name
-    if not (folder / "config.json").is_file():
+    if not _is_checkpoint(folder):
         raise CheckpointError(
             f"no weights ship for Procosm/{name}-v0. Train them with `procosm run --env {name} --out DIR`, "
             f'then gym.make("Procosm/{name}-v0", checkpoint="DIR"); or give checkpoint=PATH of weights you have'
         )
     return folder
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    try:
+        return find(folder, "config.json").is_file()
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise CheckpointError(
+            f"{str(folder)[:200]} cannot be read ({error.strerror}): give another checkpoint"
+        ) from error
 
 
 @one_thread()
@@ -62,6 +74,7 @@ def open_model(
         CheckpointError: no checkpoint, an unreadable one, or one of another task than the registered name's.
         ProcosmError: no such device.
     """
+    check_dream(device=device, name=name)
     model = checkpoint if isinstance(checkpoint, WorldModel) else load(find_checkpoint(checkpoint, name), device=device)
     if name is not None and model.task.id.rsplit("-v", 1)[0] != name:
         raise CheckpointError(

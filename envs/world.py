@@ -8,16 +8,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from procosm.envs.arguments import usable_actions
 from procosm.envs.dreams import Dreams
-from procosm.envs.observe import (
-    Observed,
-    View,
-    action_space,
-    checked_options,
-    checked_seed,
-    row,
-    usable_actions,
-)
+from procosm.envs.observe import Observed, View, action_space, checked_options, checked_seed, row
 from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
 from procosm.envs.weights import open_model
 from procosm.envs.world_vector import checked_render_mode

@@ -11,17 +11,9 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from procosm.envs.arguments import check_dream, usable_actions
 from procosm.envs.dreams import Dreams
-from procosm.envs.observe import (
-    Observed,
-    View,
-    action_space,
-    checked_options,
-    checked_seed,
-    overwrite,
-    row,
-    usable_actions,
-)
+from procosm.envs.observe import Observed, View, action_space, checked_options, checked_seed, overwrite, row
 from procosm.envs.spec import PortableSpec
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
@@ -85,6 +77,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self.render_mode = checked_render_mode(render_mode)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.view = View.parse(observation)
+        check_dream(num_envs=num_envs, mixed=mixed)
         model = open_model(checkpoint, name, device, mixed)
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below)
         self.task, self.time_limit = model.task, self.dreams.max_episode_steps
@@ -230,14 +223,14 @@ def _is_list(value: object) -> bool:
 
 def checked_render_mode(render_mode: str | None) -> str | None:
     """The render mode, or a TaskError."""
-    if render_mode not in (None, "rgb_array"):
+    if render_mode is not None and not (isinstance(render_mode, str) and render_mode == "rgb_array"):
         raise TaskError(f"render_mode={render_mode!r}: a world model renders 'rgb_array', or nothing (None)")
     return render_mode
 
 
 def as_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
     """The mode itself, or the one named like ``SAME_STEP`` or ``SameStep``; a TaskError for any other."""
-    for known in AutoresetMode:
+    for known in AutoresetMode if isinstance(mode, str | AutoresetMode) else ():
         if mode in (known, known.name, known.value):
             return known
     raise TaskError(f"autoreset_mode={mode!r}: give one of {', '.join(known.name for known in AutoresetMode)}")

@@ -36,7 +36,7 @@ def read(kind: Any, values: Any) -> Any:
         return _adapter(kind).validate_json(json.dumps([values]))[0]
     except ValidationError as fault:
         raise Wrong(_said(fault)) from fault
-    except (ValueError, RecursionError) as fault:
+    except (TypeError, ValueError, RecursionError) as fault:
         raise Wrong(f"no JSON that can be read ({fault})") from fault
 
 

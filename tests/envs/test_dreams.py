@@ -7,6 +7,7 @@ import torch
 from procosm.agents.open_loop import imagine
 from procosm.envs.dreams import Dreams
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.interface import ProcosmError
 
 
 @pytest.fixture
@@ -51,3 +52,35 @@ def test_what_was_done_before_bears_on_what_follows_and_comes_back_with_a_moment
     elsewhere.resume(0, moment)
     elsewhere.advance(np.zeros((1, size), np.float32))
     assert torch.allclose(elsewhere.latents[0], dreams.latents[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["latent", "state", "reward", "termination"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_step_that_is_no_number_says_what_and_where(linear_world, monkeypatch, name, value):
+    """Whatever the dynamics say that is not finite ends the dream with its slot, step and window."""
+    dreams, predict = Dreams(linear_world, 3), linear_world.dynamics.predict
+    dreams.restart(np.arange(3), [np.random.default_rng(i) for i in range(3)], [4, 5, 6])
+
+    def spoilt(*arguments):
+        said = predict(*arguments)
+        getattr(said, name)[1] = value
+        return said
+
+    dreams.advance(np.zeros((3, 1), np.float32))
+    monkeypatch.setattr(linear_world.dynamics, "predict", spoilt)
+    with pytest.raises(ProcosmError, match=rf"{name} of {value} in slot 1, step 2 of the dream from window 5"):
+        dreams.advance(np.zeros((3, 1), np.float32))
+
+
+def test_a_start_that_is_no_number_is_named(linear_world):
+    linear_world.starts[7] = np.nan
+    with pytest.raises(ProcosmError, match="state of nan in slot 0, step 0 of the dream from window 7"):
+        Dreams(linear_world, 1).restart(np.arange(1), [np.random.default_rng(0)], [7])
+
+
+def test_pixels_that_are_no_numbers_are_refused(tiny_checkpoint):
+    tokenizer = load(tiny_checkpoint).tokenizer
+    latents = torch.zeros(3, 1, *tokenizer.latent_shape)
+    latents[1] = float("nan")
+    with pytest.raises(ProcosmError, match="frame 1 of 3 was decoded to pixels that are no finite numbers"):
+        tokenizer.decode(latents)

@@ -18,7 +18,7 @@ from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model import checkpoint
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import CheckpointError, TaskError
+from procosm.world_model.interface import CheckpointError, ProcosmError, TaskError
 from tests.conftest import LinearDynamics
 
 PUSH = np.array([0.5, -0.25, 0.0, 1.0])
@@ -152,7 +152,7 @@ def test_a_checkpoint_without_trust_opens_and_says_how_to_get_it(tiny_checkpoint
     assert "trust" not in WorldModelEnv(linear_world).reset(seed=0)[1]
     with pytest.raises(TaskError, match=r"procosm\.envs\.calibrate"):
         WorldModelEnv(linear_world, trust_below=0.5)
-    with pytest.raises(TaskError, match="probability"):
+    with pytest.raises(TaskError, match=r"trust_below is 1\.5"):
         WorldModelEnv(linear_world, trust_below=1.5)
 
 
@@ -180,3 +180,13 @@ def test_a_run_away_forecast_stays_finite(wrong_world):
     for _ in range(3):
         trust = watch.advance(torch.ones(1, 1), torch.tensor([[torch.inf, torch.nan]]))
     assert trust.isfinite().all() and (trust < 0.05).all()
+
+
+@pytest.mark.parametrize("name", ["calibration", "bound"])
+def test_a_trust_that_is_no_number_is_an_error_and_never_goes_on(wrong_world, name):
+    spoilt = wrong_world.trust[name].clone()
+    spoilt.view(-1)[0] = float("nan")
+    world = dataclasses.replace(wrong_world, trust=wrong_world.trust | {name: spoilt})
+    env = WorldModelEnv(world, "state", trust_below=0.1)
+    with pytest.raises(ProcosmError, match=r"trust of nan in slot 0, step \d+ of the dream from window"):
+        env.reset(seed=0)

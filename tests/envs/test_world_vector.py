@@ -275,9 +275,8 @@ def test_wrong_calls_are_our_error(linear_world):
 def test_a_model_that_predicts_no_number_is_reported(linear_world):
     linear_world.starts[3] = float("nan")
     env = WorldModelVectorEnv(linear_world, 2)
-    env.reset(seed=0, options={"start": [0, 3]})
     with pytest.raises(ProcosmError, match=r"slot 1.*window 3"):
-        env.step(np.zeros((2, 1)))
+        env.reset(seed=0, options={"start": [0, 3]})
 
 
 @pytest.mark.parametrize("mode", ["NEXT_STEP", "SameStep"])

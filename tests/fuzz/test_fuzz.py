@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEAST = {"config": 400, "weights": 300, "checkpoint_json": 60, "records": 500, "machines": 300}
+LEAST = {
+    "config": 400,
+    "weights": 300,
+    "checkpoint_json": 60,
+    "records": 500,
+    "machines": 300,
+    "steps": 350,
+    "arguments": 700,
+}
 """Cases of each surface, at least."""
 
 

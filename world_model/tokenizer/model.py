@@ -200,9 +200,22 @@ class CausalTokenizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3)."""
-        return self._recorder(self._decode, lambda: (fingerprint(self), self.mixed), latents)[0]
+        """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3).
 
-    def _decode(self, latents: Tensor) -> tuple[Tensor]:
+        Raises:
+            ProcosmError: pixels that are not finite numbers, which uint8 would make grey of some kind.
+        """
+        frames, finite = self._recorder(self._decode, lambda: (fingerprint(self), self.mixed), latents)
+        if not finite.all():
+            frame = int((~finite).flatten().nonzero()[0])
+            raise ProcosmError(
+                f"frame {frame} of {finite.numel()} was decoded to pixels that are no finite numbers: the dream has "
+                "run away or the weights are damaged. Begin another, or open another checkpoint"
+            )
+        return frames
+
+    def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames, and for each (b, t) whether its pixels were finite."""
         x = self.to_pixels(latents.transpose(1, 2) * self.std + self.mean)
-        return (((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1),)
+        frames = ((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
+        return frames, torch.isfinite(x).all(dim=4).all(dim=3).all(dim=1)

@@ -125,13 +125,14 @@ def test_a_crashed_dream_is_a_message_and_a_button_begins_again(browser, tmp_pat
     folder.mkdir()
     for path in (SHIPPED / "InvertedPendulum").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    weights, good = folder / "dynamics.safetensors", read_tensors(folder / "dynamics.safetensors")
-    write_tensors(weights, {name: tensor * float("nan") for name, tensor in good.items()})
+    weights = folder / "dynamics.safetensors"
+    good, tensors = weights.read_bytes(), read_tensors(weights)
+    write_tensors(weights, {name: tensor * float("nan") for name, tensor in tensors.items()})
     with serving(PlayServer(Stage(folder, None, "none", tmp_path / "out", set()))) as address:
         browser.open(f"http://{address}/")
         browser.wait("document.querySelector('#banner')?.hidden === false")
-        assert "predicted a reward of nan" in browser.value("document.querySelector('#banner p').textContent")
-        write_tensors(weights, good)
+        assert "is damaged" in browser.value("document.querySelector('#banner p').textContent")
+        weights.write_bytes(good)
         browser.value("document.querySelector('#again').click()")
         browser.wait("document.querySelector('#banner').hidden && view?.step > 1")
     browser.wait("!document.querySelector('#banner').hidden")
