@@ -21,7 +21,7 @@ GOOD = {
     "render_mode": (None, "rgb_array"),
     "observation": ("pixels", "latent", ("pixels", "state"), ["state"]),
     "device": ("cpu",),
-    "starts": ("holdout", [0, 1], np.array([2]), (3,), range(3)),
+    "starts": ("task", "wide", [0, 1], np.array([2]), (3,), range(3)),
     "mixed": (False,),
     "num_envs": (1, 3, np.int64(2)),
     "autoreset_mode": ("NEXT_STEP", "SAME_STEP", "NextStep"),

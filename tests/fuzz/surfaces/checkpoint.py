@@ -32,9 +32,11 @@ def whole(folder: Path) -> Path:
     with torch.no_grad():
         for name in ("std", "change", "calibration", "bound", "high"):
             getattr(forecasts, name).fill_(0.5)
+    plain = restless_model(TASK)
     model = replace(
-        restless_model(TASK),
+        plain,
         trust=forecasts.state_dict(),
+        resets=plain.starts[:4, -1].clone(),
         metrics={"growth": {"growth_error": 0.4, "passed": True}, "tokenizer": {"loss": 0.1}},
         provenance={"commit": "abc", "policies": {"a.zip": "0" * 64}},
     )

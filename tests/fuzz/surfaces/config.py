@@ -19,7 +19,7 @@ def wrong(path, kind):
     if "camera" in path:
         return False
     if kind == "missing" and path[0] in ("sparse", "sha256"):  # older checkpoints have none
-        return path[-1] not in ("sparse", "sha256", "trust.safetensors")
+        return path[-1] not in ("sparse", "sha256", "trust.safetensors", "resets.safetensors")
     if kind in ("size", "vast"):
         return path[-1] in SIZES or "sha256" in path or (kind == "vast" and path[-1] in COUNTS)
     return True

@@ -9,7 +9,7 @@ import torch
 from tests.fuzz.mutations import Case, drawn, flips, safetensors_files
 from tests.fuzz.surfaces.checkpoint import dream, opened_sealed, opened_with, whole
 
-FILES = ("tokenizer", "dynamics", "starts", "trust")
+FILES = ("tokenizer", "dynamics", "starts", "trust", "resets")
 
 
 def unreal(content: bytes):
