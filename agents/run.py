@@ -11,12 +11,13 @@ from procosm.agents.learners import check_observation
 from procosm.agents.report import ReportConfig, write_report
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.agents.train import FILES as POLICY_FILES
-from procosm.agents.train import PolicyConfig, train_policy
+from procosm.agents.train import PolicyConfig, finished_policy, train_policy
 from procosm.agents.verdict import told
 from procosm.envs.calibrate import CalibrateConfig, calibrate
-from procosm.envs.collect import CollectConfig, collect
+from procosm.envs.collect import CollectConfig, check_behaviours, collect
 from procosm.envs.collect import check_outs as collect_outs
 from procosm.world_model import checkpoint
+from procosm.world_model.episodes import check_whole
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.presets import check_frame_size
@@ -174,7 +175,9 @@ def collect_stage(config: CollectConfig) -> Path:
     """Collect episodes that some preset can learn from, once."""
     check_frame_size(config.frame_size)
     collect_outs(config)
-    return run_stage(config.out / "data", config, collect, saves="data.parts/*.npz")
+    check_behaviours(config)
+    parts, data = "data.parts/*.npz", config.out / "data"
+    return run_stage(data, config, collect, saves=parts, look=check_whole, uncompared={"policy"})
 
 
 def train_stage(config: TrainConfig) -> Path:
@@ -182,14 +185,15 @@ def train_stage(config: TrainConfig) -> Path:
     train_outs(config)
     inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
     saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
-    return run_stage(config.out, config, _train_and_calibrate, inputs, saves)
+    return run_stage(config.out, config, _train_and_calibrate, inputs, saves, checkpoint.load)
 
 
 def policy_stage(config: PolicyConfig) -> Path:
     """Train a policy in a world model, once."""
     check_out(config.out, POLICY_FILES.__contains__)
     saves = f"{glob.escape(named(config.out).name)}/training.*"
-    return run_stage(config.out, config, train_policy, {"world model": _weights(config.world_model)}, saves)
+    inputs = {"world model": _weights(config.world_model)}
+    return run_stage(config.out, config, train_policy, inputs, saves, finished_policy)
 
 
 def evaluate_stage(config: EvaluateConfig) -> Path:
@@ -199,13 +203,18 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
         "world model": _weights(config.run / "world_model"),
         "policy": fingerprint(config.run / "policy", ("policy.zip",)),
     }
-    folder = run_stage(config.run / "evaluation", config, evaluate, inputs)
+    folder = run_stage(config.run / "evaluation", config, evaluate, inputs, look=_judged)
     # Only now is it known how long judging took.
     metrics = read_json(config.run / "metrics.json") | {"seconds": stage_seconds(config.run)}
     for path in (config.run / "metrics.json", folder / "metrics.json"):
         write_json(path, metrics)
     print(told(metrics), flush=True)
     return folder
+
+
+def _judged(folder: Path) -> None:
+    for path in (folder / "metrics.json", folder.parent / "metrics.json"):
+        read_json(path)
 
 
 def report_stage(config: ReportConfig) -> Path:

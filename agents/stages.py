@@ -13,13 +13,14 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.folders import files, named
 from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.lock import lock
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -39,6 +40,8 @@ def run_stage(
     function: Callable[[Config], Path],
     inputs: Mapping[str, str] | None = None,
     saves: str | None = None,
+    look: Callable[[Path], object] | None = None,
+    uncompared: Collection[str] = (),
 ) -> Path:
     """Run one stage, go on with it, or skip it where it is finished.
 
@@ -49,35 +52,67 @@ def run_stage(
         inputs: fingerprints of what the stage reads.
         saves: pattern, below ``folder.parent``, of the files that an unfinished stage goes on from; by default all of
             ``folder``. Where there are none a record binds nobody: what was begun with it has come to nothing.
+        look: raises ProcosmError where what is recorded as finished is not whole; it is then made again.
+        uncompared: further settings that are not compared, because their content is compared elsewhere.
 
     Raises:
         StageError: the record holds other settings or inputs, and there is work that was done with them.
+        ProcosmError: another process is at this stage.
     """
     folder = named(folder)
     path, saves = record_path(folder), saves or f"{glob.escape(folder.name)}/*"
-    settings = _settings(config)
-    record: dict[str, Any] = {"config": settings, "inputs": dict(inputs or {}), "finished": False}
+    record: dict[str, Any] = {"config": _settings(config), "inputs": dict(inputs or {}), "finished": False}
     record |= {"seconds": 0.0, "sessions": 0}
-    if path.exists() and _worked(folder, saves):
+
+    def compared() -> dict[str, Any]:
+        if not path.exists() or not _worked(folder, saves):
+            return record
         found = _read_record(path)
         found["config"] = _defaults(config) | found["config"]
-        _check_same(folder, found, record, hasattr(config, "out"))
-        record = found
-    if record["finished"] and folder.exists():
-        print(f"{folder} is finished; delete it and {path} to make it again.", file=sys.stderr)
+        _check_same(folder, found, record, hasattr(config, "out"), uncompared)
+        return found
+
+    if _is_finished(compared(), folder, path, look):
         return folder
+    try:
+        with lock(path.with_suffix(".lock"), folder):
+            record = compared()  # whoever held the lock may have gone on with it
+            if _is_finished(record, folder, path, look):
+                return folder
+            return _work(record, path, lambda: function(config), lambda: _worked(folder, saves))
+    finally:
+        if not path.exists():
+            _remove_empty(folder, path.parent, path.parent.parent)
+
+
+def _is_finished(record: Mapping[str, Any], folder: Path, path: Path, look: Callable[[Path], object] | None) -> bool:
+    """Whether nothing is left to do, said aloud."""
+    if not record["finished"] or not folder.exists():
+        return False
+    try:
+        if look:
+            look(folder)
+    except ProcosmError as error:
+        print(f"{folder} was finished, but is not whole any more and is made again: {error}", file=sys.stderr)
+        return False
+    print(f"{folder} is finished; delete it and {path} to make it again.", file=sys.stderr)
+    return True
+
+
+def _work(record: dict[str, Any], path: Path, work: Callable[[], Path], worked: Callable[[], bool]) -> Path:
+    """Do the work, with its record beside it; where it comes to nothing no record stays."""
     record |= {"finished": False, "sessions": record["sessions"] + 1}
     write_json(path, record)
     began = time.monotonic()
     try:
-        made = function(config)
+        made = work()
         record["finished"] = True
     finally:
         record["seconds"] = round(record["seconds"] + time.monotonic() - began, 1)
-        if record["finished"] or _worked(folder, saves):
+        if record["finished"] or worked():
             write_json(path, record)
         else:
-            _forget(path, folder)
+            path.unlink()
     return made
 
 
@@ -101,13 +136,11 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _forget(path: Path, folder: Path) -> None:
-    """Remove a record, and the folders made for it that hold nothing else."""
-    path.unlink()
-    with contextlib.suppress(OSError):
-        for empty in (folder, path.parent, path.parent.parent):
-            if empty.exists():
-                empty.rmdir()
+def _remove_empty(*folders: Path) -> None:
+    """Remove folders that hold nothing, in this order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def record_path(folder: Path) -> Path:
@@ -136,10 +169,13 @@ def _defaults(config: "DataclassInstance") -> dict[str, Any]:
     return {f.name: f.default for f in dataclasses.fields(config) if isinstance(f.default, bool | int | float | str)}
 
 
-def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], movable: bool) -> None:
+def _check_same(
+    folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], movable: bool, uncompared: Collection[str]
+) -> None:
     differing = [
         f"{key} was {found['config'].get(key)!r}, now {asked['config'].get(key)!r}"
         for key in _unequal(found["config"], asked["config"])
+        if key not in uncompared
     ]
     differing += [f"the {key} it was made from has changed" for key in _unequal(found["inputs"], asked["inputs"])]
     if differing:

@@ -23,7 +23,7 @@ from procosm.agents.callbacks import TruthCallback
 from procosm.agents.learners import check_observation, new_learner, reopen_learner, set_exploration
 from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.worlds import dreams, judged
-from procosm.envs.policy_file import save_learner
+from procosm.envs.policy_file import is_pickle, read_stored, save_learner
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_json
@@ -132,7 +132,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     check_out(config.out, FILES.__contains__)
     folder, working = config.out, config.out / "training.zip"
     if (folder / "policy.zip").exists():
-        return folder
+        return finished_policy(folder)
     model = load(config.world_model, device=config.device)
     check_observation(config.observation, model.task.frame_size)
     model.dynamics.mixed = bfloat16_pays(model.starts.device)
@@ -163,6 +163,18 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
                 break
     env.close()
     working.replace(folder / "policy.zip")
+    return folder
+
+
+def finished_policy(folder: Path) -> Path:
+    """``folder``, if the policy in it is whole; a zip of SB3's, from an earlier version, is not looked into.
+
+    Raises:
+        ProcosmError: it is missing or damaged.
+    """
+    path = folder / "policy.zip"
+    if not is_pickle(path):
+        read_stored(path)
     return folder
 
 

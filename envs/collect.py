@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,11 +18,11 @@ from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.names import resolve_name
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
-from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, KINDS, Job, Part, is_collected, read_part
+from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, KINDS, Job, Part, by_content, is_collected, read_part
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
 from procosm.world_model.episodes import Task
-from procosm.world_model.files import sha256, write_bytes
+from procosm.world_model.files import read_json, sha256, write_bytes
 from procosm.world_model.folders import check_out, find, finish
 from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
 from procosm.world_model.provenance import provenance
@@ -89,7 +89,7 @@ def collect(config: CollectConfig) -> Path:
     check_outs(config)
     job = plan(config)
     data, folder = config.out / "data", config.out / "data.parts"
-    if find(data, "task.json").exists():
+    if dataset.is_whole(data):
         finish(data)
         _same_job(data, job)
     else:
@@ -112,6 +112,23 @@ def check_outs(config: CollectConfig) -> None:
     check_out(config.out)
     check_out(config.out / "data", dataset.FILES.__contains__)
     check_out(config.out / "data.parts", PARTS.fullmatch)  # in the end it is deleted
+
+
+def check_behaviours(config: CollectConfig) -> None:
+    """Refuse to go on with a dataset that others acted in than ``config.policy`` names, by their files' content.
+
+    Raises:
+        DatasetError: it is so.
+    """
+    path = find(config.out / "data", "provenance.json")
+    told = read_json(path).get("job") if path.exists() else None
+    if not isinstance(told, dict) or not {"mixture", "policies"} <= set(told):
+        return
+    mixture = parse_mixture(config.policy)
+    policies = {share.path: sha256(Path(share.path)) for share in mixture if share.path}
+    asked = by_content({"mixture": [asdict(share) for share in mixture], "policies": policies})
+    if by_content({key: told[key] for key in asked} | {"policies": told["policies"]}) != asked:
+        raise DatasetError(f"{path.parent} was collected by others than --policy {config.policy}: give another --out")
 
 
 def plan(config: CollectConfig) -> Job:
@@ -215,9 +232,10 @@ def _assembled(folder: Path, job: Job) -> Iterator:
 def _claim(folder: Path, job: Job) -> None:
     """Make the parts folder, or go on with the one that is there if its parts are this job's."""
     path = folder / JOB_FILE
-    if path.exists() and path.read_text() != job.to_json() and any(folder.glob("*.npz")):
+    there = by_content(read_json(path)) if path.exists() else job.content
+    if there != job.content and any(folder.glob("*.npz")):
         raise DatasetError(
-            f"{folder} holds an unfinished collection with other settings ({_difference(path.read_text(), job)}). "
+            f"{folder} holds an unfinished collection with other settings ({_difference(there, job)}). "
             "Finish it with its own settings, give another --out, or delete it"
         )
     try:
@@ -229,17 +247,17 @@ def _claim(folder: Path, job: Job) -> None:
 def _same_job(data: Path, job: Job) -> None:
     dataset.load_task(data)
     try:
-        stored = json.dumps(json.loads((data / "provenance.json").read_text())["job"], indent=1, sort_keys=True) + "\n"
+        stored = by_content(json.loads((data / "provenance.json").read_text())["job"])
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(f"{data} does not say how it was collected ({error!r}): give another --out") from error
-    if stored != job.to_json():
+    if stored != job.content:
         raise DatasetError(
             f"{data} was collected with other settings ({_difference(stored, job)}): give another --out, or delete it"
         )
 
 
-def _difference(stored: str, job: Job) -> str:
-    there, here = json.loads(stored), json.loads(job.to_json())
+def _difference(there: dict, job: Job) -> str:
+    here = job.content
     keys = [key for key in here if here[key] != there.get(key)]
     return "; ".join(f"{key}: {_short(there.get(key))} there, {_short(here[key])} here" for key in keys)
 

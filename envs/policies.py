@@ -1,5 +1,7 @@
 """Behaviour for collecting real experience: uniform noise, smooth noise, saved SB3 policies, and mixtures of them."""
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from procosm.world_model.episodes import Task
 from procosm.world_model.interface import TaskError
 
 SMOOTHEST = 0.95
+KIND = re.compile(r"\s*(random|noise|policy:)")
 
 
 class Behaviour(Protocol):
@@ -41,30 +44,55 @@ def parse_mixture(text: str) -> tuple[Share, ...]:
     Raises:
         TaskError: it cannot be read so, or a policy's file is missing.
     """
-    shares = [share for item in text.split(",") for share in _parse_shares(item.strip())]
+    parts, shares = text.split(","), list[Share]()
+    while parts:
+        # A path may hold commas, colons and brackets: the longest text that names a file counts.
+        taken = next((n for n in range(len(parts), 1, -1) if _literal(",".join(parts[:n]))), None)
+        if taken is None:  # a pattern may hold commas too; it ends where a behaviour begins
+            taken = next((n for n in range(1, len(parts)) if KIND.match(parts[n])), len(parts))
+        shares += _parse_shares(",".join(parts[:taken]).strip())
+        parts = parts[taken:]
     total = sum(share.share for share in shares)
     return tuple(Share(share.kind, share.share / total, share.path) for share in shares)
+
+
+def _literal(item: str) -> tuple[str, str] | None:
+    """The path and share of a policy whose path is that of a file as it stands; the share may be left out."""
+    kind, _, rest = item.strip().partition(":")
+    path, _, number = rest.rpartition(":")
+    found = ((p, n) for p, n in ((rest, ""), (path, number)) if kind == "policy" and p and Path(p).is_file())
+    return next(found, None)
 
 
 def _parse_shares(item: str) -> list[Share]:
     kind, _, rest = item.partition(":")
     path, number = "", rest
     if kind == "policy":
-        # The share may be left out, and a path may hold colons of its own.
         path, _, number = rest.rpartition(":")
         if number.endswith(".zip"):
             path, number = rest, ""
+        path, number = _literal(item) or (path, number)
     try:
         share = float(number or 1.0)
     except ValueError:
         share = -1.0
-    if kind not in ("random", "noise", "policy") or not share > 0 or (kind == "policy") != bool(path):
+    if kind not in ("random", "noise", "policy") or not 0 < share < math.inf or (kind == "policy") != bool(path):
         raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
-    root = Path(path).anchor
-    paths = sorted(map(str, Path(root).glob(path.removeprefix(root)))) if "*" in path else [path]
-    if not paths or (path and not all(Path(each).is_file() for each in paths)):
+    paths = [path] if not path or Path(path).is_file() else _matching(path)
+    if not paths:
         raise TaskError(f"behaviour {item!r}: there is no file {path}")
     return [Share(kind, share / len(paths), each) for each in paths]
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a pattern matches; a part of it that exists as it stands is no pattern."""
+    first, *rest = Path(pattern).parts
+    found = [Path(first)] if Path(pattern).is_absolute() else [Path()]
+    for part in rest if Path(pattern).is_absolute() else (first, *rest):
+        found = [
+            each for base in found for each in ([base / part] if (base / part).exists() else sorted(base.glob(part)))
+        ]
+    return sorted({str(path) for path in found if path.is_file()})
 
 
 def make_behaviour(share: Share, task: Task, trust_pickle: bool = False) -> Behaviour:

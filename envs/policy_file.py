@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import safetensors
 import safetensors.torch
@@ -116,7 +116,7 @@ def restore_learner(learner: "BaseAlgorithm", path: Path) -> None:
                 parameters[name] = under("weights.", stored.tensors)
             else:
                 state["state"] = _by_index(under(f"{name}/", stored.tensors))
-        learner.set_parameters(parameters)
+        learner.set_parameters(cast(Any, parameters))
         for name, value in under("variable.", stored.tensors).items():
             getattr(learner, name).data.copy_(value)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -146,7 +146,7 @@ def load_policy(path: Path | str, trust_pickle: bool = False) -> "BasePolicy":
         TaskError: no policy, a damaged one, or one of SB3's that is not trusted.
     """
     path = Path(path)
-    if trust_pickle and _is_pickle(path):
+    if trust_pickle and is_pickle(path):
         return algorithm_of(path).load(path, device="cpu").policy
     stored = read_stored(path)
     try:
@@ -174,7 +174,7 @@ def read_stored(path: Path) -> Stored:
     """
     if not path.is_file():
         raise TaskError(f"there is no policy at {path}: give the policy.zip that `procosm train-policy` wrote")
-    if _is_pickle(path):
+    if is_pickle(path):
         raise TaskError(
             f"{path} holds pickles, as Stable-Baselines3 saves policies, and opening them runs whatever code is in "
             "them: add --trust-pickle (trust_pickle=True) if you trust whoever made it, or train it again"
@@ -240,7 +240,7 @@ def _architecture(stored: Stored, observed: spaces.Box) -> dict[str, Any]:
     return kwargs
 
 
-def _is_pickle(path: Path) -> bool:
+def is_pickle(path: Path) -> bool:
     """Whether SB3 saved this zip."""
     try:
         with zipfile.ZipFile(path) as archive:

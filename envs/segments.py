@@ -77,7 +77,12 @@ class Job:
     @property
     def id(self) -> str:
         """A digest of all that decides what is collected."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def content(self) -> dict:
+        """JSON values, the same for the same job wherever its policies lie."""
+        return by_content(json.loads(self.to_json()))
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
@@ -88,6 +93,13 @@ class Job:
         values["mixture"] = tuple(Share(**share) for share in values["mixture"])
         values["parts"] = tuple(Part(**part | {"behaviours": tuple(part["behaviours"])}) for part in values["parts"])
         return cls(**values)
+
+
+def by_content(job: dict) -> dict:
+    """JSON values of a job, its policies named by the sha256 of their files instead of their paths."""
+    policies = job["policies"]
+    mixture = [share | {"path": policies.get(share["path"], share["path"])} for share in job["mixture"]]
+    return {key: value for key, value in job.items() if key != "policies"} | {"mixture": mixture}
 
 
 class Collector:
@@ -169,7 +181,7 @@ def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode,
         DatasetError: the disk did not take it, or the folder is another job's by now.
     """
     path = folder / JOB_FILE
-    if not path.exists() or path.read_text() != job.to_json():
+    if not path.exists() or Job.from_json(path.read_text()).id != job.id:
         raise DatasetError(f"{folder} was deleted or given to another collection while {part.name} was collected")
     buffer = io.BytesIO()
     np.savez(

@@ -178,7 +178,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> WorldModel:
                 return model
 
 
-def _read(folder: Path, device: str) -> WorldModel:
+def _read(folder: Path, device: torch.device) -> WorldModel:
     config = read_config(folder)
     tokenizer, dynamics = _loaded_modules(folder, config)
     starts = read_weights(find(folder, "starts.safetensors"), config.sha256)

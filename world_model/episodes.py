@@ -109,6 +109,27 @@ def load_task(path: str | Path) -> Task:
     return checked(Task, _read_json(file), str(file), AGAIN, DatasetError, optional=("env_kwargs",))
 
 
+def is_whole(path: Path) -> bool:
+    """Whether every file of a dataset is there."""
+    return all(find(path, name).exists() for name in FILES - {"provenance.json"})
+
+
+def check_whole(path: Path) -> None:
+    """Look at a dataset without reading its frames.
+
+    Raises:
+        DatasetError: a file is missing or damaged.
+    """
+    count = _read_json(find(path, "metadata.json")).get("total_episodes")
+    load_task(path)
+    try:
+        with h5py.File(find(path, MAIN_FILE), "r") as file:
+            if len(file) != count:
+                raise DatasetError(f"{path / MAIN_FILE} holds {len(file)} of {count} episodes; {AGAIN}")
+    except OSError as error:
+        raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
+
+
 def load_episodes(path: str | Path) -> list[Episode]:
     """Every episode of the dataset in folder ``path``, in the order they were collected.
 
@@ -151,7 +172,7 @@ def write_dataset(
     Raises:
         DatasetError: there is one already, or the disk did not take it; nothing of it is left then.
     """
-    if find(path, "task.json").exists():
+    if is_whole(path):
         raise DatasetError(f"there is a dataset in {path} already: give another folder, or delete it")
 
     def write(staging: Path) -> None:

@@ -15,19 +15,26 @@ PACKAGES = ("torch", "gymnasium", "mujoco", "stable-baselines3", "numpy")
 
 
 def commit() -> str:
-    """The checkout's commit, with ``+`` when files differ from it; ``unknown`` outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The commit of procosm's checkout, with ``+`` when files differ from it.
+
+    ``unknown`` where procosm's code does not lie in a checkout of its own: one around it is somebody else's.
+    """
+    top = Path(__file__).resolve().parent.parent
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        if Path(_git(top, "rev-parse", "--show-toplevel")).resolve() != top:
+            return "unknown"
+        _git(top, "ls-files", "--error-unmatch", str(Path(__file__).resolve().relative_to(top)))
+        return _git(top, "describe", "--always", "--dirty=+", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return run.stdout.strip()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says of the checkout around a folder, whatever repository the environment names."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", *arguments]
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
+    return os.fsdecode(run.stdout).strip()
 
 
 def hardware() -> str:

@@ -76,7 +76,9 @@ def fidelity(config: FidelityConfig) -> Path:
     inputs = {"world model": fingerprint(run / "world_model", (".safetensors", "config.json"))}
     if (run / "policy").exists():
         inputs["policy"] = fingerprint(run / "policy", ("policy.zip",))
-    run_stage(place / "fidelity", asked, lambda asked: _Judgement(asked, run, place).measure(), inputs)
+    run_stage(
+        place / "fidelity", asked, lambda asked: _Judgement(asked, run, place).measure(), inputs, uncompared={"run"}
+    )
     result = place / "fidelity.json"
     if config.publish:
         task = publish(result)

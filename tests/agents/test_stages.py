@@ -1,6 +1,8 @@
 """A stage is done once, remembers with what, and says what differs."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,3 +175,52 @@ def test_fingerprint_follows_names_and_contents_of_chosen_files_only(tmp_path):
 def test_csv_holds_the_rows_under_their_keys(tmp_path):
     write_csv(tmp_path / "rows.csv", [{"a": 1, "b": "x,y"}, {"a": 2.5, "b": ""}])
     assert (tmp_path / "rows.csv").read_text() == 'a,b\n1,"x,y"\n2.5,\n'
+
+
+def test_a_result_that_is_not_whole_any_more_is_made_again(tmp_path):
+    def look(folder: Path) -> None:
+        if not (folder / "part").exists():
+            raise ProcosmError("the part is missing")
+
+    def work(config: Settings) -> Path:
+        config.out.mkdir(exist_ok=True)
+        (config.out / "part").write_text("made")
+        return config.out
+
+    config = Settings(tmp_path / "data")
+    run_stage(config.out, config, work, look=look)
+    (config.out / "part").unlink()
+    run_stage(config.out, config, work, look=look)
+    assert (config.out / "part").exists() and stage_seconds(tmp_path).keys() == {"data"}
+
+
+def test_what_is_uncompared_may_differ(tmp_path):
+    work, config = Work(), Settings(tmp_path / "data")
+    run_stage(config.out, config, work)
+    run_stage(config.out, Settings(config.out, steps=4), work, uncompared={"steps"})
+    assert work.calls == 1
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from procosm.world_model.lock import lock
+with lock(Path(sys.argv[1]), Path("data")):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_second_at_a_stage_is_told_who_is_at_it_and_death_frees_it(tmp_path):
+    config = Settings(tmp_path / "data")
+    path = record_path(config.out).with_suffix(".lock")
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(ProcosmError, match=rf"being made by process {process.pid} on \S+ since 20\d\d-.*\(-c "):
+            run_stage(config.out, config, Work())
+        assert not config.out.exists() and not record_path(config.out).exists()
+        process.kill()
+    assert path.exists()  # the file stays, its lock does not
+    run_stage(config.out, config, Work())
+    assert config.out.exists() and not path.exists()

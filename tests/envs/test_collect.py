@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
+from procosm.agents.run import collect_stage
 from procosm.envs.collect import CollectConfig, collect, plan
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policy_file import save_learner
@@ -26,7 +27,7 @@ from procosm.envs.segments import CONSTANT_STEPS, read_part
 from procosm.envs.starts import wide_start
 from procosm.envs.workers import run_parts
 from procosm.world_model.episodes import load_episodes, load_task
-from procosm.world_model.interface import DatasetError, TaskError
+from procosm.world_model.interface import DatasetError, ProcosmError
 
 SMALL = {"steps": 1200, "frame_size": 32, "processes": 1, "holdout": 0.05, "wide": 0.5}
 SCRIPT = (
@@ -137,6 +138,7 @@ def test_a_finished_collection_is_left_alone(pendulum):
 def test_an_unfinished_collection_of_other_settings_is_not_mixed_in(tmp_path):
     (tmp_path / "data.parts").mkdir()
     (tmp_path / "data.parts" / "job.json").write_text(plan(CollectConfig("Reacher", tmp_path, **SMALL)).to_json())
+    (tmp_path / "data.parts" / "train-00000.npz").write_bytes(b"")
     with pytest.raises(DatasetError, match="unfinished"):
         collect(CollectConfig("InvertedPendulum", tmp_path, **SMALL))
 
@@ -254,6 +256,27 @@ def test_wide_starts_show_rest_all_along_the_rail(monkeypatch):
     [{"steps": 5}, {"wide": 1.5}, {"holdout": 0.0}, {"processes": 0}, {"policy": "clever"}, {"env": "Reachr-v5"}],
 )
 def test_settings_that_make_no_sense_are_refused(change, tmp_path):
-    with pytest.raises(TaskError):
+    with pytest.raises(ProcosmError):
         collect(CollectConfig(**{"env": "Reacher", "out": tmp_path, **change}))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_same_policies_by_another_path_are_the_same_collection(tmp_path, monkeypatch):
+    env = gym.make("InvertedPendulum-v5")
+    for name, seed in (("a", 0), ("b", 1)):
+        save_learner(PPO("MlpPolicy", env, seed=seed, device="cpu"), tmp_path / f"{name}.zip")
+    (tmp_path / "moved").mkdir()
+    shutil.copyfile(tmp_path / "a.zip", tmp_path / "moved" / "c.zip")
+    monkeypatch.chdir(tmp_path)
+
+    def config(policy: str) -> CollectConfig:
+        return CollectConfig("InvertedPendulum", tmp_path / "run", steps=200, processes=1, policy=f"policy:{policy}")
+
+    made = collect_stage(config("a.zip"))
+    before = (made / "main_data.hdf5").stat().st_mtime_ns
+    for policy in (f"{tmp_path}/a.zip", "moved/c.zip"):
+        assert collect_stage(config(policy)) == collect(config(policy)) == made
+    assert (made / "main_data.hdf5").stat().st_mtime_ns == before
+    for call in (collect_stage, collect):
+        with pytest.raises(DatasetError):
+            call(config("b.zip"))

@@ -105,3 +105,27 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path, task):
     (tmp_path / "policy.zip").write_bytes(b"no zip at all")
     with pytest.raises(TaskError, match="no policy"):
         make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), task)
+
+
+@pytest.mark.parametrize("share", ["", ":0.5"])
+@pytest.mark.parametrize(
+    "name", ["lr=0.1,seed=0/policy.zip", "a,noise:0.5/p.zip", "[x]/a*b?.zip", "a:0.5", "a:b/p.zip:2", "no ending"]
+)
+def test_a_path_is_a_path(tmp_path, name, share):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"zip")
+    shares = parse_mixture(f"policy:{path}{share},noise:0.5")
+    assert shares[0].path == str(path) and [each.kind for each in shares] == ["policy", "noise"]
+
+
+def test_a_pattern_holds_where_no_file_is_named_so(tmp_path, monkeypatch):
+    for name in ("[x]/a.zip", "x/b.zip", "lr=1,s=0/c.zip", "lr=2,s=0/c.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"zip")
+    monkeypatch.chdir(tmp_path)
+    found = {pattern: [s.path for s in parse_mixture(f"policy:{pattern},random:1")] for pattern in
+             ("[x]/*.zip", f"{tmp_path}/[x]/*.zip", "lr=*,s=0/*.zip", "[yx]/*.zip", "**/b.zip")}  # fmt: skip
+    assert found["[x]/*.zip"] == ["[x]/a.zip", ""] and found[f"{tmp_path}/[x]/*.zip"] == [f"{tmp_path}/[x]/a.zip", ""]
+    assert found["lr=*,s=0/*.zip"] == ["lr=1,s=0/c.zip", "lr=2,s=0/c.zip", ""]
+    assert found["[yx]/*.zip"] == ["x/b.zip", ""] and found["**/b.zip"] == ["x/b.zip", ""]
