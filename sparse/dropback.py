@@ -14,6 +14,7 @@ from procosm.sparse.errors import SparseError
 from procosm.sparse.prunable import Prunable, prunable
 from procosm.sparse.quantile import QuantileConfig, Threshold, exact, top
 from procosm.sparse.schedule import check_density, density_at, initial_share
+from procosm.sparse.sharded import whole
 from procosm.sparse.sparsifier import Sparsifier
 
 
@@ -192,5 +193,5 @@ def step_size(optimizer: Optimizer, parameter: nn.Parameter, live: int) -> float
     if "exp_avg_sq" not in state or live == 0:
         return lr
     correction = 1.0 - group["betas"][1] ** float(state["step"])
-    mean_square = float(state["exp_avg_sq"].float().sum()) / live / correction
+    mean_square = float(whole(state["exp_avg_sq"]).float().sum()) / live / correction
     return lr / (mean_square**0.5 + group["eps"])

@@ -10,6 +10,7 @@ from procosm.sparse import matrix
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial
 from procosm.sparse.moments import carry_moments
+from procosm.sparse.sharded import whole, write
 from procosm.sparse.weight import BlockWeight
 
 
@@ -63,7 +64,7 @@ class LiveWeight:
         """RMS per element of V - share * W0 in each block, float32 (Gm, Gn); 0 at untracked ones."""
         values = self.parameter.detach()
         added = values if self._start is None else values - self._share * self._start
-        rms = added.float().square().mean((1, 2)).sqrt()
+        rms = whole(added).float().square().mean((1, 2)).sqrt()
         index = self.layer.index
         grid = torch.zeros(self.kept().shape, dtype=torch.float32, device=rms.device)
         return grid.index_put_((index.rows.long(), index.cols.long()), rms * matrix.live(index), accumulate=True)
@@ -74,7 +75,7 @@ class LiveWeight:
         source = self.layer.set_kept(mask)
         carry_moments(optimizer, self.parameter, source)
         if self._start is not None:
-            self._start = matrix.carry(self._start, source)
+            write(self._start, matrix.carry(whole(self._start), source))
 
     @torch.no_grad()
     def hold(self, share: float, optimizer: Optimizer) -> None:
@@ -90,13 +91,15 @@ class LiveWeight:
         """What the layer's own state_dict does not tell: W0 and the share of it that is left; nothing without W0."""
         if self._start is None:
             return {}
-        return {"initial": self._start.clone(), "share": torch.tensor(self._share, dtype=torch.float64)}
+        return {"initial": whole(self._start).clone(), "share": torch.tensor(self._share, dtype=torch.float64)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``state``."""
         if state and state["initial"].shape != self.parameter.shape:
             raise SparseError(f"the saved state of {self.name} has other slots: build its layer with that capacity")
-        self._start = state["initial"].to(self.parameter).clone() if state else None
+        self._start = torch.zeros_like(self.parameter.detach()) if state else None
+        if self._start is not None:
+            write(self._start, state["initial"].to(self.parameter.device, self.parameter.dtype))
         self._share = float(state["share"]) if state else 0.0
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from torch.optim import Optimizer
 
 from procosm.sparse import matrix
 from procosm.sparse.errors import SparseError
+from procosm.sparse.sharded import whole, write
 
 # State that does not start at zero: optimizer, its name, and the setting of the group it starts from.
 _STARTS = ((torch.optim.Rprop, "step_size", "lr"), (torch.optim.Adagrad, "sum", "initial_accumulator_value"))
@@ -37,7 +38,8 @@ def carry_moments(optimizer: Optimizer, parameter: Tensor, source: Tensor) -> No
                 "an optimizer whose state has the shape of the weight"
             )
         fresh = (source < 0).view(-1, *[1] * (moment.ndim - 1))
-        moment.copy_(matrix.carry(moment, source).masked_fill_(fresh, _start_of(optimizer, parameter, name)))
+        moved = matrix.carry(whole(moment), source)
+        write(moment, moved.masked_fill_(fresh, _start_of(optimizer, parameter, name)))
 
 
 def reset_moments(optimizer: Optimizer, parameter: Tensor, alive: Tensor) -> None:

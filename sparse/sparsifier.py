@@ -17,6 +17,7 @@ from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial, stream_of, words
 from procosm.sparse.moments import check_optimizer
 from procosm.sparse.prunable import Prunable
+from procosm.sparse.sharded import whole
 
 
 class Sparsifier:
@@ -156,7 +157,7 @@ class Sparsifier:
         clipping, averaging), which kept blocks reveal and untracked ones share.
         """
         measured = [weight.probed() for weight in self.weights]
-        gradients = [w.parameter.grad.float() for w in self.weights if w.parameter.grad is not None]
+        gradients = [whole(w.parameter.grad).float() for w in self.weights if w.parameter.grad is not None]
         if not gradients:
             raise SparseError("no gradient is left to compare the probes with: call after_step before zero_grad")
         raw = agreed(torch.stack([r.float() for _, r in measured]).square().sum().sqrt())

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from procosm.sparse import autograd, cost, matrix
 from procosm.sparse.errors import SparseError
+from procosm.sparse.sharded import whole, write
 
 MODES = ("auto", "sparse", "dense")
 
@@ -100,7 +101,7 @@ class BlockWeight(nn.Module):
 
     def as_matrix(self) -> matrix.BlockSparse:
         """The padded weight as a BlockSparse that shares this layer's memory."""
-        return matrix.BlockSparse(**vars(self.index), values=self.values, shape=self.padded)
+        return matrix.BlockSparse(**vars(self.index), values=whole(self.values), shape=self.padded)
 
     def kept(self) -> Tensor:
         """bool (Gm, Gn): which blocks are live."""
@@ -108,8 +109,8 @@ class BlockWeight(nn.Module):
 
     def to_dense(self) -> Tensor:
         """The weight (out, in) with zeros where no block is; differentiable in ``values``."""
-        whole = matrix.to_dense(self.as_matrix())
-        return whole if self.padded == self.shape else whole[: self.shape[0], : self.shape[1]]
+        dense = matrix.to_dense(self.as_matrix())
+        return dense if self.padded == self.shape else dense[: self.shape[0], : self.shape[1]]
 
     @property
     def weight(self) -> Tensor:
@@ -143,20 +144,23 @@ class BlockWeight(nn.Module):
         fresh = (matrix.live(new) & (source < 0)).view(-1, 1, 1)
         if isinstance(new_values, Tensor):
             start = matrix.from_dense(
-                self._pad(new_values.to(self.values)), mask.to(self.rows.device), self.block, self.capacity
+                self._pad(new_values.to(self.values.device, self.values.dtype)),
+                mask.to(self.rows.device),
+                self.block,
+                self.capacity,
             )
             new_values = start.values
-        self.values.copy_(matrix.carry(self.values, source) + fresh * new_values)
+        write(self.values, matrix.carry(whole(self.values), source) + fresh * new_values)
         if self.values.grad is not None:
-            self.values.grad.copy_(matrix.carry(self.values.grad, source))
+            write(self.values.grad, matrix.carry(whole(self.values.grad), source))
         self._place(new, n)
         return source
 
     @torch.no_grad()
     def adopt(self, weight: Tensor, kept: Tensor) -> None:
         """Take pattern ``kept`` bool (Gm, Gn) and its values from a dense weight (out, in); n must fit the capacity."""
-        whole = self._pad(weight.detach().to(self.values))
-        start = matrix.from_dense(whole, kept.to(self.rows.device), self.block, self.capacity)
+        dense = self._pad(weight.detach().to(self.values))
+        start = matrix.from_dense(dense, kept.to(self.rows.device), self.block, self.capacity)
         self.values.copy_(start.values)
         self._place(matrix.Layout(start.rows, start.cols, start.row_ptr, start.perm, start.col_ptr), start.n)
 
