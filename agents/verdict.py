@@ -39,9 +39,9 @@ def dream_verdict(growth: Sequence[Mapping[str, float]]) -> str:
     missed = [row for row in growth if row["relative_error"] > GATE]
     if not missed:
         steps, few = growth[-1]["horizon"], min(row["n"] for row in growth)
-        return f"the dream can be trusted for the {steps} steps that were tested ({few} episodes or more)"
+        return f"the dream can be trusted for the {steps} steps that were tested (n = {few} or more)"
     first, worst = missed[0], max(missed, key=lambda row: row["relative_error"])
-    why = f"growth error {worst['relative_error']:.2f} at step {worst['horizon']}, {worst['n']} episodes; gate {GATE}"
+    why = f"growth error {worst['relative_error']:.2f} at step {worst['horizon']}, n = {worst['n']}; gate {GATE}"
     good = first["horizon"] - 1
     return f"the dream is not to be trusted {f'beyond {good} steps ' if good else ''}({why})"
 

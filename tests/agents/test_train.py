@@ -15,6 +15,7 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
+from procosm import agents
 from procosm.agents.learners import new_learner, set_exploration
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import dreams
@@ -59,6 +60,24 @@ def test_killed_training_ends_with_the_same_weights(tiny_checkpoint, tmp_path, a
     expected, found = weights(whole), weights(killed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert json.loads((whole / "training.json").read_text()) == json.loads((killed / "training.json").read_text())
+
+
+def test_a_signal_in_a_round_waits_for_its_end_and_its_save(tiny_checkpoint, tmp_path, monkeypatch):
+    whole = train_policy(PolicyConfig(tiny_checkpoint, tmp_path / "whole", **SMALL))
+    real = agents.train._practise
+
+    def interrupted(learner, config, index, callback) -> None:
+        if index == 1:
+            signal.raise_signal(signal.SIGINT)
+        real(learner, config, index, callback)
+
+    config = PolicyConfig(tiny_checkpoint, tmp_path / "part", **SMALL)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(agents.train, "_practise", interrupted)
+        train_policy(config)
+    assert len(json.loads((config.out / "training.json").read_text())["rounds"]) == 2
+    expected, found = weights(whole), weights(train_policy(config))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 @pytest.mark.parametrize("observation", ["state", "latent", "pixels"])

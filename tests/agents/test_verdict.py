@@ -28,8 +28,8 @@ def test_the_policy_is_set_beside_doing_nothing(trained, zero, said):
 @pytest.mark.parametrize(
     ("errors", "said"),
     [
-        ((0.1, 0.2, 0.3), "can be trusted for the 3 steps that were tested (17 episodes or more)"),
-        ((0.31, 0.35, 0.55, 0.93, 0.72), "not to be trusted beyond 2 steps (growth error 0.93 at step 4, 16 episodes"),
+        ((0.1, 0.2, 0.3), "can be trusted for the 3 steps that were tested (n = 17 or more)"),
+        ((0.31, 0.35, 0.55, 0.93, 0.72), "not to be trusted beyond 2 steps (growth error 0.93 at step 4, n = 16"),
         ((1.0, 0.4), "is not to be trusted (growth error 1.00 at step 1"),  # a model that moves nothing
         ((), "was not tested"),
     ],
