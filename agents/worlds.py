@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -83,7 +84,7 @@ def judged(checkpoint: Path, task: Task, observation: str, device: str = "cpu") 
     """One truth env as SB3 wants it, seen from pixels alone as a policy trained on ``observation`` expects."""
     if observation == "pixels":
         return stacked(DummyVecEnv([lambda: Monitor(truth(task, "pixels"))]), observation)
-    eyes = {"checkpoint": str(checkpoint), "observation": observation, "device": device}
+    eyes: dict[str, Any] = {"checkpoint": str(checkpoint), "observation": observation, "device": device}
     return DummyVecEnv([lambda: Monitor(gym.make("Procosm/Truth-v0", **eyes))])
 
 

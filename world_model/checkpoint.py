@@ -295,7 +295,7 @@ def _expected(path: Path, module: nn.Module, blocks: Mapping[str, int]) -> dict[
     return expected
 
 
-def _loaded_trust(path: Path, config: Config, device: str) -> dict[str, Tensor] | None:
+def _loaded_trust(path: Path, config: Config, device: torch.device) -> dict[str, Tensor] | None:
     """The tensors of ``procosm.envs.trust``, which knows their shapes; None where there are none."""
     if not path.exists() and path.name not in config.sha256:
         return None
