@@ -19,7 +19,7 @@ from procosm.world_model.command import USAGE, quiet_pipes, run_command
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb and exit: 0 done, 1 failed with an error of ours, 2 bad usage, 130 stopped by Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _without_imports(list(sys.argv[1:] if arguments is None else arguments))
     with quiet_pipes():
         if not given:
             print(overview(), file=sys.stderr)
@@ -45,6 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(0)
 
 
+def _without_imports(arguments: list[str]) -> list[str]:
+    """The arguments without ``--allow-import MODULE``, which any verb takes, once it is obeyed."""
+    rest, coming = [], iter(arguments)
+    for argument in coming:
+        option, _, module = argument.partition("=")
+        if option != "--allow-import":
+            rest.append(argument)
+            continue
+        from procosm.envs.names import allow_module
+
+        allow_module(module or next(coming, ""))
+    return rest
+
+
 def what_next(verb: Verb, made: Path) -> str:
     """The verb's advice about what it made; paths are quoted for the shell in commands, and for Python in its calls."""
     return verb.next.format(
@@ -63,6 +77,9 @@ def overview() -> str:
             "usage: procosm VERB [options]       procosm VERB --help teaches a verb",
             "",
             *lines,
+            "",
+            "A task of your own is named module:Id. From a checkpoint or dataset its module is imported only with",
+            "--allow-import MODULE, which every verb takes.",
             "",
             "Begin with `procosm demo`. Every verb that makes something goes on where it stopped when run again.",
         ]

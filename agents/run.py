@@ -16,6 +16,7 @@ from procosm.agents.verdict import told
 from procosm.envs.calibrate import CalibrateConfig, calibrate
 from procosm.envs.collect import CollectConfig, check_behaviours, collect
 from procosm.envs.collect import check_outs as collect_outs
+from procosm.envs.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.episodes import check_whole
 from procosm.world_model.files import read_json, write_json
@@ -31,7 +32,7 @@ class RunConfig(Settings):
     """The whole road for one task."""
 
     env: str
-    """Task: a Gymnasium id (Reacher-v5), dm_control/<domain>-<task>, or a name of ours (Reacher)."""
+    """Task: a Gymnasium id (Reacher-v5, or module:Id of your own), dm_control/<domain>-<task>, or a name of ours."""
     out: Path
     """Run folder; the same command goes on with what is there."""
     preset: str = "small"
@@ -62,6 +63,10 @@ class RunConfig(Settings):
     """MuJoCo episodes that judge the policy, and each control."""
     processes: int = 2
     """Processes that step MuJoCo."""
+    camera: str = ""
+    """Name of a camera in the task's model, or a pose as JSON; default: one is chosen."""
+    env_kwargs: str = ""
+    """Keyword arguments of the task, as JSON."""
     device: Device = "auto"
     """Where everything but MuJoCo is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
@@ -95,6 +100,8 @@ class Stages:
                 steps=config.steps,
                 frame_size=config.frame_size,
                 action_repeat=config.action_repeat,
+                camera=config.camera,
+                env_kwargs=config.env_kwargs,
                 seed=seed,
                 processes=processes,
             ),
@@ -156,6 +163,7 @@ def run(config: RunConfig) -> Path:
         ProcosmError: whatever a stage refuses.
     """
     stages = Stages.of(config)
+    allow_import(config.env)  # later stages open the task by the name that the checkpoint has of it
     check_out(config.out)
     checkpoint.check_out(stages.train.out)
     check_out(stages.policy.out, POLICY_FILES.__contains__)

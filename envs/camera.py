@@ -24,6 +24,7 @@ from procosm.world_model.interface import TaskError
 from procosm.world_model.schema import checked
 
 FIELD_DEGREES = 20.0
+USUAL_DEGREES = 45.0
 MARGIN = 1.03
 ROOM = 1.2
 WIDEST = 2.0
@@ -75,12 +76,17 @@ class Camera:
 
     @classmethod
     def from_json(cls, values: dict) -> "Camera":
-        """The camera that :meth:`to_json` wrote.
+        """The camera that :meth:`to_json` wrote, or a user: ``lookat``, ``azimuth``, ``elevation`` and ``distance`` are
+        enough, and give MuJoCo's usual view of 45 degrees that follows nothing.
 
         Raises:
             TaskError: other keys than a camera has, or values that it cannot have.
         """
-        return checked(cls, values, "this is no camera", "take one from a task.json, or leave it out", TaskError)
+        if isinstance(values, dict) and isinstance(values.get("distance"), int | float):
+            side = round(2 * values["distance"] * float(np.tan(np.radians(USUAL_DEGREES / 2))), 3)
+            values = {"width": side, "height": side, "body": "", "follow": "", "runway": 0.0, **values}
+        advice = "give the name of one in the model, a pose of lookat, azimuth, elevation and distance, or leave it out"
+        return checked(cls, values, "this is no camera", advice, TaskError)
 
     def to_json(self) -> dict:
         """Plain JSON values."""

@@ -14,11 +14,13 @@ import gymnasium as gym
 import numpy as np
 from annotated_types import Ge, Interval
 
+from procosm.envs.model_camera import parse_camera
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.names import resolve_name
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
 from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, KINDS, Job, Part, by_content, is_collected, read_part
+from procosm.envs.tasks import parse_kwargs
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
 from procosm.world_model.episodes import Task
@@ -43,7 +45,7 @@ class CollectConfig(Settings):
     """What to collect, and where to put it."""
 
     env: str
-    """Gymnasium id (Reacher-v5), dm_control/<domain>-<task>, or one of our names (Reacher)."""
+    """Gymnasium id (Reacher-v5, or module:Id of your own), dm_control/<domain>-<task>, or a name of ours (Reacher)."""
     out: Path
     """Run folder; the dataset goes to OUT/data."""
     steps: Annotated[int, Interval(ge=LEAST_STEPS, le=10**8)] = 10000
@@ -70,9 +72,16 @@ class CollectConfig(Settings):
     """Open policies that SB3 saved, too: their pickles run whatever code is in them."""
     renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
     """What draws the frames; auto takes the first of the others that works here."""
+    camera: str = ""
+    """Name of a camera in the task's model, or a pose as JSON: {"lookat": [0, 0, 0.5], "azimuth": 90, "elevation": -20,
+    "distance": 3}. Default: one is chosen."""
+    env_kwargs: str = ""
+    """Keyword arguments of the task, as JSON: {"ctrl_cost_weight": 0.2}."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        parse_camera(self.camera)
+        parse_kwargs(self.env_kwargs)
         parse_mixture(self.policy)
 
 
@@ -142,6 +151,8 @@ def plan(config: CollectConfig) -> Job:
         frame_size=config.frame_size,
         action_repeat=config.action_repeat,
         renderer=config.renderer,
+        camera=parse_camera(config.camera),
+        env_kwargs=parse_kwargs(config.env_kwargs),
     )
     task = env.task
     wide = config.wide if env.simulator.reads_state else 0.0
@@ -289,6 +300,7 @@ def _env_spec(job: Job) -> str:
         "camera": task.camera,
         "renderer": task.renderer,
         "version": task.version,
+        "env_kwargs": task.env_kwargs,
         "observation": ["pixels", "state"],
     }
     return replace(spec, kwargs=kwargs, max_episode_steps=task.max_episode_steps).to_json()

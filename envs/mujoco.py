@@ -10,7 +10,8 @@ import numpy as np
 from procosm.envs import backend
 from procosm.envs.arguments import check_truth, numbers, usable_actions
 from procosm.envs.backend import mujoco
-from procosm.envs.camera import Camera, choose_camera
+from procosm.envs.camera import choose_camera
+from procosm.envs.model_camera import read_camera
 from procosm.envs.names import allow_import, check_import
 from procosm.envs.observe import checked_options, checked_seed
 from procosm.envs.raycast import RaycastRenderer
@@ -39,7 +40,8 @@ class MujocoEnv(PortableSpec, gym.Env):
         observation: ``pixels``, ``state``, or a tuple of both, which gives a dict.
         render_mode: ``rgb_array`` or None.
         max_episode_steps: steps here before an episode is truncated; None takes the task's own limit, -1 none.
-        camera: where the eye stands, as in a saved task; None chooses one (``procosm.envs.camera``).
+        camera: where the eye stands: the name of a camera in the model, a pose (``lookat``, ``azimuth``, ``elevation``,
+            ``distance``; ``procosm.envs.camera.Camera``) or as in a saved task; None chooses one.
         renderer: ``auto``, ``egl``, ``osmesa`` or ``raycast``.
         version: of the frames, as in a saved task: 1 without multisampling, as older checkpoints have seen them.
         env_kwargs: keyword arguments that the task is made with, JSON values.
@@ -60,7 +62,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         observation: str | Sequence[str] = "pixels",
         render_mode: str | None = "rgb_array",
         max_episode_steps: int | None = None,
-        camera: dict | None = None,
+        camera: dict | str | None = None,
         renderer: str = "auto",
         version: int = VERSION,
         env_kwargs: Mapping[str, Any] | None = None,
@@ -79,7 +81,8 @@ class MujocoEnv(PortableSpec, gym.Env):
         arguments = checked_kwargs(env_kwargs)
         self._simulator = open_task(task, arguments)
         unsaid = camera is None or (isinstance(camera, dict) and not camera)
-        self._camera = choose_camera(task, arguments) if unsaid else Camera.from_json(camera)
+        model = self._simulator.model
+        self._camera = choose_camera(task, arguments) if unsaid else read_camera(camera, model)
         limit = checked_limit(max_episode_steps)
         self._endless = limit == NO_LIMIT
         if limit in (None, NO_LIMIT):

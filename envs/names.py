@@ -41,7 +41,11 @@ def module_of(name: str) -> str:
 
 def allow_import(name: str) -> None:
     """Let the module of ``module:Id``, which the user has named, be imported here and in worker processes."""
-    module = module_of(name)
+    allow_module(module_of(name))
+
+
+def allow_module(module: str) -> None:
+    """Let a module be imported for the sake of a task, here and in worker processes."""
     allowed = _allowed()
     if module and module not in allowed:
         os.environ[ALLOWED] = ",".join([*allowed, module])

@@ -8,6 +8,7 @@ import numpy as np
 
 from procosm.envs.backend import mujoco
 from procosm.envs.camera import Camera, Pose
+from procosm.envs.model_camera import ModelCamera
 
 LIGHT = np.array([-0.3, -0.5, 0.81])
 AMBIENT = 0.35
@@ -27,7 +28,7 @@ class RaycastRenderer:
         camera: whose poses :meth:`draw` will be given.
     """
 
-    def __init__(self, model: mujoco.MjModel, frame_size: int, camera: Camera) -> None:
+    def __init__(self, model: mujoco.MjModel, frame_size: int, camera: Camera | ModelCamera) -> None:
         self._runway = camera.runway
         self._checkered = bool(camera.follow)
         self._model = model

@@ -17,6 +17,7 @@ import numpy as np
 
 from procosm.envs.backend import GL_ADVICE, RENDERER, mujoco
 from procosm.envs.camera import Camera, Pose, axes
+from procosm.envs.model_camera import ModelCamera
 from procosm.world_model.interface import TaskError
 
 OVERSAMPLE = 2
@@ -76,7 +77,9 @@ class GLRenderer:
         version: of the frames, a key of ``MULTISAMPLES``.
     """
 
-    def __init__(self, model: mujoco.MjModel, frame_size: int, camera: Camera, version: int = VERSION) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, frame_size: int, camera: Camera | ModelCamera, version: int = VERSION
+    ) -> None:
         size = OVERSAMPLE * frame_size
         quality = model.vis.quality
         quality.shadowsize, quality.offsamples = 0, MULTISAMPLES[version]
@@ -139,7 +142,7 @@ class _Floors:
     renderer of it, or of a copy, finds them as they were.
     """
 
-    def __init__(self, model: mujoco.MjModel, camera: Camera) -> None:
+    def __init__(self, model: mujoco.MjModel, camera: Camera | ModelCamera) -> None:
         self._travels = bool(camera.follow)
         self._across = int(np.argmax(np.abs(axes(camera.azimuth, camera.elevation)[0][:2])))
         self._cut = np.ones(model.ngeom)

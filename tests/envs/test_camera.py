@@ -174,3 +174,30 @@ def test_actuators_without_limits_do_not_fling_a_task_out_of_sight():
     assert env.action_space.high.tolist() == [1.0] and env.task.camera["distance"] < 100
     assert env.reset(seed=0)[0].std() > 5
     _check_motion(env)
+
+
+def test_a_camera_of_the_model_sees_what_mujocos_own_renderer_sees_through_it():
+    name = f"{own_tasks.HERE}:Told-v0"
+    env = MujocoEnv(name, camera="hand", frame_size=64)  # it rides on the arm
+    env.reset(seed=0)
+    for _ in range(3):
+        frame = env.step(env.action_space.high)[0]
+    with mujoco.Renderer(env.simulator.model, 64, 64) as renderer:
+        renderer.update_scene(env.simulator.data, camera="hand")
+        theirs = renderer.render()
+    ours, true = (np.ptp(picture.astype(int), axis=-1) > 35 for picture in (frame, theirs))
+    assert true.sum() > 50 and (ours & true).sum() / (ours | true).sum() > 0.8
+    assert env.task.camera == {"name": "hand"} and MujocoEnv.from_task(env.task).task == env.task
+    with pytest.raises(TaskError, match="it has above, wrong way, hand"):
+        MujocoEnv(name, camera="nobody")
+    with pytest.raises(TaskError, match="sees nothing"):
+        MujocoEnv(name, camera="wrong way").reset(seed=0)
+
+
+def test_a_pose_of_four_values_is_a_camera():
+    pose = {"lookat": [0.0, 0.0, 0.0], "azimuth": 90, "elevation": -90, "distance": 2.0}
+    camera = Camera.from_json(pose)
+    assert camera.width == camera.height == pytest.approx(2 * 2 * np.tan(np.radians(22.5)), abs=1e-3)
+    for wrong in ({"distance": 0}, {"lookat": [0, 0]}, {"azimuth": np.nan}, {"follow": "w"}, {"width": "wide"}):
+        with pytest.raises(TaskError, match="no camera"):
+            Camera.from_json({**pose, **wrong})
