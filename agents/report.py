@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,6 +22,7 @@ from procosm.agents.sections import (
 )
 from procosm.world_model.files import read_json, write_bytes
 from procosm.world_model.folders import check_out
+from procosm.world_model.interface import CheckpointError
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -47,8 +49,29 @@ def write_report(run: Path, results: Path | None = None) -> Path:
     """
     check_out(run)
     metrics, log = read_json(run / "metrics.json"), read_json(run / "policy" / "training.json")
+    try:
+        body, title = _body(run, metrics, log, results), f"return of {metrics['task']}"
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
+        judged, record = run / "evaluation", run / "stages" / "evaluation.json"
+        raise CheckpointError(
+            f"{run / 'metrics.json'}, {run / 'policy' / 'training.json'} or a file in {judged} or {run / 'benchmarks'} "
+            f"is damaged ({error!r}): delete {judged} and {record}, and judge the run again with "
+            f"`procosm evaluate --run {shlex.quote(str(run))}`"
+        ) from error
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f"<title>procosm: {escape(title)}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+    write_bytes(run / "report.html", page.encode())
+    return run / "report.html"
+
+
+def _body(run: Path, metrics: dict[str, Any], log: dict[str, Any], results: Path | None) -> str:
     films = {name: film(run / "evaluation" / file) for name, file in metrics["films"].items()}
-    body = "\n".join(
+    return "\n".join(
         (
             headline(metrics),
             _wide(
@@ -66,15 +89,6 @@ def write_report(run: Path, results: Path | None = None) -> Path:
             provenance_table(metrics),
         )
     )
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>procosm: return of {escape(metrics['task'])}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
-    write_bytes(run / "report.html", page.encode())
-    return run / "report.html"
 
 
 def film(path: Path) -> str:

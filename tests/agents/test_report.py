@@ -87,6 +87,15 @@ def test_a_run_that_was_not_judged_has_no_page(finished_run, tmp_path):
         write_report(run)
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "policy/training.json", "evaluation/comparison.mp4"])
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"films": 3}'])
+def test_a_damaged_file_is_named_with_what_to_delete(finished_run, tmp_path, name, content):
+    run = shutil.copytree(finished_run, tmp_path / "my run")
+    (run / name).write_text(content)
+    with pytest.raises(CheckpointError, match=r"damaged .*delete .*evaluation.* --run '.*my run'"):
+        write_report(run)
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(1000.0, "1,000"), (-4.26, "-4.3"), (3.0, "3"), (12345.6, "12,346"), (0.04, "0.0")]
 )
