@@ -292,7 +292,7 @@ def test_a_checkpoint_from_before_sparsity_opens(dense, tmp_path):
     [
         (
             lambda blocks: blocks.update(dict.fromkeys(blocks, 32)),
-            r"values is \(1, 16, 16\), \(1, 32, 32\).*train again",
+            r"\(1, 16, 16\), \(1, 32, 32\).*train again",
         ),
         (lambda blocks: blocks.update({"net.patch_in": 16}), "net.patch_in.cols is missing.*train again"),
         (lambda blocks: blocks.clear(), "does not fit its config.json"),
