@@ -1,4 +1,4 @@
-"""Block-sparse training from the first step, after Procrustes (arXiv 2009.10976): on torch and NumPy; on a GPU CuPy as well."""
+"""Block-sparse training from the first step, after Procrustes (arXiv 2009.10976), on torch and NumPy; CuPy on a GPU."""
 
 from procosm.sparse import averaging as averaging  # teaches torch's AveragedModel where blocks lie
 from procosm.sparse import cost, matrix, nn, optim
