@@ -8,11 +8,12 @@ import pytest
 
 from procosm.envs import probe as probe_module
 from procosm.envs.camera import Camera, axes, choose_camera
-from procosm.envs.collect import _check_motion
+from procosm.envs.collect import CollectConfig, _assembled, _check_motion, plan
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import GLRenderer, floor_period
-from procosm.world_model.interface import TaskError
+from procosm.world_model.episodes import Episode
+from procosm.world_model.interface import DatasetError, TaskError
 from tests.envs import own_tasks
 
 CAMERA = Camera((0.3, -0.2, 0.5), 60.0, -25.0, 4.0, 2.4, 1.3, "", "", 0.0)
@@ -201,3 +202,12 @@ def test_a_pose_of_four_values_is_a_camera():
     for wrong in ({"distance": 0}, {"lookat": [0, 0]}, {"azimuth": np.nan}, {"follow": "w"}, {"width": "wide"}):
         with pytest.raises(TaskError, match="no camera"):
             Camera.from_json({**pose, **wrong})
+
+
+def test_a_dataset_of_one_value_never_passes(tmp_path, monkeypatch):
+    job = plan(CollectConfig("Reacher", tmp_path, steps=100, frame_size=32))
+    frames, states, none = np.full((3, 32, 32, 3), 7, np.uint8), np.zeros((3, 10), np.float32), np.zeros(2, np.float32)
+    blank = Episode(frames, states, np.zeros((2, 2), np.float32), none, False, "train")
+    monkeypatch.setattr("procosm.envs.collect.read_part", lambda *_: iter([(blank, states)]))
+    with pytest.raises(DatasetError, match="7 all over"):
+        list(_assembled(tmp_path, job))
