@@ -235,8 +235,8 @@ def _assembled(folder: Path, job: Job) -> Iterator:
             yield episode, physics
     if len(shades) < 2:
         raise DatasetError(
-            f"every frame of {folder} is {min(shades, default=0)} all over, so there is nothing to learn: delete {folder} and collect "
-            "with another camera or renderer"
+            f"every frame of {folder} is {min(shades, default=0)} all over, so there is nothing to learn: "
+            f"delete {folder} and collect with another camera or renderer"
         )
 
 
