@@ -163,7 +163,7 @@ def ranking_section(result: Mapping[str, Any], path: Path) -> str:
 
 def _means(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
     """Each policy's mean return in MuJoCo and in the dream, the latter with its 95 % interval."""
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         episodes = list(csv.DictReader(file))
     for policy in dict.fromkeys(row["policy"] for row in episodes):
         own = [row for row in episodes if row["policy"] == policy]

@@ -62,7 +62,7 @@ def write_report(run: Path, results: Path | None = None) -> Path:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>procosm: {escape(title)}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n"
+        f"<title>procosm: {escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
     write_bytes(run / "report.html", page.encode())

@@ -73,8 +73,8 @@ class Browser:
     def _port(self) -> int:
         """The port that Chromium chose, once it has written it down."""
         file = Path(self._folder.name) / "DevToolsActivePort"
-        wait_for(lambda: file.is_file() and file.read_text().count("\n") >= 1, 30)
-        port, self._path = file.read_text().split("\n")[:2]
+        wait_for(lambda: file.is_file() and file.read_text(encoding="utf-8").count("\n") >= 1, 30)
+        port, self._path = file.read_text(encoding="utf-8").split("\n")[:2]
         return int(port)
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def main(config: DigitsConfig) -> None:
     """Run what is missing, record after every run, sum up, draw."""
     torch.set_num_threads(1)
     path = RESULTS / f"{NAME}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     rows = [row for row in rows if row["metric"] == "accuracy" and row["epochs"] == config.epochs]
     done = {(r["arm"], r["optimizer"], r["density"], r["seed"]) for r in rows}
     for arm, optimizer, density, seed in tqdm([p for p in plan(config) if p not in done], unit="run"):

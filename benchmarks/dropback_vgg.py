@@ -176,7 +176,7 @@ def trained(run: Path, seed: int = 0) -> tuple[nn.Module, tuple[Tensor]]:
 def main(config: VggConfig) -> None:
     """Train what the results do not hold yet, record after every run, sum up."""
     path = RESULTS / f"{NAME}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     rows = [row for row in rows if row["metric"] == "accuracy"]
     done = {(row["task"], row["arm"], row["seed"]) for row in rows}
     for name in config.trials:

@@ -221,7 +221,7 @@ def known(out: Path, where: dict[str, Any]) -> list[dict[str, Any]]:
     """The measured rows of an earlier run of the same commit on the same machine."""
     if not out.exists():
         return []
-    earlier = json.loads(out.read_text())
+    earlier = json.loads(out.read_text(encoding="utf-8"))
     if earlier.get("details", {}).get("machine") != where or earlier["commit"] != commit():
         return []
     return [row for row in earlier["rows"] if "implementation" in row and row["value"] is not None]

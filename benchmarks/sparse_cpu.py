@@ -116,7 +116,9 @@ def others() -> float:
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
-    user, nice, system, _idle, _wait, *rest = (int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:])
+    user, nice, system, _idle, _wait, *rest = (
+        int(word) for word in stat.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+    )
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
@@ -228,7 +230,11 @@ def crossover_rows(config: SparseCpuConfig, rows: list[dict[str, Any]]) -> list[
 def processor() -> dict[str, Any]:
     """What decides the speed of dense products: family and model of the processor, and instructions for bfloat16."""
     info = Path("/proc/cpuinfo")
-    lines = [line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines()] if info.exists() else []
+    lines = (
+        [line.split(":", 1) for line in info.read_text(encoding="utf-8").split("\n\n")[0].splitlines()]
+        if info.exists()
+        else []
+    )
     said = {key.strip(): value.strip() for key, value in (line for line in lines if len(line) == 2)}
     has = {name: name in said.get("flags", "").split() for name in ("avx512_bf16", "amx_bf16")}
     return {key: said[key] for key in ("vendor_id", "cpu family", "model") if key in said} | has

@@ -258,7 +258,7 @@ def _claim(folder: Path, job: Job) -> None:
 def _same_job(data: Path, job: Job) -> None:
     dataset.load_task(data)
     try:
-        stored = by_content(json.loads((data / "provenance.json").read_text())["job"])
+        stored = by_content(json.loads((data / "provenance.json").read_text(encoding="utf-8"))["job"])
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(f"{data} does not say how it was collected ({error!r}): give another --out") from error
     if stored != job.content:

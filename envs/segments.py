@@ -181,7 +181,7 @@ def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode,
         DatasetError: the disk did not take it, or the folder is another job's by now.
     """
     path = folder / JOB_FILE
-    if not path.exists() or Job.from_json(path.read_text()).id != job.id:
+    if not path.exists() or Job.from_json(path.read_text(encoding="utf-8")).id != job.id:
         raise DatasetError(f"{folder} was deleted or given to another collection while {part.name} was collected")
     buffer = io.BytesIO()
     np.savez(

@@ -1,6 +1,7 @@
 """What every command does alike: it parses its config, works, and ends with a status and without a traceback."""
 
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -61,6 +62,9 @@ def main(function: Callable[[Any], Any], config: type, **settings: Any) -> None:
 @contextlib.contextmanager
 def quiet_pipes() -> Iterator[None]:
     """Where nobody reads what is printed any more (``| head``), end as other commands do: at once, without a word."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows what it can
     try:
         try:
             yield

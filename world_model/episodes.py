@@ -286,7 +286,7 @@ def _check(task: Task, episode: Episode, where: str) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(f"there is no dataset in {path.parent}: {path.name} is missing; {AGAIN}") from error
     except (OSError, ValueError) as error:

@@ -63,7 +63,7 @@ def has_bfloat16() -> bool:
     Only Linux says so; elsewhere the answer is no, and everything runs in float32.
     """
     flags = Path("/proc/cpuinfo")
-    return flags.exists() and bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()))
+    return flags.exists() and bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text(encoding="utf-8").split()))
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

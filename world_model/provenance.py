@@ -43,7 +43,12 @@ def hardware() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         name = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
+            (
+                line.split(":")[1].strip()
+                for line in info.read_text(encoding="utf-8").splitlines()
+                if "model name" in line
+            ),
+            name,
         )
     return f"{name}, {os.cpu_count()} cores"
 
@@ -56,13 +61,18 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _text(value: str) -> str:
+    """With the letters of paths, which an ASCII locale reads as lone surrogates; no JSON may hold those."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def provenance(configs: dict[str, Any]) -> dict[str, Any]:
     """JSON values that let a reader repeat the run; configs are dataclasses."""
     return {
         "commit": commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "configs": {k: {f: str(v) for f, v in dataclasses.asdict(c).items()} for k, c in configs.items()},
+        "configs": {k: {f: _text(str(v)) for f, v in dataclasses.asdict(c).items()} for k, c in configs.items()},
     }

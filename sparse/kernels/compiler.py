@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from procosm.sparse.errors import SparseError
@@ -23,7 +24,7 @@ def compile_kernel(name: str, arch: str, **defines: int) -> bytes:
     options = [f"--gpu-architecture={arch}", "--std=c++17", f"--include-path={HERE}"]
     options += [f"--include-path={folder}" for folder in _headers()]
     options += [f"--define-macro={key}={value}" for key, value in sorted(defines.items())]
-    source = (HERE / f"{name}.cu").read_text()
+    source = (HERE / f"{name}.cu").read_text(encoding="utf-8")
     status, program = nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], [])
     _check(nvrtc, status)
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
@@ -40,19 +41,30 @@ def compile_kernel(name: str, arch: str, **defines: int) -> bytes:
 
 
 def cached_cubin(name: str, arch: str, **defines: int) -> Path:
-    """The file that holds ``compile_kernel(...)``, compiled at first use and kept under PROCOSM_CACHE or ~/.cache."""
-    text = "".join(path.read_text() for path in sorted(HERE.glob("*.cu*")))
+    """The file that holds ``compile_kernel(...)``, compiled at first use and kept in ``cache_folder``."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(HERE.glob("*.cu*")))
     key = hashlib.sha256(repr((text, name, arch, sorted(defines.items()))).encode()).hexdigest()[:24]
-    root = Path(os.environ.get("PROCOSM_CACHE") or Path.home() / ".cache" / "procosm")
-    path = root / "kernels" / f"{name}-{arch}-{key}.cubin"
+    path = cache_folder(os.environ.get("PROCOSM_CACHE")) / f"{name}-{arch}-{key}.cubin"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(compile_kernel(name, arch, **defines))
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(path)
     return path
+
+
+@lru_cache
+def cache_folder(chosen: str | None) -> Path:
+    """Where cubins are kept: below ``chosen``, else ~/.cache/procosm; a temporary folder where it cannot be written."""
+    try:
+        folder = Path(chosen or Path.home() / ".cache" / "procosm") / "kernels"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        return Path(tempfile.mkdtemp(prefix="procosm-"))
+    return folder
 
 
 def architecture(major: int, minor: int) -> str:

@@ -1,6 +1,7 @@
 """The whole road: what is finished is left alone, other settings are named, and kill -9 in any stage costs nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from procosm.agents.run import RunConfig, policy_stage, run
+from procosm.agents.run import RunConfig, policy_stage, run, train_stage
 from procosm.agents.stages import StageError
 from procosm.agents.train import PolicyConfig
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.files import read_json
+from procosm.world_model.interface import ProcosmError
+from procosm.world_model.train import TrainConfig
 from tests.agents.conftest import SMALL_POLICY
 
 ARGUMENTS = ["--env", "InvertedPendulum", "--preset", "debug", "--steps", "400", "--dreams", "8", "--horizon", "4"]
@@ -71,3 +74,20 @@ def test_killed_in_every_stage_a_run_ends_as_if_it_had_not_been(tmp_path):
     for part in ("returns", "open_loop", "growth", "real_steps", "verdicts"):
         assert first[part] == second[part]
     assert (killed / "report.html").exists()
+
+
+@pytest.mark.parametrize("lost", ["config.json", "dynamics.safetensors"])
+def test_a_checkpoint_that_lost_a_file_is_not_called_finished_and_made_again(finished_run, tmp_path, lost):
+    copy = shutil.copytree(finished_run, tmp_path / "run")
+    (copy / "world_model" / lost).unlink()
+    train_stage(TrainConfig(data=copy / "data", out=copy / "world_model", preset="debug"))
+    for name in ("tokenizer", "dynamics", "starts", "trust"):
+        path = f"world_model/{name}.safetensors"
+        assert (copy / path).read_bytes() == (finished_run / path).read_bytes()
+
+
+def test_a_damaged_policy_is_named(finished_run, tmp_path):
+    copy = shutil.copytree(finished_run, tmp_path / "run")
+    (copy / "policy" / "policy.zip").write_bytes(b"half")
+    with pytest.raises(ProcosmError, match=r"policy\.zip is no policy that can be read"):
+        policy_stage(PolicyConfig(copy / "world_model", copy / "policy", **SMALL_POLICY, truth_every=2))

@@ -40,7 +40,7 @@ class Workload:
 
 def network(name: str) -> Workload:
     """One of the authors' five layer tables (scripts/common.py of their simulator; strides at output resolution)."""
-    tables = json.loads(files(__package__).joinpath("networks.json").read_text())
+    tables = json.loads(files(__package__).joinpath("networks.json").read_text(encoding="utf-8"))
     if name not in tables:
         raise SparseError(f"network {name!r} is unknown; choose one of {', '.join(tables)}, or give --model")
     layers = tuple(Layer.from_dims(layer, dims) for layer, dims in tables[name]["layers"])
@@ -48,4 +48,4 @@ def network(name: str) -> Workload:
 
 
 def network_names() -> tuple[str, ...]:
-    return tuple(json.loads(files(__package__).joinpath("networks.json").read_text()))
+    return tuple(json.loads(files(__package__).joinpath("networks.json").read_text(encoding="utf-8")))
