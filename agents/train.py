@@ -52,7 +52,7 @@ class PolicyConfig(Settings):
     """What the policy sees: the model's estimate of the true state, its last latents, or three frames."""
     seed: Seed = 0
     """Of the weights, the dreams and the exploration."""
-    dreams: Annotated[int, Interval(ge=2, le=65536)] = 384
+    dreams: Annotated[int, Interval(ge=1, le=65536)] = 384
     """Dreams side by side."""
     horizon: Count = 32
     """Steps before a dream is cut off and its value estimated; longer dreams drift from the truth."""
@@ -85,6 +85,8 @@ class PolicyConfig(Settings):
         super().__post_init__()
         if self.std_end > self.std_start:
             raise SettingsError(f"--std-end {self.std_end} must be at most --std-start {self.std_start}")
+        if self.algorithm == "ppo" and self.dreams < 2:
+            raise SettingsError(f"--dreams {self.dreams} must be at least 2 for PPO")
         steps = self.dreams * self.rollout_steps
         if self.algorithm == "ppo" and (steps % self.minibatches or steps == self.minibatches):
             raise SettingsError(
