@@ -23,9 +23,9 @@ from procosm.agents.sweep import sweep
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
+from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out
-from procosm.world_model.interface import DatasetError, ProcosmError
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
 

@@ -13,7 +13,8 @@ from procosm.agents.intervals import resamples
 from procosm.agents.open_loop import Windows, encode, imagine, window
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError, State
+from procosm.world_model.errors import DatasetError
+from procosm.world_model.interface import State
 
 
 def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:

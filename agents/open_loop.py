@@ -13,7 +13,8 @@ from torch import Tensor
 from procosm.agents.intervals import estimate
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError, Prediction, State
+from procosm.world_model.errors import DatasetError
+from procosm.world_model.interface import Prediction, State
 
 METHODS = ("dream", "shuffled actions", "copy last frame", "tokenizer")
 """What is scored; ``tokenizer`` encodes and decodes the true frame: the best the decoder allows."""

@@ -6,8 +6,8 @@ import numpy as np
 import safetensors.numpy
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from procosm.world_model.errors import CheckpointError
 from procosm.world_model.files import write_bytes
-from procosm.world_model.interface import CheckpointError
 
 ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 

@@ -20,9 +20,9 @@ from procosm.agents.sections import (
     returns_section,
     training,
 )
+from procosm.world_model.errors import CheckpointError
 from procosm.world_model.files import read_json, write_bytes
 from procosm.world_model.folders import check_out
-from procosm.world_model.interface import CheckpointError
 
 STYLE = Path(__file__).with_name("page.css")
 

@@ -20,9 +20,9 @@ from procosm.envs.policy_file import load_policy
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.folders import Identity, identity
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.progress import Progress
 
 Act = Callable[[np.ndarray], np.ndarray]

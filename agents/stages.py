@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_bytes, write_json
 from procosm.world_model.folders import files, named
-from procosm.world_model.interface import CheckpointError, ProcosmError
 from procosm.world_model.lock import lock
 
 if TYPE_CHECKING:

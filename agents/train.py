@@ -26,9 +26,9 @@ from procosm.agents.worlds import dreams, judged
 from procosm.envs.policy_file import is_pickle, read_stored, save_learner
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.folders import check_out
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError

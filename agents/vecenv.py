@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 EPISODE = ("episode", "_episode")
 

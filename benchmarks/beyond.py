@@ -35,8 +35,8 @@ from procosm.benchmarks.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.zoo import Member
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, sha256, write_json
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.settings import Count, Seed, Settings
 
 NAMES = {

@@ -25,7 +25,7 @@ from procosm.envs.weights import find_checkpoint
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import Task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.settings import Count, Seed, Settings
 

@@ -24,11 +24,11 @@ from procosm.world_model import checkpoint, command
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.episodes import Task, load_episodes, load_task
-from procosm.world_model.layers import sparsify, weights
 from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, Share
+from procosm.world_model.sparsity import sparsify, weights
 from procosm.world_model.stage import StageConfig
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.train import (

@@ -23,7 +23,8 @@ from procosm.envs.weights import find_checkpoint
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
-from procosm.world_model.interface import State, TaskError
+from procosm.world_model.errors import TaskError
+from procosm.world_model.interface import State
 from procosm.world_model.settings import Count, Settings
 from procosm.world_model.train import encode
 from procosm.world_model.validation import imagine

@@ -14,7 +14,7 @@ import torch
 from procosm.benchmarks.record import RESULTS
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load, save
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.settings import Count, Settings
 
 CHECKPOINTS = RESULTS.parent.parent / "envs" / "checkpoints"

@@ -22,9 +22,9 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, load_episodes, load_task
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
 from procosm.world_model.folders import Identity, identity
-from procosm.world_model.layers import sparsify
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.presets import Preset, preset
+from procosm.world_model.sparsity import sparsify
 from procosm.world_model.stage import MakeSparsifier, StageConfig, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.train import TrainConfig, encode, sparsifier, train_tokenizer

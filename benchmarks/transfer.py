@@ -40,8 +40,8 @@ from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.names import resolve_name
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model import command
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, write_json
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.settings import Count, Settings
 
 EARLY = (0.125, 0.25, 0.5, 1.0)

@@ -32,8 +32,9 @@ from procosm.benchmarks.paired import Rows, Truth, play
 from procosm.benchmarks.zoo import Member
 from procosm.envs.policy_file import save_learner
 from procosm.world_model.episodes import load_episodes
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, read_tensors, write_tensors
-from procosm.world_model.interface import ProcosmError, State
+from procosm.world_model.interface import State
 from procosm.world_model.train import encode
 from procosm.world_model.windows import context_index, tabulate
 

@@ -30,7 +30,7 @@ from procosm.benchmarks.zoo import CONTROLS, Member
 from procosm.envs.weights import find_checkpoint
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.interface import CheckpointError
+from procosm.world_model.errors import CheckpointError
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.settings import Count, Settings
 

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 from procosm.world_model.schema import check_arguments
 from procosm.world_model.settings import Device
 

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 RENDERERS = {"egl": ("libEGL.so.1", "libGL.so.1"), "osmesa": ("libOSMesa.so.8",), "raycast": ()}
 INSTALL = {"egl": "apt-get install libegl1 libgl1", "osmesa": "apt-get install libosmesa6"}

@@ -20,7 +20,8 @@ from procosm.sparse.threads import one_thread
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
-from procosm.world_model.interface import DatasetError, State
+from procosm.world_model.errors import DatasetError
+from procosm.world_model.interface import State
 from procosm.world_model.settings import Device, Seed, Settings
 
 MEMBERS, HIDDEN = 6, 64

@@ -20,7 +20,7 @@ from pydantic import Field
 from procosm.envs.backend import mujoco
 from procosm.envs.probe import Probe, actuated_joints, probe
 from procosm.envs.tasks import open_task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 from procosm.world_model.schema import checked
 
 FIELD_DEGREES = 20.0

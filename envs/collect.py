@@ -24,9 +24,9 @@ from procosm.envs.tasks import parse_kwargs
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
 from procosm.world_model.episodes import Task
+from procosm.world_model.errors import DatasetError, ProcosmError, TaskError
 from procosm.world_model.files import read_json, sha256, write_bytes
 from procosm.world_model.folders import check_out, find, finish
-from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Processes, Seed, Settings
 

@@ -8,7 +8,7 @@ import numpy as np
 from procosm.envs.backend import mujoco
 from procosm.envs.names import close_names
 from procosm.envs.simulator import DEFAULT_STEPS, finite_bounds
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 PREFIX = "dm_control/"
 

@@ -21,7 +21,8 @@ from procosm.envs.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust import Watch
 from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import Prediction, ProcosmError, State, TaskError
+from procosm.world_model.errors import ProcosmError, TaskError
+from procosm.world_model.interface import Prediction, State
 
 NOISE_AHEAD = 16  # steps of noise drawn at once, so that a step costs no call for each slot
 SMALLEST_PART, MOST_PARTS = 16, 8  # dreams that one thread moves by itself; with fewer it mostly waits for Python

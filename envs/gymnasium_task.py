@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeLimit
 from procosm.envs.backend import mujoco
 from procosm.envs.names import close_names, import_module_of
 from procosm.envs.simulator import DEFAULT_STEPS, finite_bounds
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 class GymnasiumTask:

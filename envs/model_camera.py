@@ -8,7 +8,7 @@ import numpy as np
 
 from procosm.envs.backend import mujoco
 from procosm.envs.camera import Camera, Pose
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 @dataclass(frozen=True)

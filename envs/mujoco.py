@@ -19,7 +19,7 @@ from procosm.envs.render import MULTISAMPLES, VERSION, GLRenderer
 from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit
 from procosm.envs.tasks import checked_kwargs, open_task
 from procosm.world_model.episodes import Task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from procosm.envs import TASKS
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 ALLOWED = "PROCOSM_ALLOW_IMPORT"
 """Environment variable with the modules that names from files may import, by commas; worker processes inherit it."""

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from procosm.world_model.episodes import Task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 KINDS = ("pixels", "latent", "state")
 

@@ -16,7 +16,8 @@ from procosm.envs.observe import Observed, View
 from procosm.envs.spec import portable
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import State, TaskError
+from procosm.world_model.errors import TaskError
+from procosm.world_model.interface import State
 
 SAME_FRAMES = ("id", "frame_size", "action_repeat", "camera", "renderer", "version")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.episodes import Task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 SMOOTHEST = 0.95
 KIND = re.compile(r"\s*(random|noise|policy:)")

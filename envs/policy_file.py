@@ -19,8 +19,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from procosm.world_model.errors import TaskError
 from procosm.world_model.files import under, write_bytes
-from procosm.world_model.interface import TaskError
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

@@ -11,7 +11,7 @@ import numpy as np
 from procosm.envs.backend import mujoco
 from procosm.envs.simulator import Simulator
 from procosm.envs.tasks import open_task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 RESETS = 40
 EPISODES = 10

@@ -18,7 +18,7 @@ import numpy as np
 from procosm.envs.backend import GL_ADVICE, RENDERER, mujoco
 from procosm.envs.camera import Camera, Pose, axes
 from procosm.envs.model_camera import ModelCamera
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 OVERSAMPLE = 2
 MULTISAMPLES = {1: 0, 2: 4}

@@ -15,7 +15,7 @@ import torch
 from procosm.envs.mujoco import MujocoEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_resets, load
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.settings import Count, Seed, Settings
 
 

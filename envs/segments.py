@@ -19,8 +19,8 @@ from procosm.envs.policies import Behaviour, Constant, Share, make_behaviour
 from procosm.envs.probe import Probe, probe
 from procosm.envs.starts import wide_start
 from procosm.world_model.episodes import Episode, Task
+from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.files import write_bytes
-from procosm.world_model.interface import DatasetError, ProcosmError
 
 KINDS = ("train", "holdout", "constant")
 CONSTANT_STEPS = 16

@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 NO_LIMIT = -1
 """What Gymnasium calls an episode that nothing cuts."""

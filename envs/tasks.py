@@ -7,7 +7,7 @@ from typing import Any
 from procosm.envs.control_task import PREFIX, ControlTask
 from procosm.envs.gymnasium_task import GymnasiumTask
 from procosm.envs.simulator import Simulator
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 def open_task(name: str, env_kwargs: Mapping[str, Any] | None = None) -> Simulator:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from procosm.world_model.interface import CheckpointError
+from procosm.world_model.errors import CheckpointError
 
 LIMIT = 20.0
 """Forecasts stay within this many deviations of the data's mean: one that runs away would soon be infinite."""

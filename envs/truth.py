@@ -9,7 +9,7 @@ import gymnasium as gym
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.names import allow_import
 from procosm.envs.spec import NO_LIMIT, checked_limit, with_time_limit
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 if TYPE_CHECKING:
     import torch

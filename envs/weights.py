@@ -11,8 +11,8 @@ from procosm.envs.arguments import check_dream
 from procosm.envs.spec import absolute
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.errors import CheckpointError
 from procosm.world_model.folders import find
-from procosm.world_model.interface import CheckpointError
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"

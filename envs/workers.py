@@ -7,7 +7,7 @@ from pathlib import Path
 
 from procosm.envs.segments import Collector, Job, Part, write_part
 from procosm.sparse.processes import worker_processes
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.progress import Progress
 
 

@@ -15,7 +15,7 @@ from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_l
 from procosm.envs.weights import open_model
 from procosm.envs.world_vector import checked_render_mode
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 class WorldModelEnv(PortableSpec, gym.Env):

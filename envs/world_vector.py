@@ -17,7 +17,7 @@ from procosm.envs.observe import Observed, View, action_space, checked_options, 
 from procosm.envs.spec import PortableSpec
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 Seed = int | Sequence[int | None] | None
 

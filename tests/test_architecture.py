@@ -47,7 +47,7 @@ def test_imports_follow_the_arrows(path):
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)
 def test_envs_know_a_world_model_by_its_interface_only(path):
-    allowed = {"interface", "episodes", "checkpoint", "files", "folders", "provenance", "schema", "settings"}
+    allowed = {"interface", "errors", "episodes", "checkpoint", "files", "folders", "provenance", "schema", "settings"}
     allowed |= {"command", "progress", "stopping"}
     for module in imported(path):
         pieces = module.split(".")

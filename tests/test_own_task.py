@@ -12,7 +12,7 @@ import pytest
 
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.names import ALLOWED
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "own_task.md").read_text(), re.DOTALL)

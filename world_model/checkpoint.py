@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from procosm.world_model import folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.episodes import Task
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_json, write_tensors
 from procosm.world_model.folders import find
-from procosm.world_model.interface import CheckpointError, ProcosmError
-from procosm.world_model.layers import sparse_blocks, sparsify_like
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.schema import checked
+from procosm.world_model.sparsity import sparse_blocks, sparsify_like
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
 

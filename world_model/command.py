@@ -33,7 +33,7 @@ def run_command(
     import tyro
 
     from procosm.sparse.errors import SparseError
-    from procosm.world_model.interface import ProcosmError
+    from procosm.world_model.errors import ProcosmError
     from procosm.world_model.stopping import Terminated, signals_raise
 
     try:

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from procosm.world_model.errors import DatasetError, ProcosmError, TaskError
 from procosm.world_model.folders import find, replace
-from procosm.world_model.interface import DatasetError, ProcosmError, TaskError
 from procosm.world_model.schema import checked
 
 MAIN_FILE = "main_data.hdf5"

@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 
 
 def write_bytes(path: Path, content: bytes) -> None:

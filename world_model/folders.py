@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 STAGING, COMPLETE = ".writing", ".written"
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 
 def resolve_device(name: str | torch.device) -> torch.device:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
 from procosm.world_model.diffusion.transformer import TransformerConfig
-from procosm.world_model.layers import sparsify
+from procosm.world_model.sparsity import sparsify
 
 
 class Rehearsal(nn.Module):

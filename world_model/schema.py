@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from procosm.sparse import strict
-from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 
 
 def checked(

@@ -17,7 +17,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.precision import resolve_device
 
 WORDS = {

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from procosm import sparse
 from procosm.sparse.pace import Pace
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_tensors, under, write_tensors
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Positive, Settings

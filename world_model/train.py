@@ -18,12 +18,12 @@ from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, acting_policies, load_episodes, load_task
-from procosm.world_model.layers import census, sparsify, weights
 from procosm.world_model.precision import bfloat16_pays, describe, resolve_device
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Device, Seed, Settings, Share
+from procosm.world_model.sparsity import census, sparsify, weights
 from procosm.world_model.stage import MakeSparsifier, run_stage
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer

@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from procosm.world_model.errors import CheckpointError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import CheckpointError
 
 RESTORE = "restore it from a copy, or train again"
 POSITIVE = ("std", "residual_std", "reward_std", "change", "bound")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, Window
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 from procosm.world_model.precision import fits, sent
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 
 FRAMES, FEATURES, SIDE = 8, 32, 32
 BATCH, LEARNING_RATE = 32, 2e-3

@@ -20,7 +20,7 @@ from procosm.agents.worlds import truth
 from procosm.envs.policies import Smooth
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode, load_episodes, write_dataset
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 from procosm.world_model.provenance import provenance
 
 SEEDS = {"policy with noise": 8_000_000, "smooth noise": 8_500_000}

@@ -14,7 +14,8 @@ from torch import Tensor
 from procosm.agents.open_loop import encode
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError, Prediction, State
+from procosm.world_model.errors import DatasetError
+from procosm.world_model.interface import Prediction, State
 
 RIDGES = tuple(10.0**power for power in range(-4, 4))
 """Penalties that are tried, for each sample and in units of the inputs' mean square."""

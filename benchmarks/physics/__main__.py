@@ -19,7 +19,7 @@ from procosm.benchmarks.physics.judging import Judgement, judge
 from procosm.benchmarks.physics.training import Lesson, world_model
 from procosm.benchmarks.record import RESULTS
 from procosm.world_model import command
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.settings import Count, Seed, Settings
 
 

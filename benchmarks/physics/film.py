@@ -14,7 +14,7 @@ from procosm.envs.backend import RENDERER, mujoco
 from procosm.envs.camera import Camera, axes
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import GLRenderer
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 FRAME_SIZE, FRAMES, DT_S = 64, 60, 0.02
 DIRECTIONS = ((90.0, -12.0), (55.0, -25.0), (125.0, -25.0), (90.0, -50.0))

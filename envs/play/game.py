@@ -15,7 +15,7 @@ from procosm.envs.play.policy import STACK, SavedPilot
 from procosm.envs.play.protocol import MOST_DENOISING, Command, pack
 from procosm.envs.play.record import save
 from procosm.envs.weights import open_model
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 RECORDINGS = 200
 """Dreams that one visitor may leave on disk."""

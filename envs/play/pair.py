@@ -14,7 +14,8 @@ from procosm.envs.dreams import Moment
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.world import WorldModelEnv
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import State, TaskError
+from procosm.world_model.errors import TaskError
+from procosm.world_model.interface import State
 
 ENDLESS = 10**9
 """Steps of a truth env that is cut off by nothing but its dream."""

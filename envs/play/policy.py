@@ -8,7 +8,8 @@ import numpy as np
 from procosm.envs.play.pair import Pair, Scene
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import State, TaskError
+from procosm.world_model.errors import TaskError
+from procosm.world_model.interface import State
 
 STACK = 3
 """Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.worlds``)."""

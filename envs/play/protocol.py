@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 MESSAGE_BYTES = 2048
 """Longest message of a page."""

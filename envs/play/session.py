@@ -16,7 +16,7 @@ from concurrent.futures import Future
 
 from procosm.envs.play.game import Game, Stage
 from procosm.envs.play.protocol import Command
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 WISHES = 64
 UNSEEN_VIEWS = 4

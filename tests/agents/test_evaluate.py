@@ -13,7 +13,7 @@ from procosm.agents.run import evaluate_stage
 from procosm.agents.stages import StageError
 from procosm.agents.summary import real_steps, summarise
 from procosm.world_model.episodes import load_episodes, load_task
-from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from tests.agents.conftest import SMALL_JUDGEMENT
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from procosm.agents.growth import growth, state_deviation
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 
 
 def test_a_perfect_model_grows_at_the_right_rate(linear_world, constant_episodes):

@@ -6,7 +6,7 @@ import pytest
 from procosm.agents.growth import state_deviation
 from procosm.agents.open_loop import choose_windows, encode, open_loop, window
 from procosm.agents.summary import verdicts
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 
 HALF_LEVEL = 0.5 / 20
 """Frames have whole grey levels, 20 to a unit: a latent read off a frame is off by at most half a level."""

@@ -13,7 +13,7 @@ from procosm.envs.collect import CollectConfig, collect
 from procosm.sparse.accelerator.command import AcceleratorConfig, accelerate
 from procosm.sparse.errors import SparseError
 from procosm.world_model.episodes import load_task
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.train import TrainConfig
 
 COMMANDS: dict[str, Callable[[Path, Path], object]] = {

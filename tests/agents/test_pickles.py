@@ -25,7 +25,7 @@ from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.play.command import PlayConfig, find_stage
 from procosm.envs.policy_file import load_policy, read_stored, restore_learner, save_learner
 from procosm.world_model.checkpoint import load
-from procosm.world_model.interface import ProcosmError, TaskError
+from procosm.world_model.errors import ProcosmError, TaskError
 
 MARK = Path("/tmp") / f"procosm-code-ran-{id(object())}"
 

@@ -11,7 +11,7 @@ import pytest
 
 from procosm.agents.report import write_report
 from procosm.agents.sections import duration, honest_limits, number, returns_section
-from procosm.world_model.interface import CheckpointError
+from procosm.world_model.errors import CheckpointError
 
 VOID = {"meta", "link", "img", "br", "source", "input", "hr"}
 

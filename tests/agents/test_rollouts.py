@@ -13,7 +13,7 @@ from procosm.agents.rollouts import SLOTS, Player, dreams_from, open_policy, pla
 from procosm.agents.worlds import judged, truth
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import load
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 
 def test_doing_nothing_earns_what_it_earns_in_plain_gymnasium(finished_run):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from procosm.agents.stages import StageError, fingerprint, record_path, run_stage, stage_seconds, write_csv
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.folders import check_out
-from procosm.world_model.interface import CheckpointError, ProcosmError
 
 
 @dataclass(frozen=True)

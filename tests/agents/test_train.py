@@ -20,7 +20,7 @@ from procosm.agents.learners import new_learner, set_exploration
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import dreams
 from procosm.envs.policy_file import load_policy, save_learner
-from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 
 SMALL = {"dreams": 8, "horizon": 4, "rollout_steps": 2, "iterations": 8, "width": 16, "epochs": 2, "truth_every": 0}
 

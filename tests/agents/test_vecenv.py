@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMoni
 from procosm.agents.vecenv import WorldModelVecEnv
 from procosm.envs.world import WorldModelEnv
 from procosm.envs.world_vector import WorldModelVectorEnv
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 SLOTS, STEPS = 5, 40
 

@@ -18,8 +18,8 @@ from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.policy_file import load_policy, save_learner
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import acting_policies
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, sha256, write_json
-from procosm.world_model.interface import ProcosmError
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from procosm.benchmarks.paired import Truth, play
 from procosm.benchmarks.zoo import Member
 from procosm.envs.weights import SHIPPED, find_checkpoint
 from procosm.world_model.checkpoint import load
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 def task_of(name: str):

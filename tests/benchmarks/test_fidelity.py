@@ -25,8 +25,8 @@ from procosm.benchmarks.fidelity.ssim import ssim
 from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.policy_file import save_learner
 from procosm.world_model.checkpoint import load
+from procosm.world_model.errors import DatasetError
 from procosm.world_model.files import write_json
-from procosm.world_model.interface import DatasetError
 from tests.agents.conftest import linear_episode
 
 HORIZON = 8

@@ -18,7 +18,7 @@ from procosm.benchmarks.near_rest import (
 )
 from procosm.envs.weights import SHIPPED, find_checkpoint
 from procosm.world_model.checkpoint import load
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 LEAN = next(question for question in QUESTIONS if question.name == "lean")
 PLACES = np.array([-0.3, 0.0, 0.4])

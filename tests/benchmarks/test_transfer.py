@@ -21,8 +21,8 @@ from procosm.benchmarks.transfer_arms import Desk, Logged, Practice, Shuffled, c
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import load_episodes
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json
-from procosm.world_model.interface import ProcosmError
 
 TASK = "InvertedPendulum"
 TINY = Practice("ppo", 4, 2, 0.99, episodes=2, shares=(0.5, 1.0), gradient_steps=2, clone_steps=2)

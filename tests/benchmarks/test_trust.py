@@ -11,7 +11,7 @@ from procosm.benchmarks import trust
 from procosm.benchmarks.long_dreams import statistics
 from procosm.envs.trust import Forecasts
 from procosm.world_model import checkpoint
-from procosm.world_model.interface import CheckpointError
+from procosm.world_model.errors import CheckpointError
 
 
 def test_auroc_counts_the_steps_that_there_were_and_knows_the_horizon_alone():

@@ -13,7 +13,7 @@ from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.raycast import RaycastRenderer
 from procosm.envs.render import GLRenderer, floor_period
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError, TaskError
+from procosm.world_model.errors import DatasetError, TaskError
 from tests.envs import own_tasks
 
 CAMERA = Camera((0.3, -0.2, 0.5), 60.0, -25.0, 4.0, 2.4, 1.3, "", "", 0.0)

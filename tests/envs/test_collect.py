@@ -27,7 +27,7 @@ from procosm.envs.segments import CONSTANT_STEPS, read_part
 from procosm.envs.starts import wide_start
 from procosm.envs.workers import run_parts
 from procosm.world_model.episodes import load_episodes, load_task
-from procosm.world_model.interface import DatasetError, ProcosmError
+from procosm.world_model.errors import DatasetError, ProcosmError
 
 SMALL = {"steps": 1200, "frame_size": 32, "processes": 1, "holdout": 0.05, "wide": 0.5}
 SCRIPT = (
@@ -176,7 +176,7 @@ def test_a_disk_that_takes_no_more_is_named_and_nothing_is_lost(processes, tmp_p
     script = (
         "import resource, sys; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000,) * 2)\n"
         "from procosm.envs.collect import CollectConfig, collect\n"
-        "from procosm.world_model.interface import DatasetError\n"
+        "from procosm.world_model.errors import DatasetError\n"
         f"config = CollectConfig('Reacher', Path(sys.argv[1]), steps=1000, processes={processes})\n"
         "try: collect(config)\n"
         "except DatasetError as error: print(error)\n"

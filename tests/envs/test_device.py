@@ -14,7 +14,7 @@ from procosm.envs.trust import Forecasts
 from procosm.envs.world import WorldModelEnv
 from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import load, save
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from tests.elsewhere import elsewhere
 
 NO_GPU = not torch.cuda.is_available()

@@ -7,7 +7,7 @@ import torch
 from procosm.agents.open_loop import imagine
 from procosm.envs.dreams import Dreams
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import procosm.envs
 from procosm.envs.backend import RENDERER
 from procosm.envs.mujoco import PHYSICS, MujocoEnv
 from procosm.envs.render import VERSION
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 NAMES = tuple(procosm.envs.TASKS)
 

@@ -7,7 +7,7 @@ import pytest
 from procosm.envs.collect import CollectConfig, collect
 from procosm.envs.mujoco import MujocoEnv
 from procosm.world_model.episodes import load_episodes
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 from tests.envs import own_tasks
 from tests.envs.test_mujoco import rollout
 

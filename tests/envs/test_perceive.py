@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from procosm.envs.perceive import PerceiveWrapper
 from procosm.envs.world import WorldModelEnv
 from procosm.world_model.checkpoint import load
-from procosm.world_model.interface import CheckpointError, State, TaskError
+from procosm.world_model.errors import CheckpointError, TaskError
+from procosm.world_model.interface import State
 
 EVERYTHING = ("pixels", "latent", "state")
 

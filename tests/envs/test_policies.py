@@ -9,7 +9,7 @@ from stable_baselines3 import PPO, SAC
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policies import Constant, Share, Smooth, Uniform, make_behaviour, parse_mixture
 from procosm.envs.policy_file import save_learner
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from procosm.envs import backend
 from procosm.envs.mujoco import MujocoEnv
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 @pytest.mark.parametrize("task", ["InvertedPendulum-v5", "HalfCheetah-v5", "Reacher-v5"])

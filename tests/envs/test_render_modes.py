@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import procosm.envs  # noqa: F401  (registers the ids)
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 SIDES = ("truth", "dream", "perceived")
 

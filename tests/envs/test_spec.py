@@ -16,7 +16,7 @@ from procosm.envs.spec import NO_LIMIT, PortableSpec, with_time_limit
 from procosm.envs.weights import SHIPPED
 from procosm.envs.world import WorldModelEnv
 from procosm.envs.world_vector import WorldModelVectorEnv
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 LIMITS = {"none given": (None, 7), "shorter": (3, 3), "longer": (12, 12), "without": (NO_LIMIT, None)}
 MOST = 15

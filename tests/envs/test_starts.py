@@ -15,7 +15,7 @@ from procosm.envs.weights import SHIPPED
 from procosm.envs.world import WorldModelEnv
 from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.interface import CheckpointError, ProcosmError, TaskError
+from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir())
 EPISODES = 64

@@ -8,7 +8,7 @@ import pytest
 
 from procosm.envs.names import resolve_name
 from procosm.envs.tasks import open_task
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model import checkpoint
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import CheckpointError, ProcosmError, TaskError
+from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 from tests.conftest import LinearDynamics
 
 PUSH = np.array([0.5, -0.25, 0.0, 1.0])

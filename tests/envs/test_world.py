@@ -13,7 +13,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from procosm.envs.weights import SHIPPED, find_checkpoint
 from procosm.envs.world import WorldModelEnv
-from procosm.world_model.interface import CheckpointError, TaskError
+from procosm.world_model.errors import CheckpointError, TaskError
 
 
 def make(checkpoint, **options) -> gym.Env:

@@ -14,7 +14,7 @@ from procosm.envs.trust import Forecasts
 from procosm.envs.world import WorldModelEnv
 from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 KINDS = ("pixels", "latent", "state")
 MAKERS = [WorldModelEnv, lambda model, **options: WorldModelVectorEnv(model, 2, **options)]

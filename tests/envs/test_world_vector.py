@@ -14,7 +14,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from procosm.envs.dreams import NOISE_AHEAD
 from procosm.envs.world import WorldModelEnv
 from procosm.envs.world_vector import WorldModelVectorEnv
-from procosm.world_model.interface import ProcosmError, TaskError
+from procosm.world_model.errors import ProcosmError, TaskError
 
 MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
 SLOTS, STEPS = 5, 40

@@ -51,7 +51,7 @@ def main(surface: str, folder: Path) -> None:
     warnings.simplefilter("error")
     logging.disable()
     from procosm.sparse import SparseError
-    from procosm.world_model.interface import ProcosmError
+    from procosm.world_model.errors import ProcosmError
 
     module = importlib.import_module(f"tests.fuzz.surfaces.{surface}")
     cases = module.cases(folder)

@@ -10,7 +10,7 @@ import torch
 
 from procosm.envs.weights import SHIPPED
 from procosm.world_model.checkpoint import add_trust, load
-from procosm.world_model.interface import CheckpointError
+from procosm.world_model.errors import CheckpointError
 
 ABSENT = object()
 

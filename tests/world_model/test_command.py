@@ -11,7 +11,7 @@ import pytest
 
 from procosm.sparse.errors import SparseError
 from procosm.world_model.command import run_command
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.settings import Count, Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent

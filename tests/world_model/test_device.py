@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from procosm.world_model import layers, precision, stage
+from procosm.world_model import precision, sparsity, stage
 from procosm.world_model.checkpoint import load
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import bfloat16_pays, resolve_device
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.stage import StageConfig, run_stage
@@ -112,7 +112,7 @@ def stage_of(device: torch.device, density: float = 1.0) -> tuple[nn.Module, obj
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 32))
     if density < 1:
-        layers.sparsify(module, density, 16)
+        sparsity.sparsify(module, density, 16)
     module.to(device)
 
     def losses(step: int):

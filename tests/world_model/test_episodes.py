@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 
 TASK = Task("Reacher-v5", 32, 1, 50, 0.02, (-1.0, -2.0), (1.0, 2.0), 3, {"lookat": [0.0, 1.5, 0.0]}, "egl", 1)
 SPEC = gym.spec("Reacher-v5").to_json()

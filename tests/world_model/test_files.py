@@ -4,8 +4,8 @@ import os
 import pytest
 import torch
 
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, read_tensors, write_bytes, write_json, write_tensors
-from procosm.world_model.interface import CheckpointError, ProcosmError
 
 
 def test_round_trips(tmp_path):

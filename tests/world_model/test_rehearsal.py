@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from procosm.world_model.diffusion.transformer import TransformerConfig
-from procosm.world_model.layers import sparse_blocks
 from procosm.world_model.rehearsal import rehearse
+from procosm.world_model.sparsity import sparse_blocks
 
 TINY = TransformerConfig(width=64, layers=1, heads=2, mlp_ratio=2, adaln_rank=4)
 

@@ -16,7 +16,7 @@ import torch
 from procosm.envs.weights import SHIPPED, find_checkpoint
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.checkpoint import WorldModel, load, save
-from procosm.world_model.interface import CheckpointError, ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.train import TrainConfig, check_outs
 from tests.conftest import restless_model
 

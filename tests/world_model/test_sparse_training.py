@@ -13,10 +13,11 @@ from torch import nn
 
 from procosm.sparse import baselines
 from procosm.sparse.nn import BlockWeight
-from procosm.world_model import checkpoint, layers, stage
+from procosm.world_model import checkpoint, sparsity, stage
 from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import CheckpointError, ProcosmError, State
+from procosm.world_model.interface import State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import Optimizer, StageConfig, rate, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
@@ -89,7 +90,7 @@ def test_a_tokenizer_keeps_whole_what_nothing_bypasses_and_what_is_narrow():
     """Of preset small: sparse are the four residual blocks of 64 channels and the attention between them, no other."""
     torch.manual_seed(0)
     tokenizer = CausalTokenizer(preset("small").tokenizer)
-    layers.sparsify(tokenizer, 0.1, BLOCK, tokenizer.stay_dense)
+    sparsity.sparsify(tokenizer, 0.1, BLOCK, tokenizer.stay_dense)
     found = {".".join(name.split(".")[:2]) for name in sparse_layers(tokenizer)}
     assert found == {f"encoder.{i}" for i in (3, 4, 5)} | {f"decoder.{i}" for i in (1, 2, 3)}
     assert len(sparse_layers(tokenizer)) == 4 * 2 + 2 * 2
@@ -156,7 +157,7 @@ def test_the_unrolled_stage_keeps_the_pattern(trained):
     sizes = preset("debug")
     tokenizer, dynamics = checkpoint.untrained(checkpoint.load(folder).task, sizes.tokenizer, sizes.dynamics)
     for module in (tokenizer, dynamics):
-        layers.sparsify(module, DENSITY, BLOCK, module.stay_dense)
+        sparsity.sparsify(module, DENSITY, BLOCK, module.stay_dense)
     first = dynamics.state_dict()
     places = [key for key in ours if key.endswith((".rows", ".cols"))]
     assert places and all(torch.equal(ours[key], last[f"model.{key}"]) for key in places)
@@ -214,7 +215,7 @@ def test_a_stage_resumes_to_the_bit_with_every_method(method, tmp_path, monkeypa
     def fresh() -> nn.Module:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 32))
-        layers.sparsify(model, DENSITY, BLOCK)
+        sparsity.sparsify(model, DENSITY, BLOCK)
         return model
 
     def losses_of(model: nn.Module, stop_at: int | None = None):
@@ -310,7 +311,7 @@ def test_a_checkpoint_whose_config_lies_is_an_error(trained, tmp_path, change, m
 def test_each_method_is_reached_from_the_settings(tmp_path):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(64, 64))
-    layers.sparsify(module, DENSITY, BLOCK)
+    sparsity.sparsify(module, DENSITY, BLOCK)
     adam = torch.optim.AdamW(module.parameters())
     for method, kind in (("procrustes", "Procrustes"), ("rigl", "RigL"), ("set", "SET"), ("static", "Static")):
         make = sparsifier(TrainConfig(tmp_path, tmp_path, sparse_method=method), DENSITY)
@@ -343,14 +344,14 @@ def test_values_keep_the_scale_of_activations():
     wide = nn.Sequential(nn.Linear(512, 512, bias=False))
     x = torch.randn(256, 512)
     before = wide(x).std().item()
-    layers.sparsify(wide, 0.125, BLOCK)
+    sparsity.sparsify(wide, 0.125, BLOCK)
     assert wide(x).std().item() == pytest.approx(before, rel=0.1)
 
 
 def test_adam_moves_sparse_weights_faster_by_the_root_of_what_is_missing():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
-    layers.sparsify(model, 0.25, BLOCK, ["0*"])
+    sparsity.sparsify(model, 0.25, BLOCK, ["0*"])
     optimizer = Optimizer(model, StageConfig(10, 4, 1e-3, weight_decay=0.0))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     model(torch.randn(8, 64)).square().sum().backward()

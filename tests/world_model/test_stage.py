@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from procosm.world_model import stage
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.stage import StageConfig, rate, run_stage
 from procosm.world_model.stopping import signals_raise, signals_wait
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.heads import StateHead
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.tokenizer.causal import CausalAttention, TemporalConv
 from procosm.world_model.tokenizer.loss import STILL, TokenizerLoss, TokenizerLossConfig, curvature
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig

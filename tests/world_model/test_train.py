@@ -16,8 +16,9 @@ import torch
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load, untrained
 from procosm.world_model.episodes import acting_policies, load_episodes, load_task
+from procosm.world_model.errors import CheckpointError, DatasetError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import CheckpointError, DatasetError, State
+from procosm.world_model.interface import State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import StageConfig
 from procosm.world_model.train import TrainConfig, train, train_state_head

@@ -7,8 +7,8 @@ import pytest
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import untrained
 from procosm.world_model.episodes import load_episodes, load_task
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.presets import PRESETS, preset
 from procosm.world_model.provenance import provenance
 from procosm.world_model.train import encode

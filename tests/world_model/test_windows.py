@@ -7,7 +7,7 @@ import torch
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.episodes import Episode
-from procosm.world_model.interface import DatasetError
+from procosm.world_model.errors import DatasetError
 from procosm.world_model.windows import choose_starts, context_index, cut, draw, tabulate
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.conditioning import ActionEmbedding
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
 from procosm.world_model.rope import angles, turns
 

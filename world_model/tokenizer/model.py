@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.graphs import Recorder, fingerprint
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.tokenizer.causal import (
     CausalAttention,

@@ -16,7 +16,7 @@ from procosm.benchmarks.physics.scenarios import SCENARIOS
 from procosm.benchmarks.physics.training import QUICK
 from procosm.world_model import checkpoint
 from procosm.world_model.episodes import load_episodes, write_dataset
-from procosm.world_model.interface import ProcosmError
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.windows import context_index, tabulate
 
 

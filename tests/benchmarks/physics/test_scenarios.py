@@ -7,7 +7,7 @@ from procosm.benchmarks.physics.film import cameras, scene
 from procosm.benchmarks.physics.scenarios import SCENARIOS
 from procosm.benchmarks.physics.stage import GRAVITY, TIMESTEP_S
 from procosm.envs.backend import mujoco
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 
 SEEDS = range(4)
 

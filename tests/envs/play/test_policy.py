@@ -16,7 +16,7 @@ from procosm.envs.play.policy import SavedPilot
 from procosm.envs.play.server import PlayServer
 from procosm.envs.policy_file import load_policy, save_learner
 from procosm.envs.weights import SHIPPED, open_model
-from procosm.world_model.interface import TaskError
+from procosm.world_model.errors import TaskError
 from tests.envs.play.conftest import Page, socket_to
 
 

@@ -26,8 +26,8 @@ from procosm.envs.play.game import Stage
 from procosm.envs.play.protocol import PlayError, parse
 from procosm.envs.play.server import SEATS, PlayServer
 from procosm.envs.weights import SHIPPED
+from procosm.world_model.errors import CheckpointError
 from procosm.world_model.files import read_tensors, write_tensors
-from procosm.world_model.interface import CheckpointError
 from tests.envs.play.conftest import Page, socket_to
 
 
