@@ -9,17 +9,21 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import h5py
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from procosm.world_model.errors import DatasetError, ProcosmError, TaskError
 from procosm.world_model.folders import find, replace
 from procosm.world_model.schema import checked
+from procosm.world_model.stored import member, read
 
 MAIN_FILE = "main_data.hdf5"
+KINDS = ("train", "holdout", "constant", "test")
+MOST_STEPS = 10**7
 FILES = {MAIN_FILE, "metadata.json", "task.json", "provenance.json"}
 Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
 """Of an action: float32 holds it, and the distance to the other bound."""
@@ -99,6 +103,28 @@ class Episode:
     wide: bool = False
 
 
+class Counted(TypedDict):
+    """What is read of Minari's metadata."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    total_episodes: Annotated[int, Field(ge=0, le=10**7)]
+    total_steps: Annotated[int, Field(ge=0, le=10**10)]
+
+
+class Acted(TypedDict):
+    """What is read of a dataset's provenance."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    policies: NotRequired[dict[str, str]]
+
+
+class Origin(TypedDict):
+    """Where a dataset comes from."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    job: NotRequired[Acted]
+
+
 def load_task(path: str | Path) -> Task:
     """The task that the dataset in folder ``path`` was collected on.
 
@@ -138,23 +164,23 @@ def load_episodes(path: str | Path) -> list[Episode]:
     """
     path = Path(path)
     task = load_task(path)
-    count = int(_read_json(find(path, "metadata.json")).get("total_episodes", -1))
+    metadata = find(path, "metadata.json")
+    count = checked(Counted, _read_json(metadata), str(metadata), AGAIN, DatasetError)["total_episodes"]
     try:
         with h5py.File(find(path, MAIN_FILE), "r") as file:
             if len(file) != count:
                 raise DatasetError(f"{path / MAIN_FILE} holds {len(file)} of {count} episodes; {AGAIN}")
-            episodes = [_read_episode(file, index) for index in range(count)]
-    except (OSError, KeyError, RuntimeError) as error:
+            return [_read_episode(file, i, task, f"episode {i} of {path / MAIN_FILE}") for i in range(count)]
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
-    for index, episode in enumerate(episodes):
-        _check(task, episode, f"episode {index} of {path / MAIN_FILE}")
-    return episodes
 
 
 def acting_policies(path: Path) -> dict[str, str]:
     """sha256 of each saved policy that acted in the dataset at ``path``, by its file; none where it does not say."""
     told = find(path, "provenance.json")
-    return dict(_read_json(told).get("job", {}).get("policies", {})) if told.exists() else {}
+    if not told.exists():
+        return {}
+    return checked(Origin, _read_json(told), str(told), AGAIN, DatasetError).get("job", {}).get("policies", {})
 
 
 def write_dataset(
@@ -247,41 +273,31 @@ def _write_episode(file: h5py.File, index: int, episode: Episode, physics: np.nd
     return steps
 
 
-def _read_episode(file: h5py.File, index: int) -> Episode:
-    # h5py's own layer below its dictionaries: with thousands of short episodes it takes half the time.
+def _read_episode(file: h5py.File, index: int, task: Task, where: str) -> Episode:
     group = file[f"episode_{index}"]
-
-    def read(name: bytes) -> np.ndarray:
-        stored = h5py.h5d.open(group.id, name)
-        values = np.empty(stored.shape, stored.dtype)
-        stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-        return values
-
-    return Episode(
-        frames=read(b"observations/pixels"),
-        states=read(b"observations/state"),
-        actions=read(b"actions"),
-        rewards=read(b"rewards"),
-        terminated=bool(read(b"terminations")[-1]),
-        kind=str(group.attrs["kind"]),
-        wide=bool(group.attrs["wide"]),
-    )
-
-
-def _check(task: Task, episode: Episode, where: str) -> None:
-    steps = len(episode.actions)
-    shapes = {
-        "frames": (episode.frames, (steps + 1, task.frame_size, task.frame_size, 3), np.uint8),
-        "states": (episode.states, (steps + 1, task.state_size), np.float32),
-        "actions": (episode.actions, (steps, len(task.action_low)), np.float32),
-        "rewards": (episode.rewards, (steps,), np.float32),
-    }
-    for name, (values, shape, dtype) in shapes.items():
-        if values.shape != shape or values.dtype != dtype:
-            raise DatasetError(
-                f"{where}: {name} are {values.dtype} {values.shape}, where the task has {np.dtype(dtype)} {shape}; "
-                f"{AGAIN}"
-            )
+    try:
+        steps, size = (*(member(group, "actions").shape or ()), 0)[0], task.frame_size
+        if not 1 <= steps <= MOST_STEPS:
+            raise DatasetError(f"actions of {steps} steps")
+        episode = Episode(
+            frames=read(group, "observations/pixels", (steps + 1, size, size, 3), np.uint8),
+            states=read(group, "observations/state", (steps + 1, task.state_size), np.float32),
+            actions=read(group, "actions", (steps, len(task.action_low)), np.float32),
+            rewards=read(group, "rewards", (steps,), np.float32),
+            terminated=bool((ends := read(group, "terminations", (steps,), np.bool_))[-1]),
+            kind=group.attrs["kind"],
+            wide=bool(group.attrs["wide"]),
+        )
+        if not isinstance(episode.kind, str) or episode.kind not in KINDS:
+            raise DatasetError(f"kind is {episode.kind!r:.40}, none of {', '.join(KINDS)}")
+        if not isinstance(group.attrs["wide"], bool | np.bool_) or ends[:-1].any():
+            raise DatasetError("wide must be true or false, and no step but the last may end an episode")
+        low, high = task.bounds
+        if (episode.actions < low).any() or (episode.actions > high).any():
+            raise DatasetError(f"actions lie outside {low.tolist()} to {high.tolist()}")
+    except DatasetError as error:
+        raise DatasetError(f"{where}: {error}; {AGAIN}") from error
+    return episode
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -289,7 +305,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(f"there is no dataset in {path.parent}: {path.name} is missing; {AGAIN}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged ({error}); {AGAIN}") from error
     if not isinstance(values, dict):
         raise DatasetError(f"{path} is damaged (no JSON object); {AGAIN}")

@@ -20,6 +20,7 @@ LEAST = {
     "machines": 300,
     "steps": 350,
     "arguments": 700,
+    "datasets": 500,
 }
 """Cases of each surface, at least."""
 

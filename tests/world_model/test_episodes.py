@@ -21,7 +21,7 @@ def episode(seed: int, steps: int, terminated: bool, kind: str) -> tuple[Episode
     return Episode(
         frames=rng.integers(0, 256, (steps + 1, 32, 32, 3), dtype=np.uint8),
         states=rng.standard_normal((steps + 1, 3)).astype(np.float32),
-        actions=rng.standard_normal((steps, 2)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (steps, 2)).astype(np.float32),
         rewards=rng.standard_normal(steps).astype(np.float32),
         terminated=terminated,
         kind=kind,

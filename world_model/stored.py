@@ -1,0 +1,54 @@
+"""Arrays of an HDF5 file that is nobody's promise: looked at by their headers before any memory is asked for."""
+
+import math
+
+import h5py
+import numpy as np
+
+from procosm.world_model.errors import DatasetError
+
+RATIOS = {h5py.h5z.FILTER_LZF: 96, h5py.h5z.FILTER_DEFLATE: 1100}
+"""How many times smaller each filter can make an array at most."""
+LAYOUTS = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
+
+
+def member(group: h5py.Group, path: str) -> h5py.h5d.DatasetID:
+    """An array of a group by its path; nothing that lies elsewhere, in this file or in another.
+
+    Raises:
+        DatasetError: it is a link, or there is none.
+    """
+    names, here = path.split("/"), group.id
+    for position, name in enumerate(names):
+        if not here.links.exists(name.encode()):
+            raise DatasetError(f"{path} is missing")
+        if here.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise DatasetError(f"{path} is a link to elsewhere")
+        if position + 1 < len(names):
+            here = h5py.h5g.open(here, name.encode())
+    return h5py.h5d.open(here, names[-1].encode())
+
+
+def read(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An array of a group, which must have this shape and kind.
+
+    Raises:
+        DatasetError: it has not, or its header says more than what the file holds of it can be.
+    """
+    stored = member(group, path)
+    if stored.shape != shape or stored.dtype != dtype:
+        raise DatasetError(f"{path} is {stored.dtype} {stored.shape}, where the task has {np.dtype(dtype)} {shape}")
+    settings, need = stored.get_create_plist(), math.prod(shape) * np.dtype(dtype).itemsize
+    filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    layout = settings.get_layout()
+    if layout not in LAYOUTS or settings.get_external_count() or len(filters) > 1 or not set(filters) <= set(RATIOS):
+        raise DatasetError(f"{path} is stored in a way that no dataset of ours is")
+    chunk = math.prod(settings.get_chunk()) * np.dtype(dtype).itemsize if layout == h5py.h5d.CHUNKED else 0
+    most = stored.get_storage_size() * math.prod(RATIOS[each] for each in filters) + 4096
+    if max(need, chunk) > most:
+        raise DatasetError(f"{path} says that it has {need:,} bytes, and the file holds at most {most:,} of it")
+    values = np.empty(shape, dtype)
+    stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    if np.dtype(dtype).kind == "f" and not np.isfinite(values).all():
+        raise DatasetError(f"{path} holds values that are no finite numbers")
+    return values
