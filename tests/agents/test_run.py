@@ -15,8 +15,8 @@ from procosm.agents.run import RunConfig, policy_stage, run, train_stage
 from procosm.agents.stages import StageError
 from procosm.agents.train import PolicyConfig
 from procosm.envs.policy_file import load_policy
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json
-from procosm.world_model.interface import ProcosmError
 from procosm.world_model.train import TrainConfig
 from tests.agents.conftest import SMALL_POLICY
 

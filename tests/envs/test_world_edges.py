@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -150,7 +151,7 @@ WRONG_OPTIONS = [
 
 
 @makers
-@pytest.mark.parametrize("options", WRONG_OPTIONS, ids=str)
+@pytest.mark.parametrize("options", WRONG_OPTIONS, ids=lambda options: re.sub("0x[0-9a-f]+", "", str(options)))
 def test_wrong_options_are_our_error_and_change_nothing(linear_world, make, options):
     env, other = (make(linear_world, observation="latent") for _ in range(2))
     for each in (env, other):
