@@ -17,6 +17,7 @@ import numpy as np
 
 from procosm.agents.charts import Cloud, Line, line_chart, scatter_chart
 from procosm.agents.intervals import estimate
+from procosm.agents.report_files import Result, check
 from procosm.agents.sections import figure, number, table
 from procosm.world_model.files import read_json
 
@@ -73,7 +74,7 @@ def measured_sections(run: Path, task: str, results: Path | None = None) -> list
     names = [name for name in ORDER if name in found] + [name for name in found if name not in ORDER]
     own: dict[str, Callable[[Mapping[str, Any], Path], str]]
     own = {"fidelity": fidelity_section, "ranking": ranking_section}
-    return [own.get(name, plain_section)(read_json(found[name]), found[name]) for name in names]
+    return [own.get(name, plain_section)(check(Result, read_json(found[name])), found[name]) for name in names]
 
 
 def fidelity_section(result: Mapping[str, Any], path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from procosm.agents.measured import measured_sections
+from procosm.agents.report_files import Metrics, Object, check
 from procosm.agents.sections import (
     dream,
     headline,
@@ -50,6 +51,8 @@ def write_report(run: Path, results: Path | None = None) -> Path:
     check_out(run)
     metrics, log = read_json(run / "metrics.json"), read_json(run / "policy" / "training.json")
     try:
+        check(Metrics, metrics)
+        check(Object, log)
         body, title = _body(run, metrics, log, results), f"return of {metrics['task']}"
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
         judged, record = run / "evaluation", run / "stages" / "evaluation.json"

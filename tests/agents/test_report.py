@@ -120,3 +120,27 @@ def test_the_gap_is_said_in_its_direction(finished_run, mean, low, high, said):
     metrics["returns"]["gap"] |= {"mean": mean, "low": low, "high": high}
     section = returns_section(metrics)
     assert all(words in section for words in said)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("returns", "mujoco", "trained", "mean"), float("nan")),
+        (("returns", "gap", "low"), "0"),
+        (("returns", "dream", "trained", "n"), 0),
+        (("frame_size",), -64),
+        (("real_steps", "collected"), 1.5),
+        (("speed", "mujoco"), float("inf")),
+        (("films", "comparison"), "../../../etc/passwd"),
+        (("task",), 3),
+    ],
+)
+def test_a_page_is_made_of_numbers_alone(finished_run, tmp_path, place, value):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    inner = metrics = json.loads((run / "metrics.json").read_text())
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(CheckpointError, match=rf"damaged .*{place[-1]} is|damaged .*not JSON compliant"):
+        write_report(run)

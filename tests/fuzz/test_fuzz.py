@@ -37,3 +37,7 @@ def test_wrong_input_is_refused_in_words_of_ours(surface, tmp_path):
     assert not result["faults"], f"{len(result['faults'])} faults:\n" + "\n".join(result["faults"][:40])
     assert sum(result["counts"].values()) >= LEAST[surface]
     assert result["counts"]["refused"] > 0
+
+
+def test_there_are_two_thousand_cases_and_more():
+    assert sum(LEAST.values()) >= 2000
