@@ -80,9 +80,10 @@ class MujocoEnv(PortableSpec, gym.Env):
         allow_import(task)
         arguments = checked_kwargs(env_kwargs)
         self._simulator = open_task(task, arguments)
-        unsaid = camera is None or (isinstance(camera, dict) and not camera)
-        model = self._simulator.model
-        self._camera = choose_camera(task, arguments) if unsaid else read_camera(camera, model)
+        if camera is None or (isinstance(camera, dict) and not camera):
+            self._camera = choose_camera(task, arguments)
+        else:
+            self._camera = read_camera(camera, self._simulator.model)
         limit = checked_limit(max_episode_steps)
         self._endless = limit == NO_LIMIT
         if limit in (None, NO_LIMIT):

@@ -47,7 +47,7 @@ def read(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: type) -> n
     most = stored.get_storage_size() * math.prod(RATIOS[each] for each in filters) + 4096
     if max(need, chunk) > most:
         raise DatasetError(f"{path} says that it has {need:,} bytes, and the file holds at most {most:,} of it")
-    values = np.empty(shape, dtype)
+    values: np.ndarray = np.empty(shape, dtype)
     stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
     if np.dtype(dtype).kind == "f" and not np.isfinite(values).all():
         raise DatasetError(f"{path} holds values that are no finite numbers")
