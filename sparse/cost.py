@@ -12,6 +12,8 @@ import torch
 OPERATIONS = ("forward", "data_gradient", "weight_gradient")
 MANY_TOKENS = 1 << 30
 CHUNK_TOKENS = 1024
+MARGIN = 1.1
+"""Sparse is taken where it is predicted to be this many times as fast as dense: a prediction may be a tenth off."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class Machine:
 
 
 _ZEN5 = "measured on one core of an AMD EPYC (Zen 5, AVX512-bf16, no AMX), torch 2.13"
-_FITTED = f"{_ZEN5}; blocks of 32 fitted to benchmarks/results/sparse_cpu.json, two cores of Zen 4"
+_FITTED = f"fitted to benchmarks/results/sparse_cpu.json (two cores of Zen 4) and to cells {_ZEN5}"
 _H200 = "estimated from the data sheet and published block-sparse efficiencies, not measured"
 MACHINES = {
     ("cpu", 4): Machine(94e9, 20e9, 4e-6, 40e-6, {16: 0.25, 32: 0.58, 64: 0.80, 128: 0.93}, True, _ZEN5),
-    ("cpu", 2): Machine(420e9, 30e9, 25e-6, 40e-6, {16: 0.10, 32: 0.80, 64: 0.75, 128: 0.88}, False, _FITTED),
+    ("cpu", 2): Machine(420e9, 23e9, 40e-6, 5e-6, {16: 0.40, 32: 0.83, 64: 0.94, 128: 0.88}, False, _FITTED),
     ("cuda", 4): Machine(45e12, 4e12, 5e-6, 30e-6, {16: 0.1, 32: 0.2, 64: 0.35, 128: 0.5}, False, _H200),
     ("cuda", 2): Machine(700e12, 4e12, 5e-6, 30e-6, {16: 0.04, 32: 0.08, 64: 0.15, 128: 0.2}, False, _H200),
 }
@@ -125,13 +127,18 @@ def seconds(
     return m.start_s + arithmetic + (w.bytes + copied) / m.bandwidth + calls * m.call_s
 
 
+def step_seconds(tokens: int, shape: tuple[int, int], block: int | None, n: int, device: str, itemsize: int) -> float:
+    """Predicted time of the three products of a training step; ``block`` and ``n`` as in :func:`seconds`."""
+    return sum(seconds(op, tokens, shape, block, n, device, itemsize) for op in OPERATIONS)
+
+
 def choose(shape: tuple[int, int], block: int, n: int, device: str, itemsize: int) -> Choice:
-    """For which token counts a training step (three products) is expected to be faster sparse than dense."""
+    """For which token counts a training step (three products) is expected to be faster sparse than dense, by MARGIN."""
 
     def total(tokens: int, side: int | None) -> float:
-        return sum(seconds(op, tokens, shape, side, n, device, itemsize) for op in OPERATIONS)
+        return step_seconds(tokens, shape, side, n, device, itemsize)
 
-    wins = [total(1 << k, block) < total(1 << k, None) for k in range(21)]
+    wins = [MARGIN * total(1 << k, block) < total(1 << k, None) for k in range(21)]
     first = next((k for k, won in enumerate(wins) if won), None)
     last = max((k for k, won in enumerate(wins) if won), default=None)
     least = MANY_TOKENS if first is None else 1 << first
@@ -140,19 +147,21 @@ def choose(shape: tuple[int, int], block: int, n: int, device: str, itemsize: in
     grid = shape[0] // block * (shape[1] // block)
     told = f"{n} of {grid} blocks of {block}: predicted {d / s:.2f}x dense at 1024 tokens"
     if first is None:
-        told += "; dense is used, sparse would be slower at every size"
+        told += "; dense is used at every size, sparse would gain less than a tenth"
     elif (least, most) != (1, MANY_TOKENS):
         told += f"; sparse is used from {least} tokens" + ("" if most == MANY_TOKENS else f" to {most}")
     return Choice(least, most, s, d, f"{told} ({machine(device, itemsize).source})")
 
 
-def crossover_density(shape: tuple[int, int], block: int, tokens: int, device: str, itemsize: int) -> float:
-    """The density at which the three products take as long sparse as dense: below it sparse wins; 0 to 1."""
+def crossover_density(
+    shape: tuple[int, int], block: int, tokens: int, device: str, itemsize: int, gain: float = 1.0
+) -> float:
+    """The density, 0 to 1, below which the three products are more than ``gain`` times as fast sparse as dense."""
     total = shape[0] // block * (shape[1] // block)
-    dense = sum(seconds(op, tokens, shape, None, 0, device, itemsize) for op in OPERATIONS)
+    dense = step_seconds(tokens, shape, None, 0, device, itemsize)
     low, high = 0, total
     while low < high:  # predicted time grows with n
         n = (low + high + 1) // 2
-        faster = sum(seconds(op, tokens, shape, block, n, device, itemsize) for op in OPERATIONS) < dense
+        faster = gain * step_seconds(tokens, shape, block, n, device, itemsize) < dense
         low, high = (n, high) if faster else (low, n - 1)
     return low / total
