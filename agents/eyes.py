@@ -5,7 +5,6 @@ import torch
 
 from procosm.agents.worlds import PIXEL_STACK
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import State
 
 
 class Eyes:
@@ -46,7 +45,7 @@ class Eyes:
         self._latents[index] = torch.cat((before, seen), dim=1)
         if self.observation == "latent":
             return self._latents[index].cpu().numpy()
-        return self.model.dynamics.estimate(State(self._latents[index])).cpu().numpy()
+        return self.model.states(self._latents[index]).cpu().numpy()
 
 
 def before_first(model: WorldModel, frames: np.ndarray) -> torch.Tensor:

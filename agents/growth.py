@@ -14,7 +14,6 @@ from procosm.agents.open_loop import Windows, encode, imagine, window
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.interface import State
 
 
 def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
@@ -39,7 +38,7 @@ def changes(model: WorldModel, episodes: Sequence[Episode], horizon: int) -> tup
     windows = Windows.stack([window(episode, 0, context, horizon) for episode in enough])
     begun = encode(model, windows.frames[:, :context])
     with torch.inference_mode():
-        origin = model.dynamics.estimate(State(begun)).cpu().numpy()
+        origin = model.states(begun).cpu().numpy()
     dreamed = np.stack([state.cpu().numpy() for _, state in imagine(model, begun, windows.actions)], axis=1)
     return dreamed - origin[:, None], windows.states[:, 1:] - windows.states[:, :1], windows.steps
 

@@ -14,7 +14,7 @@ from procosm.agents.intervals import estimate
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.interface import Prediction, State
+from procosm.world_model.interface import Prediction
 
 METHODS = ("dream", "shuffled actions", "copy last frame", "tokenizer")
 """What is scored; ``tokenizer`` encodes and decodes the true frame: the best the decoder allows."""
@@ -96,17 +96,16 @@ def encode(model: WorldModel, frames: np.ndarray, chunk: int = 16) -> Tensor:
 @torch.inference_mode()
 def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
     """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
-    state = State(context)
+    memory = model.dynamics.begin(context)
     for action in torch.from_numpy(actions).to(context.device).unbind(1):
-        prediction = model.dynamics.predict(state, action)
-        state = state.after(action, prediction)
+        memory, prediction = model.dynamics.step(memory, action)
         yield prediction
 
 
 def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     """The latent (n, c, h, w) and true-state estimate (n, s) alone of each of the ``predictions``."""
     for prediction in predictions(model, context, actions):
-        yield prediction.latent, prediction.state
+        yield prediction.latents, prediction.readouts["state"]
 
 
 def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed: int) -> list[dict[str, object]]:

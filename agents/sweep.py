@@ -73,10 +73,10 @@ def _dreamed(model: WorldModel, context: Tensor, actions: np.ndarray) -> list[Br
     branches: list[Branch] = [{} for _ in actions]
     over = np.zeros(len(actions), bool)
     for step, predicted in enumerate(predictions(model, context, held), start=1):
-        frames = decode(model, predicted.latent)
+        frames = decode(model, predicted.latents)
         for i in np.flatnonzero(~over):
             branches[i][step] = frames[i]
-        over |= predicted.termination.cpu().numpy() > 0.5
+        over |= predicted.readouts["termination"].cpu().numpy() > 0.5
     return branches
 
 

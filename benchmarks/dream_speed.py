@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -28,8 +28,8 @@ from procosm.agents.vecenv import WorldModelVecEnv
 from procosm.sparse.processes import worker_processes
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.files import write_json
-from procosm.world_model.interface import State
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Positive, Settings
 
@@ -82,10 +82,15 @@ def rate(step: Callable[[np.ndarray], object], actions: list[np.ndarray], second
 
 
 def dynamics_only(model: WorldModel, count: int) -> Callable[[np.ndarray], object]:
-    """The model's own step on a fixed state: what an environment that costs nothing would take."""
+    """The model's own step: what an environment that costs nothing would take."""
     latents = model.starts[torch.arange(count) % len(model.starts)]
-    now = State(latents, model.dynamics.estimate(State(latents)))
-    return lambda actions: model.dynamics.predict(now, torch.from_numpy(actions))
+    memory = model.dynamics.begin(latents)
+
+    def step(actions: np.ndarray) -> None:
+        nonlocal memory
+        memory, _ = model.dynamics.step(memory, torch.from_numpy(actions))
+
+    return step
 
 
 def setups(config: DreamSpeedConfig, model: WorldModel) -> Iterator[tuple[dict, Callable, list[np.ndarray]]]:
@@ -158,7 +163,7 @@ def result_rows(config: DreamSpeedConfig, model: WorldModel) -> list[dict[str, A
             "low": min(found),
             "high": max(found),
             "preset": trained.get("preset", "unknown"),
-            "tokens": math.prod(model.dynamics.net.grid),
+            "tokens": math.prod(cast(DiffusionDynamics, model.dynamics).net.grid),
             "threads": torch.get_num_threads(),
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
             "products": "bfloat16" if config.mixed else "float32",

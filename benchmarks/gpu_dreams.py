@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from procosm.envs.weights import find_checkpoint
 from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load, untrained
-from procosm.world_model.diffusion.dynamics import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.settings import Count, Device, Positive, Settings
@@ -124,7 +124,7 @@ def rows(config: GpuDreamsConfig, device: torch.device) -> Iterator[dict[str, An
                 yield row(config, model, model.task.id, batch, observation=observation)
     for frame_size in config.large_frames:
         model = large(model, shape, frame_size, device)
-        parameters = sum(p.numel() for p in model.dynamics.net.parameters())
+        parameters = sum(p.numel() for p in cast(DiffusionDynamics, model.dynamics).net.parameters())
         task = f"2B-shaped, {parameters / 1e9:.2f}e9 weights, {frame_size} px"
         for steps in config.large_steps:
             for observation in ("latent", "pixels"):

@@ -161,7 +161,7 @@ def look(config: GpuTrainingConfig, sizes: Preset, device: torch.device) -> Seen
     tables = {kind: tabulate(episodes, kind, dynamics.context).to(device) for kind in ("train", "holdout", "constant")}
     table = tables["train"]
     train_tokenizer(tokenizer, dynamics, table, sizes, config.seed, work)
-    latents = {kind: encode(tokenizer, each.frames) for kind, each in tables.items()}
+    latents = {kind: encode(tokenizer, each.frames, tokenizer.mean.device) for kind, each in tables.items()}
     train_state_head(dynamics, table, latents["train"], sizes, config.seed, work)
     train_manifold(dynamics, table, latents["train"], sizes, config.seed, work)
     return Seen(task, tables, latents, tokenizer, dynamics)

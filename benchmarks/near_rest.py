@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from procosm.agents.intervals import interval
+from procosm.agents.open_loop import encode, imagine
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.weights import find_checkpoint
@@ -24,10 +25,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import State
 from procosm.world_model.settings import Count, Settings
-from procosm.world_model.train import encode
-from procosm.world_model.validation import imagine
 
 STEPS = (1, 2, 4, 8)
 CART, ANGLE = 0, 1
@@ -109,12 +107,9 @@ def in_mujoco(task: Task, question: str, sizes: np.ndarray, places: np.ndarray, 
 @torch.no_grad()
 def in_dream(model: WorldModel, episodes: Episodes) -> np.ndarray:
     """(n, 1 + steps, s): the same as ``episodes.states``, as the model estimates them in its dream."""
-    frames, dynamics = torch.from_numpy(episodes.frames), model.dynamics
-    seen = encode(model.tokenizer, frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-    actions = dynamics.unit_action(torch.from_numpy(episodes.actions))[:, None].expand(-1, max(STEPS), -1)
-    _, dreamed = imagine(dynamics, seen, actions)
-    states = torch.cat([dynamics.estimate(State(seen))[:, None], dynamics.state_head.physical(dreamed)], dim=1)
-    return states.numpy()
+    seen = encode(model, episodes.frames)
+    dreamed = imagine(model, seen, np.repeat(episodes.actions[:, None], max(STEPS), axis=1))
+    return torch.stack([model.states(seen), *(state for _, state in dreamed)], dim=1).numpy()
 
 
 def answers(states: np.ndarray, step: int) -> np.ndarray:

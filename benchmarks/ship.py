@@ -8,8 +8,10 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import nn
 
 from procosm.benchmarks.record import RESULTS
 from procosm.world_model import command
@@ -40,7 +42,7 @@ def ship(config: ShipConfig) -> Path:
         ProcosmError: it came out larger than 8 MB.
     """
     model = load(config.run / "world_model")
-    for module in (model.tokenizer, model.dynamics):
+    for module in (cast(nn.Module, model.tokenizer), cast(nn.Module, model.dynamics)):
         for parameter in module.parameters():
             parameter.data = parameter.data.half()  # opening a checkpoint makes them float32 again
     chosen = torch.linspace(0, len(model.starts) - 1, min(config.starts, len(model.starts))).long()

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -188,11 +188,12 @@ def length_cell(cell: Cell, home: Path, protocol: Protocol) -> dict[str, float]:
     run = home / "roads" / f"1-{cell.seed}"
     model, episodes = checkpoint.load(run / "world_model"), load_episodes(run / "data")
     here = Desk(model.task, {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
-    latents = {kind: encode(model.tokenizer, table.frames) for kind, table in here.tables.items()}
+    latents = {kind: encode(model.tokenizer, table.frames, model.starts.device) for kind, table in here.tables.items()}
     sizes = preset(ROADS[cell.task].preset)
     sizes = dataclasses.replace(sizes, diffuse=dataclasses.replace(sizes.diffuse, steps=LENGTHS[cell.part]))
-    dynamics = dreamed(cell, home, here, sizes, model.dynamics.state_head.state_dict(), latents)
-    return judged(model.tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
+    tokenizer, head = cast(CausalTokenizer, model.tokenizer), cast(DiffusionDynamics, model.dynamics).state_head
+    dynamics = dreamed(cell, home, here, sizes, head.state_dict(), latents)
+    return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
 
 
 def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
@@ -224,7 +225,10 @@ def tokenized(
         train_tokenizer(tokenizer, dynamics, here.tables["train"], sizes, cell.seed, work, chooser(cell))
         done = {f"tokenizer.{k}": v for k, v in tokenizer.state_dict().items()}
         done |= {f"head.{k}": v for k, v in dynamics.state_head.state_dict().items()}
-        done |= {f"latents.{kind}": encode(tokenizer, table.frames) for kind, table in here.tables.items()}
+        done |= {
+            f"latents.{kind}": encode(tokenizer, table.frames, tokenizer.mean.device)
+            for kind, table in here.tables.items()
+        }
         write_tensors(path, done)
     saved = read_tensors(path)
     tokenizer.load_state_dict(under("tokenizer.", saved))

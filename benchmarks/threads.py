@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -29,9 +29,10 @@ from procosm.benchmarks.record import record
 from procosm.envs.weights import open_model
 from procosm.sparse.pace import Pace
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import State
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.stage import Optimizer, StageConfig
 from procosm.world_model.tokenizer.loss import TokenizerLoss, TokenizerLossConfig
+from procosm.world_model.tokenizer.model import CausalTokenizer
 
 CORES = os.cpu_count() or 1
 NEIGHBOURS = (0, 1, 2)
@@ -55,18 +56,21 @@ def dream(model: WorldModel, count: int) -> tuple[Callable[[], object], Callable
     env.reset(seed=0)
     actions = np.zeros((count, len(model.task.action_low)), np.float32)
     latents = model.starts[torch.arange(count) % len(model.starts)]
-    now = State(latents, model.dynamics.estimate(State(latents)))
+    memory = model.dynamics.begin(latents)
 
     @torch.inference_mode()
     def plain() -> None:
-        model.tokenizer.decode(model.dynamics.predict(now, torch.from_numpy(actions)).latent[:, None])
+        nonlocal memory
+        memory, prediction = model.dynamics.step(memory, torch.from_numpy(actions))
+        model.tokenizer.decode(prediction.latents[:, None])
 
     return lambda: env.step(actions), plain
 
 
 def training(model: WorldModel) -> Callable[[], object]:
     """A step of the tokenizer's training, as the preset ``small`` has it."""
-    loss = TokenizerLoss(TokenizerLossConfig(), model.tokenizer, model.dynamics.state_head).requires_grad_(True)
+    tokenizer, dynamics = cast(CausalTokenizer, model.tokenizer), cast(DiffusionDynamics, model.dynamics)
+    loss = TokenizerLoss(TokenizerLossConfig(), tokenizer, dynamics.state_head).requires_grad_(True)
     optimizer = Optimizer(loss, StageConfig(1, 32, 1e-3))
     frames = model.start_frames[torch.arange(32) % len(model.start_frames)]
     states = torch.randn(*frames.shape[:2], model.task.state_size)

@@ -34,7 +34,6 @@ from procosm.envs.policy_file import save_learner
 from procosm.world_model.episodes import load_episodes
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, read_tensors, write_tensors
-from procosm.world_model.interface import State
 from procosm.world_model.train import encode
 from procosm.world_model.windows import context_index, tabulate
 
@@ -158,9 +157,9 @@ def _see(run: Path) -> Logged:
         total = torch.nn.functional.pad(table.rewards.double().cumsum(0), (1, 0))
         earned = total[table.last + 1] - total[table.first]
         with torch.inference_mode():
-            latents = encode(model.tokenizer, table.frames)
+            latents = encode(model.tokenizer, table.frames, model.starts.device)
             index = context_index(table, torch.arange(len(latents)), model.dynamics.context)
-            states = torch.cat([model.dynamics.estimate(State(latents[part])) for part in index.split(1024)])
+            states = torch.cat([model.states(latents[part]) for part in index.split(1024)])
         at = table.steps
         best = (earned[at] >= bar - 1e-6) & (kind != "constant")
         parts.append((states[at], table.actions[at], table.rewards[at], states[at + 1], table.ends[at], best))

@@ -21,7 +21,6 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.interface import State
 from procosm.world_model.settings import Device, Seed, Settings
 
 MEMBERS, HIDDEN = 6, 64
@@ -150,12 +149,11 @@ def dream_again(model: WorldModel, episodes: Sequence[Episode]) -> Dreamed:
     )
     there = np.stack([now + ahead <= len(episode.actions) for episode, now in chosen])
     actions = torch.from_numpy(taken)
-    state = State(latents)
-    dreamed = [model.dynamics.estimate(state)]
+    memory = model.dynamics.begin(latents)
+    dreamed = [model.dynamics.read(memory)["state"]]
     for action in actions.to(latents.device).unbind(1):
-        prediction = model.dynamics.predict(state, action)
-        state = state.after(action, prediction)
-        dreamed.append(prediction.state)
+        memory, prediction = model.dynamics.step(memory, action)
+        dreamed.append(prediction.readouts["state"])
     return Dreamed(actions, torch.stack(dreamed, dim=1).cpu(), torch.from_numpy(true), torch.from_numpy(there))
 
 

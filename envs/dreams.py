@@ -7,10 +7,9 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,15 +18,10 @@ from procosm.envs.arguments import check_dream, numbers, whole
 from procosm.envs.observe import Observed, View
 from procosm.envs.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust import Watch
-from procosm.sparse.threads import one_thread, run_each
+from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
-from procosm.world_model.interface import Prediction, State
-
-NOISE_AHEAD = 16  # steps of noise drawn at once, so that a step costs no call for each slot
-SMALLEST_PART, MOST_PARTS = 16, 8  # dreams that one thread moves by itself; with fewer it mostly waits for Python
-
-T = TypeVar("T")
+from procosm.world_model.interface import Memory, Sampling
 
 
 class Outcome(NamedTuple):
@@ -48,19 +42,20 @@ class Moment(NamedTuple):
     """All that one dream is at one step: enough to go back to it, or to go on from it with other settings.
 
     Attributes:
-        latents: (context, c, h, w), newest last. actions: (context - 1, a), what was done between them, NaN if unknown.
+        memory: what the model remembers of it, and of no other.
+        latents: (context, c, h, w), newest last.
         state: (s,) float32.
         start, elapsed: as in ``Dreams``.
-        noise_seed: of the dream's own noise.
+        draws: the generator of the dream's own noise, as it was then.
         forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
     """
 
+    memory: Memory
     latents: torch.Tensor
-    actions: torch.Tensor
     state: np.ndarray
     start: int
     elapsed: int
-    noise_seed: int
+    draws: np.random.Generator
     forecasts: torch.Tensor | None
 
 
@@ -68,8 +63,7 @@ class Dreams:
     """A batch of dreams.
 
     Attributes:
-        latents: (n, context, c, h, w), newest last.
-        actions: (n, context - 1, a), what was done between them; NaN where a dream had not begun.
+        latents: (n, context, c, h, w), what is shown of each dream, newest last.
         state: (n, s) float32, the model's estimate of the task's true state.
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun.
         start: (n,) int64, the window each dream began with: the held-out ones come first, then those of the task's own
@@ -104,18 +98,18 @@ class Dreams:
         """
         check_dream(num_envs=count, denoising_steps=denoising_steps, trust_below=trust_below)
         self.model = model
-        self.denoising_steps = denoising_steps
+        self._sampling = Sampling(denoising_steps)
         self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
         self._windows = self._usable_windows(starts)
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
-        self.actions = self.latents.new_full((count, shape[1] - 1, len(model.task.action_low)), torch.nan)
+        self._memory: Memory | None = None
         self.state = np.zeros((count, model.task.state_size), np.float32)
         self._estimate = self.latents.new_zeros(self.state.shape, dtype=torch.float32)  # the same on the model's device
         self.termination = np.zeros(count, np.float32)
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
-        self._noise_seed = np.zeros(count, np.int64)
+        self._draws = [np.random.default_rng(0)] * count
         self._slots = np.arange(count)
         if trust_below is not None and model.trust is None:
             raise TaskError(
@@ -125,9 +119,6 @@ class Dreams:
         self._trust_below = trust_below
         self._watch = None if model.trust is None else Watch(model.trust, count)
         self.trust = None if model.trust is None else np.ones(count, np.float32)
-        if denoising_steps > 1:
-            self._noise_stream = [np.random.default_rng(0)] * count
-            self._noise = np.empty((count, NOISE_AHEAD, *shape[2:]), np.float32)
 
     def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
         """The indices of the windows that a dream may begin with."""
@@ -187,16 +178,25 @@ class Dreams:
         chosen = []
         for slot, generator, window in zip(slots.tolist(), generators, windows, strict=True):
             drawn = self._windows[generator.integers(len(self._windows))]
-            self._noise_seed[slot] = generator.integers(2**63)
+            self._draws[slot] = np.random.default_rng(generator.integers(2**63))
             chosen.append(int(drawn) if window is None else self.checked_window(window))
-            if self.denoising_steps > 1:
-                self._noise_stream[slot] = np.random.default_rng(self._noise_seed[slot])
         self.start[slots] = chosen
-        self.elapsed[slots] = 0
-        self.termination[slots] = 0.0
-        begun, index = self._begun(chosen), self._there(slots)
-        self.latents[index], self.actions[index] = begun, torch.nan
-        estimate = self.model.dynamics.estimate(State(begun)).float()
+        self.begin(slots, self._begun(chosen))
+
+    @one_thread()
+    @torch.inference_mode()
+    def begin(self, slots: np.ndarray, latents: torch.Tensor) -> None:
+        """Begin new dreams in (k,) slots after real frames, given as (k, context, c, h, w) latents.
+
+        Their noise goes on as it was: ``restart`` draws it, and windows to begin with, for each seed.
+        """
+        index, begun = self._there(slots), self.model.begin(latents)
+        if self._memory is None:  # until they begin, too, the others are dreams like the first
+            self._memory = begun.take(index.new_zeros(len(self._slots)))
+        self._memory.put(index, begun)
+        self.elapsed[slots], self.termination[slots] = 0, 0.0
+        self.latents[index] = latents
+        estimate = self.model.dynamics.read(begun)["state"].float()
         self._estimate[index], self.state[slots] = estimate, estimate.cpu().numpy()
         self._check_numbers("state", self.state[slots], slots)
         if self._watch is not None and self.trust is not None:
@@ -211,16 +211,26 @@ class Dreams:
         return twin
 
     def moment(self, slot: int) -> Moment:
-        """What the dream in ``slot`` is now; a copy."""
+        """What the dream in ``slot`` is now; a copy.
+
+        Raises:
+            TaskError: no dream has begun.
+        """
         return Moment(
+            self._remembered.take(self._there(self._slots[[slot]])),
             self.latents[slot].clone(),
-            self.actions[slot].clone(),
             self.state[slot].copy(),
             int(self.start[slot]),
             int(self.elapsed[slot]),
-            int(self._noise_seed[slot]),
+            copy.deepcopy(self._draws[slot]),
             None if self._watch is None else self._watch.forecasts(slot),
         )
+
+    @property
+    def _remembered(self) -> Memory:
+        if self._memory is None:
+            raise TaskError("no dream has begun: call restart() first")
+        return self._memory
 
     @one_thread()
     @torch.inference_mode()
@@ -229,18 +239,17 @@ class Dreams:
 
         It then dreams on as it did then, also where noise is drawn, given the same number of denoising steps.
         """
-        self.latents[slot], self.actions[slot] = moment.latents, moment.actions
+        if self._memory is None:
+            self._memory = moment.memory.take(self._there(np.zeros(len(self._slots), np.int64)))
+        self._memory.put(self._there(self._slots[[slot]]), moment.memory)
+        self.latents[slot], self._draws[slot] = moment.latents, copy.deepcopy(moment.draws)
         self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
         self._estimate[slot] = self._there(moment.state)
-        self.termination[slot], self._noise_seed[slot] = 0.0, moment.noise_seed
+        self.termination[slot] = 0.0
         if self._watch is not None and self.trust is not None:
             assert moment.forecasts is not None  # told by the same model
             self.trust[slot] = self._watch.resume(slot, moment.forecasts, self._estimate[slot])
             self._check_numbers("trust", self.trust[[slot]], np.array([slot]))
-        if self.denoising_steps > 1:
-            self._noise_stream[slot] = np.random.default_rng(moment.noise_seed)
-            for _ in range(-(-moment.elapsed // NOISE_AHEAD)):
-                self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
 
     @one_thread()
     @torch.inference_mode()
@@ -251,15 +260,15 @@ class Dreams:
             ProcosmError: the model predicted something that is not a number.
         """
         action = self._there(actions)
-        prediction = self._predict(self._estimate, action)
-        self.actions = State(self.latents, actions=self.actions).taken(action)[:, 1:]
+        self._memory, prediction = self.model.step(self._remembered, action, self._draws, self._sampling)
+        told = prediction.readouts
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
-        self._spare[:, -1] = prediction.latent
+        self._spare[:, -1] = prediction.latents
         self.latents, self._spare = self._spare, self.latents
-        self._estimate = prediction.state.float()
-        columns = [prediction.reward[:, None], prediction.termination[:, None], self._estimate]
-        columns.append(prediction.latent.flatten(1).float().abs().amax(1, keepdim=True))  # not finite if one is not
+        self._estimate = told["state"].float()
+        columns = [told["reward"][:, None], told["termination"][:, None], self._estimate]
+        columns.append(prediction.latents.flatten(1).float().abs().amax(1, keepdim=True))  # not finite if one is not
         if self._watch is not None:
             columns.append(self._watch.advance(action, self._estimate)[:, None])
         seen = torch.cat(columns, dim=1).to("cpu", torch.float64).numpy()  # the device is waited for once
@@ -278,18 +287,6 @@ class Dreams:
         low, high = self.model.reward_range
         return Outcome(np.clip(reward, low, high), self.termination > 0.5, truncated)
 
-    def _predict(self, estimate: torch.Tensor, action: torch.Tensor) -> Prediction:
-        """What (n, a) actions lead to from here, where the state is estimated to be (n, s)."""
-        noise = self._drawn_noise()
-
-        def predict(part: slice) -> Prediction:
-            now = State(self.latents[part], estimate[part], self.actions[part])
-            drawn = None if noise is None else noise[part]
-            return self.model.dynamics.predict(now, action[part], drawn, self.denoising_steps)
-
-        parts = _in_parts(predict, len(action), action.device)
-        return Prediction(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
-
     def _there(self, array: np.ndarray) -> torch.Tensor:
         """An array on the dreams' device."""
         return torch.from_numpy(array).to(self.latents.device)
@@ -305,22 +302,11 @@ class Dreams:
                 "its training diverged. Train it again, or open another checkpoint"
             )
 
-    def _drawn_noise(self) -> torch.Tensor | None:
-        """(n, c, h, w), the noise the sampler starts from in this step; None where it starts from the mean."""
-        if self.denoising_steps == 1:
-            return None
-        ahead = self.elapsed % NOISE_AHEAD
-        for slot in np.flatnonzero(ahead == 0).tolist():
-            self._noise_stream[slot].standard_normal(out=self._noise[slot], dtype=np.float32)
-        return self._there(self._noise[self._slots, ahead]).to(self.latents.dtype)
-
     @one_thread()
     @torch.inference_mode()
     def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(k, H, W, 3) uint8, the newest frame of some dreams, decoded."""
-        newest = self._chosen(slots)[:, -1:]
-        parts = _in_parts(lambda part: self.model.tokenizer.decode(newest[part])[:, -1], len(newest), newest.device)
-        return _host(torch.cat(parts))
+        return _host(self.model.decode(self._chosen(slots)[:, -1]))
 
     def _chosen(self, slots: np.ndarray | slice) -> torch.Tensor:
         """(k, context, c, h, w), the latents of some dreams."""
@@ -344,17 +330,6 @@ def _say_that_starts_are_wide(task: str) -> None:
         "`python -m procosm.envs.resets --world-model PATH` adds some",
         task,
     )
-
-
-def _in_parts(call: Callable[[slice], T], count: int, device: torch.device) -> list[T]:
-    """What ``call`` gives for the parts of ``count`` dreams, in order.
-
-    On a CPU each part is a thread's own. The cuts depend on ``count`` alone, because a product's last bits depend on
-    how many rows it has: the same dreams have the same bits with any number of threads.
-    """
-    parts = min(MOST_PARTS, max(1, count // SMALLEST_PART)) if device.type == "cpu" else 1
-    cuts = [count * part // parts for part in range(parts + 1)]
-    return run_each([partial(call, slice(*ends)) for ends in pairwise(cuts)])
 
 
 def _host(tensor: torch.Tensor) -> np.ndarray:

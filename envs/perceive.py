@@ -17,7 +17,6 @@ from procosm.envs.spec import portable
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import State
 
 SAME_FRAMES = ("id", "frame_size", "action_repeat", "camera", "renderer", "version")
 
@@ -91,7 +90,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
 
     @torch.inference_mode()
     def _estimate(self) -> np.ndarray:
-        return self.model.dynamics.estimate(State(self._latents))[0].to("cpu", torch.float32, copy=True).numpy()
+        return self.model.states(self._latents)[0].to("cpu", torch.float32, copy=True).numpy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

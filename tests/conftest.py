@@ -1,6 +1,7 @@
 """Fixtures for every test: a world whose dreams can be computed by hand, a real but untrained model, a truth env."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,7 +11,7 @@ import torch
 
 from procosm.world_model.checkpoint import WorldModel, save, untrained
 from procosm.world_model.episodes import Task
-from procosm.world_model.interface import Prediction, State
+from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.presets import preset
 
 CONTEXT, SIDE, FRAME = 3, 2, 40
@@ -38,6 +39,21 @@ class BrightnessTokenizer:
         return grey.repeat_interleave(half, 2).repeat_interleave(half, 3)[..., None].expand(-1, -1, -1, -1, 3)
 
 
+@dataclass(frozen=True)
+class LinearMemory:
+    """The newest latents, and those before; (b, 1, 2, 2) each."""
+
+    newest: torch.Tensor
+    before: torch.Tensor
+
+    def take(self, slots: torch.Tensor) -> "LinearMemory":
+        return LinearMemory(self.newest[slots], self.before[slots])
+
+    @torch.inference_mode()
+    def put(self, slots: torch.Tensor, other: "LinearMemory") -> None:
+        self.newest[slots], self.before[slots] = other.newest, other.before
+
+
 class LinearDynamics:
     """z' = 0.9 z + B a, with B above; reward is the mean of z', the dream ends where its first number passes 1.5.
 
@@ -46,28 +62,30 @@ class LinearDynamics:
 
     context = CONTEXT
     mixed = False
+    readouts = frozenset({"reward", "termination", "state"})
 
-    def predict(
+    def begin(self, latents: torch.Tensor, condition: Condition | None = None) -> LinearMemory:
+        return LinearMemory(latents[:, -1].clone(), latents[:, max(-2, -latents.shape[1])].clone())
+
+    def read(self, memory: LinearMemory) -> dict[str, torch.Tensor]:
+        newest, before = memory.newest.flatten(1)[:, 0], memory.before.flatten(1)[:, 0]
+        return {"state": torch.stack([newest, newest - before], 1)}
+
+    def step(
         self,
-        state: State,
+        memory: LinearMemory,
         action: torch.Tensor,
-        noise: torch.Tensor | None = None,
-        steps: int = 1,
-    ) -> Prediction:
-        latent = DECAY * state.latents[:, -1] + (action @ torch.from_numpy(PUSH).T).view(-1, 1, SIDE, SIDE)
-        if noise is not None:
-            latent = latent + NOISE * steps * noise
+        draws: Sequence[np.random.Generator] | None = None,
+        sampling: Sampling = MEAN,
+    ) -> tuple[LinearMemory, Prediction]:
+        latent = DECAY * memory.newest + (action @ torch.from_numpy(PUSH).T).view(-1, 1, SIDE, SIDE)
+        if draws is not None and sampling.steps > 1:
+            noise = np.stack([each.standard_normal(latent.shape[1:], np.float32) for each in draws])
+            latent = latent + NOISE * sampling.steps * torch.from_numpy(noise)
+        after = LinearMemory(latent, memory.newest)
         first = latent.flatten(1)[:, 0]
-        return Prediction(
-            latent,
-            reward=latent.mean((1, 2, 3)),
-            termination=torch.where(first > 1.5, 0.9, 0.1),
-            state=torch.stack([first, first - state.latents[:, -1].flatten(1)[:, 0]], 1),
-        )
-
-    def estimate(self, state: State) -> torch.Tensor:
-        newest, before = state.latents[:, -1].flatten(1)[:, 0], state.latents[:, -2].flatten(1)[:, 0]
-        return torch.stack([newest, newest - before], 1)
+        told = {"reward": latent.mean((1, 2, 3)), "termination": torch.where(first > 1.5, 0.9, 0.1)}
+        return after, Prediction(latent, told | self.read(after))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ from procosm.world_model.episodes import Task
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_json, write_tensors
 from procosm.world_model.folders import find
+from procosm.world_model.model import WorldModel
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.schema import checked
 from procosm.world_model.sparsity import sparse_blocks, sparsify_like
@@ -33,35 +34,6 @@ WEIGHTS = ("tokenizer", "dynamics", "starts")
 """Files (NAME.safetensors) that every checkpoint has; trust and resets may come later."""
 FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets")}
 FILES |= {f"{name}.json" for name in ("config", "metrics", "provenance")}
-
-
-@dataclass(frozen=True)
-class WorldModel:
-    """A tokenizer, its dynamics, and real frames to start dreaming from.
-
-    Attributes:
-        task: the task it has learned.
-        tokenizer, dynamics: frozen, in eval mode.
-        start_frames: (n, context, H, W, 3) uint8, held-out real frames. start_states: (n, s), true state at the last.
-        starts: (n, context, c, h, w), the same windows as standardised latents.
-        reward_range: least and greatest reward in the data.
-        metrics: held-out metrics measured at the end of training. provenance: where it came from.
-        trust: tensors of ``procosm.envs.trust``, which tells when a dream is out of its depth; older models have none.
-        resets: (m, c, h, w), latents of first frames after the task's own reset, with which its twin begins too; older
-            models have none, nor have those of data without such episodes.
-    """
-
-    task: Task
-    tokenizer: CausalTokenizer
-    dynamics: DiffusionDynamics
-    start_frames: Tensor
-    start_states: Tensor
-    starts: Tensor
-    reward_range: tuple[float, float]
-    metrics: dict[str, Any]
-    provenance: dict[str, Any]
-    trust: dict[str, Tensor] | None = None
-    resets: Tensor | None = None
 
 
 Side = Annotated[int, Field(ge=16, le=128, multiple_of=16)]
@@ -128,10 +100,11 @@ def save(folder: Path, model: WorldModel) -> Path:
     """
     check_out(folder)
     starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
+    tokenizer, dynamics = cast(CausalTokenizer, model.tokenizer), cast(DiffusionDynamics, model.dynamics)
 
     def write(staging: Path) -> None:
-        write_tensors(staging / "tokenizer.safetensors", model.tokenizer.state_dict())
-        write_tensors(staging / "dynamics.safetensors", model.dynamics.state_dict())
+        write_tensors(staging / "tokenizer.safetensors", tokenizer.state_dict())
+        write_tensors(staging / "dynamics.safetensors", dynamics.state_dict())
         write_tensors(staging / "starts.safetensors", starts)
         # Empty where there is none: an older model's must not stay.
         write_tensors(staging / "trust.safetensors", model.trust or {})
@@ -139,10 +112,10 @@ def save(folder: Path, model: WorldModel) -> Path:
         config = Config(
             format=FORMAT,
             task=model.task,
-            tokenizer=model.tokenizer.config,
-            dynamics=model.dynamics.config,
+            tokenizer=tokenizer.config,
+            dynamics=dynamics.config,
             reward_range=model.reward_range,
-            sparse=Blocks(sparse_blocks(model.tokenizer), sparse_blocks(model.dynamics)),
+            sparse=Blocks(sparse_blocks(tokenizer), sparse_blocks(dynamics)),
             sha256={path.name: checksum(path) for path in sorted(staging.glob("*.safetensors"))},
         )
         write_json(staging / "config.json", dataclasses.asdict(config))

@@ -4,38 +4,38 @@ Axis letters, used at every reshape of this package:
 b batch · t frame · h, w height and width · c channel · k attention head · d model width · a action · s true state.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import torch
+import numpy as np
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class State:
-    """What a dream remembers of itself.
+class Condition:
+    """What is known, beside the latents, of the past that a memory begins with.
 
     Attributes:
-        latents: (b, context, c, h, w), the most recent latents, newest last; standardised (mean 0, std 1 per channel).
-        estimate: (b, s), what ``Dynamics.estimate`` says of them, where it is known: it is not worked out again.
-        actions: (b, context - 1, a), what was done between them, in the task's own units, NaN where nobody knows; None
+        actions: (b, t - 1, a), what was done between t latents, in the task's own units, NaN where nobody knows; None
             where nothing is known, as when a dream begins from frames alone.
     """
 
-    latents: Tensor
-    estimate: Tensor | None = None
     actions: Tensor | None = None
 
-    def taken(self, action: Tensor) -> Tensor:
-        """(b, context, a): what is done at each latent, given (b, a), what is done at the newest."""
-        b, k = self.latents.shape[:2]
-        past = action.new_full((b, k - 1, action.shape[1]), torch.nan) if self.actions is None else self.actions
-        return torch.cat([past, action[:, None]], dim=1)
 
-    def after(self, action: Tensor, prediction: "Prediction") -> "State":
-        """What the dream remembers once (b, a) has led to this."""
-        latents = torch.cat([self.latents[:, 1:], prediction.latent[:, None]], dim=1)
-        return State(latents, prediction.state, self.taken(action)[:, 1:])
+@dataclass(frozen=True)
+class Sampling:
+    """How the next latents are drawn.
+
+    Attributes:
+        steps: denoising steps, from 1 up; 1 takes the mean and draws nothing.
+    """
+
+    steps: int = 1
+
+
+MEAN = Sampling()
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,24 @@ class Prediction:
     """What one action leads to.
 
     Attributes:
-        latent: (b, c, h, w), the next latent, standardised.
-        reward: (b,), in the task's own units.
-        termination: (b,), probability that the episode ends here.
-        state: (b, s), estimate of the task's true state, in its own units.
+        latents: (b, c, h, w), the next latents, standardised.
+        readouts: what else the model tells of this step, by name, and no more than it has learned to tell. ``reward``:
+            (b,), in the task's own units. ``termination``: (b,), probability that the episode ends here. ``state``:
+            (b, s), estimate of the simulator's state, in its own units. ``features``: (b, f), compact, without units.
     """
 
-    latent: Tensor
-    reward: Tensor
-    termination: Tensor
-    state: Tensor
+    latents: Tensor
+    readouts: Mapping[str, Tensor]
+
+
+class Memory(Protocol):
+    """What a dynamics remembers of a batch of dreams. Only the dynamics that made it knows what is in it."""
+
+    def take(self, slots: Tensor) -> Any:
+        """The memory of some dreams, in the order of (k,) int64 slots; a copy."""
+
+    def put(self, slots: Tensor, other: Any) -> None:
+        """Replace what is remembered of the dreams in (k,) different slots by a memory of k dreams, in place."""
 
 
 class Tokenizer(Protocol):
@@ -70,21 +78,43 @@ class Tokenizer(Protocol):
 
 
 class Dynamics(Protocol):
-    """The next latent, reward, termination and state, given the last few latents and an action."""
+    """The next latents, and what they mean, given what came before and an action."""
 
     context: int
+    """How many latents of the past a memory can begin with: what is seen in a dream's first frames."""
+    readouts: frozenset[str]
+    """Names of all that :class:`Prediction` holds beside the latents."""
     mixed: bool
     """Whether products are taken in bfloat16: faster where ``precision.bfloat16_pays``, and equal to fewer digits."""
 
-    def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
-        """One step of imagination.
+    def begin(self, latents: Tensor, condition: Condition | None = None) -> Any:
+        """The memory of dreams that begin after real frames.
 
         Args:
-            state: the last ``context`` latents, and what was done between them.
-            action: (b, a), in the task's own units.
-            noise: (b, c, h, w) standard normal draws the sampler starts from; None starts from zero (the mean).
-            steps: denoising steps, from 1 up.
+            latents: (b, t, c, h, w), newest last. Of more than ``context`` the last count; of fewer, the first stands
+                for those before it.
+            condition: what else is known.
         """
 
-    def estimate(self, state: State) -> Tensor:
-        """(b, s), the true state seen in the last ``context`` latents, in the task's own units."""
+    def read(self, memory: Any) -> Mapping[str, Tensor]:
+        """The readouts that are told of a moment, not of the step that led there: ``state`` and ``features``."""
+
+    def step(
+        self,
+        memory: Any,
+        action: Tensor,
+        draws: Sequence[np.random.Generator] | None = None,
+        sampling: Sampling = MEAN,
+    ) -> tuple[Any, Prediction]:
+        """One step of every dream.
+
+        Args:
+            memory: what is remembered so far; not to be used afterwards, for it may have become the new one.
+            action: (b, a), in the task's own units.
+            draws: b generators, from which each dream takes its random numbers and no other's; None draws nothing and
+                takes the most probable path that the model knows.
+            sampling: how to draw.
+
+        Returns:
+            what is remembered now, and what the actions led to.
+        """

@@ -18,6 +18,7 @@ from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, acting_policies, load_episodes, load_task
+from procosm.world_model.interface import Tokenizer
 from procosm.world_model.precision import bfloat16_pays, describe, resolve_device
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.progress import Progress
@@ -92,7 +93,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     metrics["tokenizer"] = train_tokenizer(
         tokenizer, dynamics, tables["train"], sizes, config.seed, work, thin_tokenizer
     )
-    latents = {kind: encode(tokenizer, table.frames) for kind, table in tables.items()}
+    latents = {kind: encode(tokenizer, table.frames, device) for kind, table in tables.items()}
     metrics["state_head"] = train_state_head(dynamics, tables["train"], latents["train"], sizes, config.seed, work)
     metrics["manifold"] = train_manifold(dynamics, tables["train"], latents["train"], sizes, config.seed, work)
     for judge in (dynamics.state_head, dynamics.manifold):
@@ -280,9 +281,8 @@ def train_dynamics(
 
 
 @torch.no_grad()
-def encode(tokenizer: CausalTokenizer, frames: Tensor, batch: int = 256) -> Tensor:
-    """(n, H, W, 3) uint8, wherever they are, to (n, c, h, w) on the tokenizer's device, each frame as an image."""
-    device = tokenizer.mean.device
+def encode(tokenizer: Tokenizer, frames: Tensor, device: torch.device, batch: int = 256) -> Tensor:
+    """(n, H, W, 3) uint8, wherever they are, to (n, c, h, w) on the tokenizer's ``device``, each frame as an image."""
     with Progress(len(frames), "encode", "frame") as bar:
 
         def encoded(part: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from procosm.agents.open_loop import Windows, encode, predictions
 from procosm.benchmarks.fidelity.linear import LinearWorld
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import Prediction, State
+from procosm.world_model.interface import Prediction
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def rollouts(model: WorldModel, linear: LinearWorld, windows: Windows, seed: int
 
 def gathered(predicted: Iterable[Prediction]) -> Rollout:
     """A rollout from its steps."""
-    steps = [(p.latent, p.state, p.reward, p.termination) for p in predicted]
+    steps = [(p.latents, *(p.readouts[name] for name in ("state", "reward", "termination"))) for p in predicted]
     latents, states, rewards, ends = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
     return Rollout(latents.cpu(), *(each.cpu().numpy() for each in (states, rewards, ends)))
 
@@ -61,7 +61,7 @@ def gathered(predicted: Iterable[Prediction]) -> Rollout:
 def probed(model: WorldModel, begun: Tensor, after: Tensor) -> np.ndarray:
     """(n, t, s) true state that the probe reads off the last few of the latents at each step."""
     both, context = torch.cat((begun, after), dim=1), begun.shape[1]
-    steps = [model.dynamics.estimate(State(both[:, t + 1 : t + 1 + context])) for t in range(after.shape[1])]
+    steps = [model.states(both[:, t + 1 : t + 1 + context]) for t in range(after.shape[1])]
     return torch.stack(steps, dim=1).cpu().numpy()
 
 
@@ -69,4 +69,4 @@ def probed(model: WorldModel, begun: Tensor, after: Tensor) -> np.ndarray:
 def read_now(model: WorldModel, windows: Windows) -> np.ndarray:
     """(n, s) true state at the end of each window's context, as the probe reads it from the real frames."""
     begun = encode(model, windows.frames[:, : model.dynamics.context], chunk=4)
-    return model.dynamics.estimate(State(begun)).cpu().numpy()
+    return model.states(begun).cpu().numpy()

@@ -15,7 +15,7 @@ from procosm.agents.open_loop import encode
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.interface import Prediction, State
+from procosm.world_model.interface import Prediction
 
 RIDGES = tuple(10.0**power for power in range(-4, 4))
 """Penalties that are tried, for each sample and in units of the inputs' mean square."""
@@ -42,7 +42,8 @@ class LinearWorld:
             latent = latents[:, -1] + out[:, :-2].unflatten(1, latents.shape[2:])
             latent = latent.clamp(self.low, self.high)
             latents = torch.cat((latents[:, 1:], latent[:, None]), dim=1)
-            yield Prediction(latent, out[:, -2], out[:, -1].clamp(0, 1), model.dynamics.estimate(State(latents)))
+            outcome = {"reward": out[:, -2], "termination": out[:, -1].clamp(0, 1)}
+            yield Prediction(latent, outcome | {"state": model.states(latents)})
 
 
 def fit_linear(model: WorldModel, episodes: Sequence[Episode]) -> LinearWorld:

@@ -113,8 +113,8 @@ def measure(
     windows = Windows.stack([window(episode, 0, context, horizon) for episode, _ in logged])
     real = encode(model, windows.frames, chunk=16)
     wrong = windows.actions[np.random.default_rng(seed).permutation(len(windows.actions))]
-    dreams = [decode(model, p.latent) for p in predictions(model, real[:, :context], windows.actions)]
-    shuffled = [decode(model, p.latent) for p in predictions(model, real[:, :context], wrong)]
+    dreams = [decode(model, p.latents) for p in predictions(model, real[:, :context], windows.actions)]
+    shuffled = [decode(model, p.latents) for p in predictions(model, real[:, :context], wrong)]
     for i, (_, physics) in enumerate(logged):
         start = _Start(views, physics[context - 1], windows.frames[i, context - 1])
         for t in (t for t in HORIZONS if t <= windows.steps[i]):

@@ -17,7 +17,7 @@ from procosm.benchmarks.physics.colours import ColourClassifier, object_iou
 from procosm.benchmarks.physics.data import CLIP, CONDITION, draws, first_frame
 from procosm.benchmarks.physics.film import film
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.interface import State
+from procosm.world_model.interface import Sampling
 
 UNITS = {"psnr_db": "dB", "ssim": "1", "iou": "1"}
 ARMS = {"9 frames": CONDITION, "1 frame": 1}
@@ -59,17 +59,13 @@ def dream(model: WorldModel, begun: Tensor, steps: int, seed: int | None) -> Ten
     Args:
         seed: of the noise that every step of a sampled dream starts from; None takes one step from zero, the mean.
     """
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    draws = None if seed is None else [np.random.default_rng([seed, slot]) for slot in range(len(begun))]
+    sampling = Sampling(1 if seed is None else SAMPLER_STEPS)
     nothing = begun.new_zeros(len(begun), len(model.task.action_low))
-    state, dreamed = State(begun), []
+    memory, dreamed = model.dynamics.begin(begun), []
     for _ in range(steps):
-        if generator is None:
-            after = model.dynamics.predict(state, nothing)
-        else:
-            noise = torch.randn(begun[:, 0].shape, generator=generator)
-            after = model.dynamics.predict(state, nothing, noise, SAMPLER_STEPS)
-        state = state.after(nothing, after)
-        dreamed.append(after.latent)
+        memory, after = model.dynamics.step(memory, nothing, draws, sampling)
+        dreamed.append(after.latents)
     return torch.stack(dreamed, dim=1)
 
 

@@ -15,7 +15,6 @@ from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.world import WorldModelEnv
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import State
 
 ENDLESS = 10**9
 """Steps of a truth env that is cut off by nothing but its dream."""
@@ -71,7 +70,7 @@ class Scene:
     @property
     def bytes(self) -> int:
         """Memory that keeping this scene takes, nearly."""
-        return (2 if self.truth else 1) * self.dream.frame.nbytes + self.moment.latents.nbytes
+        return (2 if self.truth else 1) * self.dream.frame.nbytes + 2 * self.moment.latents.nbytes
 
 
 class Pair:
@@ -128,8 +127,7 @@ class Pair:
             real, info = self._truth.reset(seed=seed)
             truth, physics = Side(real), info["physics"]
             begun = self._look([real])
-            state = self.model.dynamics.estimate(State(begun))[0].cpu().numpy()
-            dreams.resume(0, dreams.moment(0)._replace(latents=begun[0], state=state))
+            dreams.begin(np.zeros(1, np.int64), begun)
         nothing, dream = np.zeros(len(self.model.task.action_low), np.float32), Side(dreams.frames()[0])
         self._latest = Scene(0, nothing, dream, truth, False, _trust(info), dreams.moment(0), physics)
         return self._latest

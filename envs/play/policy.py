@@ -9,7 +9,6 @@ from procosm.envs.play.pair import Pair, Scene
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import State
 
 STACK = 3
 """Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.worlds``)."""
@@ -58,7 +57,7 @@ class SavedPilot:
             seen = self._stack([side.frame for side in sides])
         elif world == "truth":
             latents = pair.latents_of_truth(scenes)
-            look = pair.model.dynamics.estimate(State(latents))[0] if kind == "state" else latents[0]
+            look = pair.model.states(latents)[0] if kind == "state" else latents[0]
             seen = look.cpu().numpy()
         else:
             moment = scenes[-1].moment

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 
 from procosm.agents.growth import growth, state_deviation
 from procosm.world_model.errors import DatasetError
+from procosm.world_model.interface import Prediction
 
 
 def test_a_perfect_model_grows_at_the_right_rate(linear_world, constant_episodes):
@@ -29,13 +29,11 @@ def test_half_the_growth_reads_as_half(linear_world, constant_episodes):
 def test_a_model_that_stands_still_has_no_slope(linear_world, constant_episodes):
     class Still:
         context = 3
+        readouts = frozenset({"state"})
+        begin, read = linear_world.dynamics.begin, linear_world.dynamics.read
 
-        def predict(self, state, action, noise=None, steps=1):
-            prediction = linear_world.dynamics.predict(state, torch.zeros_like(action))
-            return dataclasses.replace(prediction, latent=state.latents[:, -1], state=self.estimate(state))
-
-        def estimate(self, state):
-            return linear_world.dynamics.estimate(state)
+        def step(self, memory, action):
+            return memory, Prediction(memory.newest, self.read(memory))
 
     still = dataclasses.replace(linear_world, dynamics=Still())
     first_number = np.array([1.0, 1e6])  # the second, a velocity, does change when motion stops

@@ -8,6 +8,7 @@ from procosm.agents.open_loop import imagine
 from procosm.envs.dreams import Dreams
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import ProcosmError
+from procosm.world_model.interface import Condition
 
 
 @pytest.fixture
@@ -41,11 +42,13 @@ def test_a_dream_is_the_open_loop_of_its_actions_also_when_begun_again(restless)
 def test_what_was_done_before_bears_on_what_follows_and_comes_back_with_a_moment(restless):
     dreams, elsewhere = Dreams(restless, 2), Dreams(restless, 1)
     begun = begin(dreams, [0, 0])
-    size = len(restless.task.action_low)
+    size, context = len(restless.task.action_low), restless.dynamics.context
+    moments = []
     for slot, action in enumerate((1.0, -1.0)):  # only what was done shall tell the two apart
-        dreams.actions[slot] = action
-    dreams.latents[:] = begun
-    moment = dreams.moment(1)
+        done = Condition(torch.full((1, context - 1, size), action))
+        moments.append(dreams.moment(slot)._replace(memory=restless.begin(begun[slot : slot + 1], done)))
+        dreams.resume(slot, moments[slot])
+    moment = moments[1]
     dreams.advance(np.zeros((2, size), np.float32))
     assert not torch.allclose(dreams.latents[0], dreams.latents[1], atol=1e-3)
     begin(elsewhere, [1])
@@ -58,16 +61,16 @@ def test_what_was_done_before_bears_on_what_follows_and_comes_back_with_a_moment
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_step_that_is_no_number_says_what_and_where(linear_world, monkeypatch, name, value):
     """Whatever the dynamics say that is not finite ends the dream with its slot, step and window."""
-    dreams, predict = Dreams(linear_world, 3), linear_world.dynamics.predict
+    dreams, step = Dreams(linear_world, 3), linear_world.dynamics.step
     dreams.restart(np.arange(3), [np.random.default_rng(i) for i in range(3)], [4, 5, 6])
 
     def spoilt(*arguments):
-        said = predict(*arguments)
-        getattr(said, name)[1] = value
-        return said
+        memory, said = step(*arguments)
+        (said.latents if name == "latent" else said.readouts[name])[1] = value
+        return memory, said
 
     dreams.advance(np.zeros((3, 1), np.float32))
-    monkeypatch.setattr(linear_world.dynamics, "predict", spoilt)
+    monkeypatch.setattr(linear_world.dynamics, "step", spoilt)
     with pytest.raises(ProcosmError, match=rf"{name} of {value} in slot 1, step 2 of the dream from window 5"):
         dreams.advance(np.zeros((3, 1), np.float32))
 

@@ -19,6 +19,7 @@ from procosm.world_model import checkpoint
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.episodes import Episode
 from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
+from procosm.world_model.interface import MEAN
 from tests.conftest import LinearDynamics
 
 PUSH = np.array([0.5, -0.25, 0.0, 1.0])
@@ -40,8 +41,8 @@ def episode(seed: int, steps: int, kind: str) -> Episode:
 class TooStrong(LinearDynamics):
     """A dream in which every action pushes harder than it should, by a third."""
 
-    def predict(self, state, action, noise=None, steps=1):
-        return super().predict(state, action * 4 / 3, noise, steps)
+    def step(self, memory, action, draws=None, sampling=MEAN):
+        return super().step(memory, action * 4 / 3, draws, sampling)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
-from procosm.world_model.interface import State
+from procosm.world_model.interface import Condition, Prediction, Sampling
 
 TINY = DynamicsConfig(transformer=TransformerConfig(width=24, layers=1, heads=2, mlp_ratio=2, adaln_rank=4))
 SHAPE = (2, 4, 4)
@@ -39,6 +39,11 @@ def window(batch=5, horizon=3, seed=0) -> Window:
     )
 
 
+def predict(dynamics: DiffusionDynamics, latents: torch.Tensor, action: torch.Tensor, *drawn: object) -> Prediction:
+    """What one step leads to from latents without a past."""
+    return dynamics.step(dynamics.begin(latents), action, *drawn)[1]
+
+
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
@@ -51,23 +56,23 @@ def test_actions_are_scaled_from_the_tasks_units(dynamics):
 def test_one_step_prediction_is_what_training_unrolls(dynamics):
     w, action = window(), torch.rand(5, 2)
     for past in (None, torch.rand(5, 2, 2), torch.tensor([torch.nan, 1.0]).view(1, 2, 1).expand(5, 2, 2)):
-        state = State(w.latents[:, :3], actions=past)
-        unrolled = dynamics.advance(w.latents[:, :3], dynamics.unit_action(state.taken(action)))
-        assert torch.allclose(dynamics.predict(state, action).latent, unrolled, atol=1e-6)
+        memory = dynamics.begin(w.latents[:, :3], Condition(past))
+        unrolled = dynamics.advance(w.latents[:, :3], dynamics.unit_action(memory.with_action(action)))
+        assert torch.allclose(dynamics.step(memory, action)[1].latents, unrolled, atol=1e-6)
 
 
 def test_a_dream_knows_what_was_done_since_it_began(dynamics):
     """Of each past action the network is told the value and that it is known; of one it does not know, neither."""
-    state, action = State(window().latents[:, :3]), torch.rand(5, 2)
-    blind = dynamics.told(dynamics.unit_action(state.taken(action)))
+    memory, action = dynamics.begin(window().latents[:, :3]), torch.rand(5, 2)
+    blind = dynamics.told(dynamics.unit_action(memory.with_action(action)))
     assert torch.equal(blind, torch.cat([torch.zeros(5, 4), dynamics.unit_action(action), torch.zeros(5, 2)], dim=1))
-    state = state.after(action, dynamics.predict(state, action))
-    assert torch.equal(state.actions[:, 1], action) and state.actions[:, 0].isnan().all()
-    known = State(state.latents, actions=torch.stack([action - 0.2, action], dim=1))
-    told = dynamics.told(dynamics.unit_action(known.taken(action + 0.1)))
+    memory, _ = dynamics.step(memory, action)
+    assert torch.equal(memory.actions[:, 1], action) and memory.actions[:, 0].isnan().all()
+    known = dynamics.begin(memory.latents, Condition(torch.stack([action - 0.2, action], dim=1)))
+    told = dynamics.told(dynamics.unit_action(known.with_action(action + 0.1)))
     acted = [dynamics.unit_action(action + change) for change in (-0.2, 0.0, 0.1)]
     assert torch.allclose(told, torch.cat([*acted, torch.ones(5, 2)], dim=1))
-    first, second = dynamics.predict(state, action).latent, dynamics.predict(known, action).latent
+    first, second = (dynamics.step(each, action)[1].latents for each in (memory, known))
     assert not torch.allclose(first, second, atol=1e-4)
 
 
@@ -87,18 +92,18 @@ def test_every_step_of_a_dream_ends_on_the_manifold(dynamics, noisy):
     dynamics.manifold.net[-1].requires_grad_(False).weight.zero_()
     dynamics.manifold.net[-1].bias.zero_()
     w, action, axis = window(), torch.rand(5, 2), line / line.norm()
-    state = State(w.latents[:, :3])
+    memory = dynamics.begin(w.latents[:, :3])
 
     def beside(latents: torch.Tensor) -> float:
         along = (latents * axis).sum((1, 2, 3), keepdim=True) * axis
         return float((latents - along).norm() / latents.norm())
 
-    noise = torch.randn(5, *SHAPE, generator=seeded()) if noisy else None
-    latent = dynamics.predict(state, action, noise, steps=3 if noisy else 1).latent
+    draws = [np.random.default_rng(slot) for slot in range(5)]
+    latent = dynamics.step(memory, action, draws, Sampling(3 if noisy else 1))[1].latents
     assert beside(latent) < 1e-3 < 0.1 < beside(w.latents[:, 2])
     if not noisy:
-        unit = dynamics.unit_action(state.taken(action))
-        assert torch.allclose(latent, dynamics.advance(state.latents, unit), atol=1e-5)
+        unit = dynamics.unit_action(memory.with_action(action))
+        assert torch.allclose(latent, dynamics.advance(memory.latents, unit), atol=1e-5)
 
 
 def test_one_step_prepared_equals_the_plain_network(dynamics):
@@ -115,49 +120,45 @@ def test_one_step_prepared_equals_the_plain_network(dynamics):
 
 def test_one_step_is_prepared_again_when_weights_change_and_only_then(dynamics):
     w, action = window(), torch.rand(5, 2)
-    unit = dynamics.unit_action(State(w.latents[:, :3]).taken(action))
+    unit = dynamics.unit_action(dynamics.begin(w.latents[:, :3]).with_action(action))
     for mixed in (False, True):
         dynamics.mixed = mixed
-        dynamics.predict(State(w.latents[:, :3]), action)
+        predict(dynamics, w.latents[:, :3], action)
         prepared = dynamics.one_step()
-        dynamics.predict(State(w.latents[:, :3]), action)
+        predict(dynamics, w.latents[:, :3], action)
         assert dynamics.one_step() is prepared
     dynamics.mixed = False
     for change in (lambda p: p.mul_(1.5), lambda p: setattr(p, "data", p.data * 1.5)):
         with torch.no_grad():
             change(dynamics.net.blocks[0].mlp[0].weight)
-        predicted = dynamics.predict(State(w.latents[:, :3]), action).latent
+        predicted = predict(dynamics, w.latents[:, :3], action).latents
         assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], unit), atol=1e-6)
 
 
-def test_a_known_estimate_saves_the_second_look_and_changes_nothing(dynamics):
-    w, action = window(), torch.rand(5, 2)
-    dynamics.state_head.mean.fill_(0.7)
-    dynamics.state_head.std.fill_(0.2)
-    state = State(w.latents[:, :3])
-    known = State(w.latents[:, :3], dynamics.estimate(state))
+def test_the_state_is_read_once_a_step(dynamics):
+    memory, action = dynamics.begin(window().latents[:, :3]), torch.rand(5, 2)
     looked = []
     dynamics.state_head.register_forward_hook(lambda *_: looked.append(1))
-    first, second = dynamics.predict(state, action), dynamics.predict(known, action)
-    assert len(looked) == 3
-    for name in ("latent", "reward", "termination", "state"):
-        assert torch.allclose(getattr(first, name), getattr(second, name), atol=1e-5)
+    dynamics.step(memory, action)
+    assert len(looked) == 1
 
 
 def test_prediction_of_a_slot_does_not_depend_on_its_batch(dynamics):
     w = window()
-    whole = dynamics.predict(State(w.latents[:, :3]), torch.ones(5, 2))
-    alone = dynamics.predict(State(w.latents[2:3, :3]), torch.ones(1, 2))
-    for name in ("latent", "reward", "termination", "state"):
-        assert torch.allclose(getattr(whole, name)[2], getattr(alone, name)[0], atol=1e-5)
-    assert ((whole.termination >= 0) & (whole.termination <= 1)).all()
+    whole = predict(dynamics, w.latents[:, :3], torch.ones(5, 2))
+    alone = predict(dynamics, w.latents[2:3, :3], torch.ones(1, 2))
+    assert torch.allclose(whole.latents[2], alone.latents[0], atol=1e-5)
+    for name in ("reward", "termination", "state"):
+        assert torch.allclose(whole.readouts[name][2], alone.readouts[name][0], atol=1e-5)
+    ends = whole.readouts["termination"]
+    assert ((ends >= 0) & (ends <= 1)).all()
 
 
 def test_noise_starts_the_sampler_and_is_the_only_randomness(dynamics):
-    w, noise = window(), torch.randn(5, *SHAPE)
-    runs = [
-        dynamics.predict(State(w.latents[:, :3]), torch.ones(5, 2), n, steps=4).latent for n in (noise, noise, -noise)
-    ]
+    w, runs = window(), []
+    for seed in (0, 0, 1):
+        draws = [np.random.default_rng([seed, slot]) for slot in range(5)]
+        runs.append(predict(dynamics, w.latents[:, :3], torch.ones(5, 2), draws, Sampling(4)).latents)
     assert torch.equal(runs[0], runs[1])
     assert not torch.allclose(runs[0], runs[2], atol=1e-4)
 
@@ -178,7 +179,7 @@ def test_what_moves_evenly_goes_on_by_itself(dynamics):
     assert torch.allclose(dynamics.inertia, torch.ones(2, 1, 1), atol=1e-5)
     assert torch.allclose(dynamics.carried(even[:, :3]), even[:, 3], atol=1e-5)
     dynamics.net.patch_out.weight.data.zero_()
-    assert torch.allclose(dynamics.predict(State(even[:, :3]), torch.ones(50, 2)).latent, even[:, 3], atol=0.01)
+    assert torch.allclose(predict(dynamics, even[:, :3], torch.ones(50, 2)).latents, even[:, 3], atol=0.01)
 
 
 def test_inertia_and_residual_are_the_regression_of_each_channel(dynamics):

@@ -17,7 +17,6 @@ from procosm.world_model import checkpoint, sparsity, stage
 from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import Optimizer, StageConfig, rate, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
@@ -139,11 +138,11 @@ def test_a_loaded_model_dreams_as_the_one_in_memory(trained):
     assert all(layer.capacity == max(layer.live_blocks, 1) for layer in sparse_layers(theirs.dynamics).values())
     dreams = []
     for model in (ours, theirs):
-        latents, action = model.starts[:6], torch.linspace(-2, 2, 6)[:, None]
+        memory, action = model.dynamics.begin(model.starts[:6]), torch.linspace(-2, 2, 6)[:, None]
         for _ in range(4):
-            prediction = model.dynamics.predict(State(latents), action)
-            latents = torch.cat([latents[:, 1:], prediction.latent[:, None]], dim=1)
-        dreams.append((latents, prediction.reward, prediction.state, model.tokenizer.decode(latents)))
+            memory, prediction = model.dynamics.step(memory, action)
+        latents = prediction.latents
+        dreams.append((latents, *prediction.readouts.values(), model.tokenizer.decode(latents[:, None])))
     assert all(torch.equal(a, b) for a, b in zip(*dreams, strict=True))
     assert torch.isfinite(dreams[0][0]).all()
 

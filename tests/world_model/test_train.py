@@ -18,7 +18,6 @@ from procosm.world_model.checkpoint import load, untrained
 from procosm.world_model.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.errors import CheckpointError, DatasetError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.interface import State
 from procosm.world_model.presets import preset
 from procosm.world_model.stage import StageConfig
 from procosm.world_model.train import TrainConfig, train, train_state_head
@@ -43,9 +42,9 @@ def trained(data, tmp_path_factory) -> Path:
 def test_the_checkpoint_dreams(trained):
     model = load(trained)
     assert model.task.id == "InvertedPendulum-v5"
-    prediction = model.dynamics.predict(State(model.starts[:5]), torch.zeros(5, 1))
-    assert prediction.state.shape == (5, 4)
-    assert torch.isfinite(prediction.latent).all()
+    _, prediction = model.dynamics.step(model.dynamics.begin(model.starts[:5]), torch.zeros(5, 1))
+    assert prediction.readouts["state"].shape == (5, 4)
+    assert torch.isfinite(prediction.latents).all()
     again = model.tokenizer.encode(model.start_frames[:5].flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, -1))
     assert torch.allclose(again, model.starts[:5], atol=1e-5)
     stages = {"tokenizer", "state_head", "manifold", "diffusion", "unroll-0"}

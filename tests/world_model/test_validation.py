@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from procosm.envs.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import untrained
@@ -45,7 +46,7 @@ def test_each_horizon_counts_the_episodes_that_last_so_long(tmp_path):
     tokenizer, dynamics = untrained(load_task(data), size.tokenizer, size.dynamics)
     table = tabulate(episodes, "constant", dynamics.context)
     dynamics.state_head.fit(table.states)
-    found = growth(dynamics, table, encode(tokenizer, table.frames))
+    found = growth(dynamics, table, encode(tokenizer, table.frames, torch.device("cpu")))
     steps = [len(e.actions) - (dynamics.context - 1) for e in episodes if e.kind == "constant"]
     assert [row["n"] for row in found] == [n for h in range(1, 11) if (n := sum(s >= h for s in steps))]
     assert found[0]["n"] > found[-1]["n"]  # poles fall at different times

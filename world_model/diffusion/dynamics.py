@@ -8,15 +8,18 @@ or errors would add up beside it. The network is told what was done at every lat
 sees are their work (LOG.md, "What was just done").
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.diffusion.memory import DiffusionMemory, context_window, past_actions
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import (
     SIGMA_DATA,
@@ -29,7 +32,7 @@ from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.heads import OutcomeHead, StateHead
-from procosm.world_model.interface import Prediction, State
+from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.layers import fourier_features
 from procosm.world_model.manifold import Manifold
 from procosm.world_model.precision import sent
@@ -77,6 +80,7 @@ class Window:
 class DiffusionDynamics(nn.Module):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
+    readouts = frozenset({"reward", "termination", "state"})
     stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
@@ -168,15 +172,44 @@ class DiffusionDynamics(nn.Module):
         return self._one_step[1]
 
     @torch.inference_mode()
-    def predict(self, state: State, action: Tensor, noise: Tensor | None = None, steps: int = 1) -> Prediction:
-        """One step of imagination; see :class:`procosm.world_model.interface.Dynamics`."""
-        head, known = self.state_head, state.estimate
-        before = head(state.latents) if known is None else head.standardise(known)
-        inputs = (state.latents, self.unit_action(state.taken(action)), before)
-        if noise is None and steps == 1:
-            return Prediction(*self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs))
-        step, noises = partial(self._step_of_noise, steps), () if noise is None else (noise,)
-        return Prediction(*self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noises))
+    def begin(self, latents: Tensor, condition: Condition | None = None) -> DiffusionMemory:
+        """See :class:`procosm.world_model.interface.Dynamics`."""
+        seen = context_window(latents, self.context).clone()
+        actions = past_actions(latents, condition, self.context, len(self.action_low))
+        return DiffusionMemory(seen, actions, self.state_head.physical(self.state_head(seen)))
+
+    def read(self, memory: DiffusionMemory) -> Mapping[str, Tensor]:
+        """See :class:`procosm.world_model.interface.Dynamics`."""
+        return {"state": memory.states}
+
+    @torch.inference_mode()
+    def step(
+        self,
+        memory: DiffusionMemory,
+        action: Tensor,
+        draws: Sequence[np.random.Generator] | None = None,
+        sampling: Sampling = MEAN,
+    ) -> tuple[DiffusionMemory, Prediction]:
+        """See :class:`procosm.world_model.interface.Dynamics`."""
+        taken, steps = memory.with_action(action), sampling.steps
+        inputs = (memory.latents, self.unit_action(taken), self.state_head.standardise(memory.states))
+        if steps == 1:
+            told = self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs)
+        else:
+            noise = () if draws is None else (self._noise(draws),)
+            step = partial(self._step_of_noise, steps)
+            told = self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noise)
+        latents, reward, termination, states = told
+        moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
+        readouts = {"reward": reward, "termination": termination, "state": states}
+        return DiffusionMemory(moved, taken[:, 1:], states), Prediction(latents, readouts)
+
+    def _noise(self, draws: Sequence[np.random.Generator]) -> Tensor:
+        """(b, c, h, w) standard normal draws, each dream's from its own generator."""
+        noise = np.empty((len(draws), *self.latent_shape), np.float32)
+        for row, generator in zip(noise, draws, strict=True):
+            generator.standard_normal(out=row, dtype=np.float32)
+        return torch.from_numpy(noise).to(self.residual_std)
 
     def _step_of_mean(self, context: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
         c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
@@ -193,7 +226,7 @@ class DiffusionDynamics(nn.Module):
         return self._outcome(context, residual, unit, before)
 
     def _outcome(self, context: Tensor, residual: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """The latent that a residual leads to, reward, probability of the end and estimated state.
+        """The latents that a residual leads to, reward, probability of the end and estimated state.
 
         Args:
             before: (b, s), the estimated state before, standardised.
@@ -204,11 +237,6 @@ class DiffusionDynamics(nn.Module):
         reward, logit = self.outcome_head(context[:, -1], latent, before, after_state, unit[:, -1])
         reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
         return latent, reward, logit.sigmoid(), self.state_head.physical(after_state)
-
-    @torch.inference_mode()
-    def estimate(self, state: State) -> Tensor:
-        """(b, s), the true state seen in the last latents, in the task's own units."""
-        return self.state_head.physical(self.state_head(state.latents))
 
     def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""

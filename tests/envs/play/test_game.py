@@ -11,7 +11,6 @@ from procosm.envs.dreams import Dreams
 from procosm.envs.play.history import History
 from procosm.envs.play.pair import Pair
 from procosm.envs.weights import open_model
-from procosm.world_model.interface import State
 from tests.envs.play.conftest import Page, socket_to
 
 ACTIONS = (0.5, -1.0, 0.25, 0.0)
@@ -25,21 +24,21 @@ def test_both_worlds_step_as_their_environments_do(page):
     real, _ = truth.reset(seed=header["seed"])
     np.testing.assert_array_equal(frames[1], real)
     with torch.inference_mode():
-        state = State(model.tokenizer.encode(torch.from_numpy(real)[None, None]).expand(-1, 3, -1, -1, -1))
+        memory = model.dynamics.begin(model.tokenizer.encode(torch.from_numpy(real)[None, None]))
         for step, stick in enumerate(ACTIONS, 1):
             page.say("steer", [stick])
             page.say("step")
             header, frames = page.until(lambda header, step=step: header["step"] == step)
             assert header["stick"] == pytest.approx([stick])
             action = np.float32([3 * stick])
-            told = model.dynamics.predict(state, torch.from_numpy(action)[None])
-            state = state.after(torch.from_numpy(action)[None], told)
-            dreamed = model.tokenizer.decode(state.latents[:, -1:])[0, 0].numpy()
+            memory, predicted = model.dynamics.step(memory, torch.from_numpy(action)[None])
+            told = predicted.readouts
+            dreamed = model.tokenizer.decode(predicted.latents[:, None])[0, 0].numpy()
             assert np.abs(frames[0].astype(int) - dreamed).max() <= 1
             assert header["dream"]["reward"] == pytest.approx(
-                np.clip(told.reward.item(), *model.reward_range), abs=1e-4
+                np.clip(told["reward"].item(), *model.reward_range), abs=1e-4
             )
-            assert header["dream"]["termination"] == pytest.approx(told.termination.item(), abs=1e-4)
+            assert header["dream"]["termination"] == pytest.approx(told["termination"].item(), abs=1e-4)
             real, reward, ended, _, _ = truth.step(action)
             np.testing.assert_array_equal(frames[1], real)
             assert (header["truth"]["reward"], header["truth"]["ended"]) == (reward, ended)
@@ -78,7 +77,7 @@ def test_going_back_and_the_same_steps_again_is_the_same_dream(page):
 
 
 def test_a_dream_resumed_elsewhere_goes_on_to_the_bit():
-    """Across a block of noise drawn ahead, and into other settings."""
+    """With noise of its own, and into other settings."""
     model = open_model(None, "InvertedPendulum", "cpu")
     dreams = Dreams(model, 1, denoising_steps=2)
     dreams.restart(np.zeros(1, np.int64), [np.random.default_rng(3)], [4])

@@ -1,0 +1,112 @@
+"""A trained world model: what an environment, an evaluation or a checkpoint holds of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from procosm.sparse.threads import one_thread, run_each
+from procosm.world_model.episodes import Task
+from procosm.world_model.errors import ProcosmError
+from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
+
+SMALLEST_PART, MOST_PARTS = 16, 8  # dreams that one thread moves by itself; with fewer it mostly waits for Python
+
+
+@dataclass(frozen=True)
+class WorldModel:
+    """A tokenizer, its dynamics, and real frames to start dreaming from.
+
+    Attributes:
+        task: the task it has learned.
+        tokenizer, dynamics: frozen, in eval mode.
+        start_frames: (n, context, H, W, 3) uint8, held-out real frames. start_states: (n, s), true state at the last.
+        starts: (n, context, c, h, w), the same windows as standardised latents.
+        reward_range: least and greatest reward in the data.
+        metrics: held-out metrics measured at the end of training. provenance: where it came from.
+        trust: tensors of ``procosm.envs.trust``, which tells when a dream is out of its depth; older models have none.
+        resets: (m, c, h, w), latents of first frames after the task's own reset, with which its twin begins too; older
+            models have none, nor have those of data without such episodes.
+    """
+
+    task: Task
+    tokenizer: Tokenizer
+    dynamics: Dynamics
+    start_frames: Tensor
+    start_states: Tensor
+    starts: Tensor
+    reward_range: tuple[float, float]
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    trust: dict[str, Tensor] | None = None
+    resets: Tensor | None = None
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of all that it can tell of a dream beside its latents and frames."""
+        return self.dynamics.readouts | ({"trust"} if self.trust else set())
+
+    def states(self, latents: Tensor) -> Tensor:
+        """(b, s), the simulator's state as the model reads it off (b, t, c, h, w) latents of real frames.
+
+        Raises:
+            ProcosmError: it has not learned to.
+        """
+        if "state" not in self.dynamics.readouts:
+            raise ProcosmError(
+                f"the world model of {self.task.id} tells no state (it tells {', '.join(sorted(self.capabilities))}): "
+                "train it on a log that has states"
+            )
+        return self.dynamics.read(self.dynamics.begin(latents))["state"]
+
+    @one_thread()
+    def begin(self, latents: Tensor, condition: Condition | None = None) -> Memory:
+        """As :meth:`interface.Dynamics.begin`, on one thread."""
+        return self.dynamics.begin(latents, condition)
+
+    @one_thread()
+    def step(
+        self,
+        memory: Memory,
+        action: Tensor,
+        draws: Sequence[np.random.Generator] | None = None,
+        sampling: Sampling = MEAN,
+    ) -> tuple[Memory, Prediction]:
+        """As :meth:`interface.Dynamics.step`, each part of a batch on a thread of its own."""
+        cuts = _cuts(len(action), action.device)
+        if len(cuts) == 2:
+            return self.dynamics.step(memory, action, draws, sampling)
+
+        def step(first: int, last: int) -> tuple[Tensor, Memory, Prediction]:
+            slots = torch.arange(first, last, device=action.device)
+            drawn = None if draws is None else draws[first:last]
+            return slots, *self.dynamics.step(memory.take(slots), action[first:last], drawn, sampling)
+
+        parts = run_each([partial(step, *ends) for ends in pairwise(cuts)])
+        for slots, part, _ in parts:
+            memory.put(slots, part)
+        predictions = [prediction for _, _, prediction in parts]
+        readouts = {name: torch.cat([p.readouts[name] for p in predictions]) for name in predictions[0].readouts}
+        return memory, Prediction(torch.cat([p.latents for p in predictions]), readouts)
+
+    @one_thread()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(b, c, h, w) latents to (b, H, W, 3) uint8 frames, each part of a batch on a thread of its own."""
+        parts = [latents[slice(*ends), None] for ends in pairwise(_cuts(len(latents), latents.device))]
+        tasks: list[Callable[[], Tensor]] = [partial(self.tokenizer.decode, part) for part in parts]
+        return torch.cat([frames[:, -1] for frames in run_each(tasks)])
+
+
+def _cuts(count: int, device: torch.device) -> list[int]:
+    """Where the parts of ``count`` dreams begin, and the end of the last; on a device that is no CPU they are one.
+
+    They depend on ``count`` alone, because a product's last bits depend on how many rows it has: the same dreams have
+    the same bits with any number of threads.
+    """
+    parts = min(MOST_PARTS, max(1, count // SMALLEST_PART)) if device.type == "cpu" else 1
+    return [count * part // parts for part in range(parts + 1)]
