@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb is known, so that ``procosm --help`` ans
 import difflib
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # core that both need: where anything else runs, ten times slower (benchmarks/results/threads.json).
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         verb = VERBS[given[0]]
-        made = run_command(_named(verb.function), _named(verb.config), f"procosm {given[0]}", given[1:], verb.teaches)
+        named = (_named(verb.function), _named(verb.config), f"procosm {given[0]}")
+        made = run_command(*named, given[1:], verb.teaches, again=f"{program()} {given[0]}")
         if isinstance(made, Path):
             print(f"Wrote {made}\n{what_next(verb, made)}")
     sys.exit(0)
@@ -62,8 +64,24 @@ def _without_imports(arguments: list[str]) -> list[str]:
 def what_next(verb: Verb, made: Path) -> str:
     """The verb's advice about what it made; paths are quoted for the shell in commands, and for Python in its calls."""
     return verb.next.format(
-        made=shlex.quote(str(made)), run=shlex.quote(str(made.parent)), page=str(made), python=repr(str(made))
+        program=program(),
+        made=shlex.quote(str(made)),
+        run=shlex.quote(str(made.parent)),
+        page=str(made),
+        python=repr(str(made)),
     )
+
+
+def program() -> str:
+    """What a shell has to be told to run this procosm: its name where that finds it, else its path."""
+    script = Path(sys.executable).with_name("procosm")
+    found = shutil.which("procosm")
+    if found and Path(found).absolute() == script:
+        return "procosm"
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m procosm.agents.cli"
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def overview() -> str:

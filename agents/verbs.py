@@ -10,8 +10,9 @@ class Verb:
     Attributes:
         summary: its line in ``procosm --help``. teaches: its own help: what, an example, what it writes.
         config, function: ``module:name`` of the dataclass that tyro parses and of what is called with it.
-        next: what to do afterwards; ``{made}`` is what was written and ``{run}`` the folder around it, as a shell reads
-            them; ``{page}`` the former in prose, ``{python}`` in Python.
+        next: what to do afterwards; ``{program}`` is what a shell here calls procosm, ``{made}`` what was written and
+            ``{run}`` the folder around it, as a shell reads them; ``{page}`` is the former in prose, ``{python}`` in
+            Python.
     """
 
     summary: str
@@ -51,7 +52,7 @@ VERBS = {
         "Writes OUT/data: training, held-out and constant-action episodes, and task.json.",
         "procosm.envs.collect:CollectConfig",
         "procosm.agents.run:collect_stage",
-        "Next: procosm train --data {made} --out {run}/world_model",
+        "Next: {program} train --data {made} --out {run}/world_model",
     ),
     "train": Verb(
         "train a world model on logged episodes",
@@ -61,7 +62,7 @@ VERBS = {
         "Writes OUT, a checkpoint folder: config.json, *.safetensors, metrics.json, provenance.json.",
         "procosm.world_model.train:TrainConfig",
         "procosm.agents.run:train_stage",
-        "Next: procosm train-policy --world-model {made} --out {run}/policy\n"
+        "Next: {program} train-policy --world-model {made} --out {run}/policy\n"
         'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
     ),
     "train-policy": Verb(
@@ -73,7 +74,7 @@ VERBS = {
         "TensorBoard logs under tb/.",
         "procosm.agents.train:PolicyConfig",
         "procosm.agents.run:policy_stage",
-        "Next: procosm evaluate --run {run}",
+        "Next: {program} evaluate --run {run}",
     ),
     "evaluate": Verb(
         "judge a run by MuJoCo: returns with intervals, fidelity by horizon, speed",
@@ -83,7 +84,7 @@ VERBS = {
         "Writes RUN/evaluation (metrics.json, csv, mp4) and RUN/metrics.json.",
         "procosm.agents.evaluate:EvaluateConfig",
         "procosm.agents.run:evaluate_stage",
-        "Next: procosm report --run {run}",
+        "Next: {program} report --run {run}",
     ),
     "report": Verb(
         "make the page about an evaluated run",

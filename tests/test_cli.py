@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from procosm.agents.cli import main, overview, what_next
+from procosm.agents.cli import main, overview, program, what_next
 from procosm.agents.verbs import VERBS
 
 
@@ -137,26 +137,45 @@ def test_a_verb_ends_by_naming_what_it_made_and_what_comes_next(tiny_checkpoint,
     made = tmp_path / "run" / "policy"
     small = ["--dreams", "4", "--horizon", "2", "--rollout-steps", "2", "--iterations", "1", "--truth-every", "0"]
     assert status("train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), *small) == 0
-    assert capsys.readouterr().out == f"Wrote {made}\nNext: procosm evaluate --run {made.parent}\n"
+    assert capsys.readouterr().out == f"Wrote {made}\nNext: {program()} evaluate --run {made.parent}\n"
 
 
 def test_collecting_says_what_comes_next_and_says_it_once(tmp_path, capsys):
     arguments = ["--env", "InvertedPendulum", "--out", str(tmp_path), "--steps", "100", "--processes", "1"]
     assert status("collect", *arguments) == 0
     made = tmp_path / "data"
-    assert capsys.readouterr().out == f"Wrote {made}\nNext: procosm train --data {made} --out {tmp_path}/world_model\n"
+    advice = f"Next: {program()} train --data {made} --out {tmp_path}/world_model"
+    assert capsys.readouterr().out == f"Wrote {made}\n{advice}\n"
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if VERBS[verb].next])
 def test_paths_with_spaces_are_quoted_in_what_to_do_next(verb):
     made = Path("/tmp/my runs/it's one") / "made"
     advice = what_next(VERBS[verb], made)
-    for command in re.findall(r"Next: (procosm .*)", advice):
+    for command in re.findall(r"Next: (.*)", advice):
         words = shlex.split(command)
-        assert all(not word.startswith("/") or word.startswith("/tmp/my runs/it's one") for word in words)
+        assert all(not word.startswith("/") or word.startswith("/tmp/my runs/it's one") for word in words[1:])
         assert any(word.startswith("/tmp/my runs/it's one") for word in words)
     for call in re.findall(r"checkpoint=(.*)\)", advice):
         assert ast.literal_eval(call) == str(made)
+
+
+def test_advice_names_a_program_that_a_shell_finds(tmp_path, monkeypatch):
+    environment = tmp_path / "my env" / "bin"
+    environment.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(environment / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(program()) == [str(environment / "python"), "-m", "procosm.agents.cli"]
+    script = environment / "procosm"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))  # as after `make demo`, which activates nothing
+    assert shlex.split(program()) == ["my env/bin/procosm"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert shlex.split(program()) == [str(script)]
+    monkeypatch.setenv("PATH", f"{environment}{os.pathsep}{tmp_path}")
+    assert program() == "procosm"
 
 
 @pytest.mark.parametrize("arguments", ["--help", "run --help", "accelerator --help", "--version"])
@@ -185,5 +204,5 @@ def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.strip().splitlines()[-1].endswith("goes on from here: procosm " + shlex.join(arguments))
+    assert errors.strip().splitlines()[-1].endswith(f"goes on from here: {program()} {shlex.join(arguments)}")
     assert "Traceback" not in errors

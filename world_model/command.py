@@ -20,12 +20,14 @@ def run_command(
     arguments: Sequence[str],
     description: str | None = None,
     options: tuple = (),
+    again: str = "",
 ) -> Any:
     """What ``function`` makes of the config that ``arguments`` describe.
 
     Args:
-        config: a dataclass that tyro parses. program: words of the shell that start this command.
+        config: a dataclass that tyro parses. program: what the command is called.
         description: its help; by default the config's docstring. options: tyro's markers for the whole config.
+        again: what a shell is told to run it again, where that is not ``program``.
 
     Raises:
         SystemExit: with a status as above; why stands on stderr, in one line.
@@ -46,7 +48,7 @@ def run_command(
         _end(FAILED, f"{program}: this needs more memory than there is: {error or 'ask for less at once'}")
     except KeyboardInterrupt as stop:
         status = KILLED + stop.number if isinstance(stop, Terminated) else INTERRUPTED
-        _end(status, f"\nStopped. The same command goes on from here: {program} {shlex.join(arguments)}")
+        _end(status, f"\nStopped. The same command goes on from here: {again or program} {shlex.join(arguments)}")
 
 
 def main(function: Callable[[Any], Any], config: type, **settings: Any) -> None:
