@@ -144,13 +144,14 @@ def bar_chart(bars: Sequence[Bar], title: str) -> str:
 
 def ticks(low: float, high: float) -> list[float]:
     """About five round numbers from at or below ``low`` to at or above ``high``."""
-    if high <= low:
-        high = low + 1.0
+    size = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * size, 1e-100):  # no numbers lie between that a page could tell apart
+        high = low + max(1.0, 1e-3 * size)
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def _curve(line: Line, x: object, y: object) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from annotated_types import Interval
 
 from procosm.agents.growth import growth, state_deviation
+from procosm.agents.measurements import PARTS
 from procosm.agents.open_loop import choose_windows, open_loop
 from procosm.agents.rollouts import Played, Player, play_dreams, play_truth
 from procosm.agents.scenes import scenes
@@ -20,13 +21,15 @@ from procosm.agents.speed import speeds
 from procosm.agents.stages import stage_seconds, write_csv
 from procosm.agents.summary import real_steps, summarise, verdicts
 from procosm.agents.sweep import sweep
+from procosm.agents.training_log import read_log
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.errors import DatasetError, ProcosmError
-from procosm.world_model.files import read_json, write_json
+from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.provenance import provenance
+from procosm.world_model.schema import read_file
 from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
 
 JUDGING_SEED = 9_000_000
@@ -76,7 +79,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     player = trained_player(run, config.device, config.trust_pickle)
     episodes = load_episodes(run / "data")
     parts = _parts(config, model, player, episodes)
-    found = {name: _part(folder / f"{name}.json", make) for name, make in parts.items()}
+    found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items()}
     metrics = {
         "task": model.task.id,
         "frame_size": model.task.frame_size,
@@ -85,7 +88,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         **found,
         "returns": summarise(found["returns"]),
         "verdicts": verdicts(found["open_loop"]),
-        "real_steps": real_steps(run, model.task, episodes, found["returns"]),
+        "real_steps": real_steps(read_log(run / "policy")["truth"], model.task, episodes, found["returns"]),
         "seconds": stage_seconds(run),
         "provenance": {"world_model": model.provenance, "evaluation": provenance({"evaluate": config})},
     }
@@ -109,7 +112,7 @@ def trained_player(run: Path, device: str = "cpu", trust_pickle: bool = False) -
             f"{path} does not exist: finish its training with `procosm train-policy --world-model "
             f"{shlex.quote(str(run / 'world_model'))} --out {shlex.quote(str(run / 'policy'))}`"
         )
-    training = read_json(run / "policy" / "training.json")
+    training = read_log(run / "policy")
     how = training["algorithm"], training["observation"], device, trust_pickle
     return Player(run / "world_model", "trained", path, *how)
 
@@ -141,11 +144,15 @@ def _parts(
     }
 
 
-def _part(path: Path, make: Callable[[], Any]) -> Any:
-    """What ``make`` measures, from ``path`` where an earlier session left it."""
+def _part(name: str, path: Path, make: Callable[[], Any]) -> Any:
+    """What ``make`` measures, from ``path`` where an earlier session left it.
+
+    Raises:
+        CheckpointError: what was left is damaged.
+    """
     if not path.exists():
         write_json(path, make())
-    return read_json(path)
+    return read_file(PARTS[name], path, f"delete {path}, and run the same command again to measure it again")
 
 
 def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:

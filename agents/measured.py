@@ -6,8 +6,7 @@ and a horizon, its figure (NAME.png beside it or in figures/) and its rows.
 """
 
 import base64
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -17,9 +16,8 @@ import numpy as np
 
 from procosm.agents.charts import Cloud, Line, line_chart, scatter_chart
 from procosm.agents.intervals import estimate
-from procosm.agents.report_files import Result, check
+from procosm.agents.result_files import read_episodes, read_picture, read_result, task_of
 from procosm.agents.sections import figure, number, table
-from procosm.world_model.files import read_json
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -69,12 +67,12 @@ def measured_sections(run: Path, task: str, results: Path | None = None) -> list
     found = {path.stem: path for path in sorted((run / "benchmarks").glob("*.json"))}
     for path in sorted(results.glob("*.json")) if results else ():
         question = path.stem.split("_")[0]
-        if question in ORDER and question not in found and read_json(path)["rows"][0]["task"] == task:
+        if question in ORDER and question not in found and task_of(path) == task:
             found[question] = path
     names = [name for name in ORDER if name in found] + [name for name in found if name not in ORDER]
     own: dict[str, Callable[[Mapping[str, Any], Path], str]]
     own = {"fidelity": fidelity_section, "ranking": ranking_section}
-    return [own.get(name, plain_section)(check(Result, read_json(found[name])), found[name]) for name in names]
+    return [own.get(name, plain_section)(read_result(name, found[name]), found[name]) for name in names]
 
 
 def fidelity_section(result: Mapping[str, Any], path: Path) -> str:
@@ -145,7 +143,7 @@ def ranking_section(result: Mapping[str, Any], path: Path) -> str:
     rows = [row for row in result["rows"] if (row.get("panel"), row.get("horizon")) == ("all", "whole episode")]
     value = {row["metric"]: row for row in rows}
     families = {member["policy"]: member["family"] for member in result["details"]["panel"]}
-    points = dict(_means(path.with_suffix(".csv")))
+    points = _means(read_episodes(path.with_suffix(".csv"), set(families)))
     clouds = []
     for i, family in enumerate(dict.fromkeys(families.values())):
         own = [policy for policy in points if families[policy] == family]
@@ -162,14 +160,10 @@ def ranking_section(result: Mapping[str, Any], path: Path) -> str:
     )
 
 
-def _means(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
+def _means(episodes: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[float, ...]]:
     """Each policy's mean return in MuJoCo and in the dream, the latter with its 95 % interval."""
-    with path.open(encoding="utf-8") as file:
-        episodes = list(csv.DictReader(file))
-    for policy in dict.fromkeys(row["policy"] for row in episodes):
-        own = [row for row in episodes if row["policy"] == policy]
-        real, dreamed = (estimate(np.array([float(row[f"{w}_return"]) for row in own])) for w in ("truth", "dream"))
-        yield policy, (real.mean, dreamed.mean, dreamed.low, dreamed.high)
+    found = {policy: [estimate(returns) for returns in worlds] for policy, worlds in episodes.items()}
+    return {policy: (real.mean, own.mean, own.low, own.high) for policy, (real, own) in found.items()}
 
 
 def plain_section(result: Mapping[str, Any], path: Path) -> str:
@@ -178,11 +172,11 @@ def plain_section(result: Mapping[str, Any], path: Path) -> str:
     name = path.stem.split("_")[0]
     title = TITLES.get(name, path.stem.replace("_", " ").capitalize())
     pictures = [path.with_suffix(".png"), path.parent / "figures" / f"{path.stem}.png"]
-    curved = [row for row in result["rows"] if row.get("method") in TONES and isinstance(row.get("horizon"), int)]
+    curved = [row for row in result["rows"] if {"method", "low"} <= set(row) and isinstance(row.get("horizon"), int)]
     charts = [_curves(curved, metric) for metric in dict.fromkeys(row["metric"] for row in curved)]
     shown = f'<div class="two">{"".join(charts)}</div>' if charts else ""
     for picture in (each for each in pictures if each.exists()):
-        content = base64.b64encode(picture.read_bytes()).decode()
+        content = base64.b64encode(read_picture(picture)).decode()
         shown += f'<figure><img alt="{escape(title, quote=True)}" src="data:image/png;base64,{content}"></figure>'
     said = f"<p>{escape(reading)}</p>" if reading else ""
     return f"<h2>{escape(title)}</h2>{said}{shown}{table('all numbers', *_rows(result['rows']))}"

@@ -2,16 +2,14 @@
 
 import base64
 import io
-import shlex
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import av
-
 from procosm.agents.measured import measured_sections
-from procosm.agents.report_files import Metrics, Object, check
+from procosm.agents.measurements import judge_again, read_metrics
+from procosm.agents.result_files import read_film, read_picture
 from procosm.agents.sections import (
     dream,
     headline,
@@ -21,8 +19,8 @@ from procosm.agents.sections import (
     returns_section,
     training,
 )
-from procosm.world_model.errors import CheckpointError
-from procosm.world_model.files import read_json, write_bytes
+from procosm.agents.training_log import read_log
+from procosm.world_model.files import write_bytes
 from procosm.world_model.folders import check_out
 
 STYLE = Path(__file__).with_name("page.css")
@@ -49,18 +47,8 @@ def write_report(run: Path, results: Path | None = None) -> Path:
         ProcosmError: its folder cannot be written.
     """
     check_out(run)
-    metrics, log = read_json(run / "metrics.json"), read_json(run / "policy" / "training.json")
-    try:
-        check(Metrics, metrics)
-        check(Object, log)
-        body, title = _body(run, metrics, log, results), f"return of {metrics['task']}"
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
-        judged, record = run / "evaluation", run / "stages" / "evaluation.json"
-        raise CheckpointError(
-            f"{run / 'metrics.json'}, {run / 'policy' / 'training.json'} or a file in {judged} or {run / 'benchmarks'} "
-            f"is damaged ({error!r}): delete {judged} and {record}, and judge the run again with "
-            f"`procosm evaluate --run {shlex.quote(str(run))}`"
-        ) from error
+    metrics, log = read_metrics(run / "metrics.json", run), read_log(run / "policy")
+    body, title = _body(run, metrics, log, results), f"return of {metrics['task']}"
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -73,7 +61,7 @@ def write_report(run: Path, results: Path | None = None) -> Path:
 
 
 def _body(run: Path, metrics: dict[str, Any], log: dict[str, Any], results: Path | None) -> str:
-    films = {name: film(run / "evaluation" / file) for name, file in metrics["films"].items()}
+    films = {name: film(run / "evaluation" / file, judge_again(run)) for name, file in metrics["films"].items()}
     return "\n".join(
         (
             headline(metrics),
@@ -94,16 +82,15 @@ def _body(run: Path, metrics: dict[str, Any], log: dict[str, Any], results: Path
     )
 
 
-def film(path: Path) -> str:
+def film(path: Path, advice: str) -> str:
     """A video element that holds its mp4 and, as its poster, the picture from the middle."""
-    with av.open(path) as container:
-        pictures = [frame.to_image() for frame in container.decode(video=0)]
+    content, middle = read_film(path, advice)
     poster = io.BytesIO()
-    pictures[len(pictures) // 2].save(poster, format="JPEG", quality=80)
+    middle.save(poster, format="JPEG", quality=80)
     return (
-        f'<video controls loop muted playsinline preload="metadata" width="{pictures[0].width}" '
-        f'height="{pictures[0].height}" poster="data:image/jpeg;base64,{_base64(poster.getvalue())}">'
-        f'<source type="video/mp4" src="data:video/mp4;base64,{_base64(path.read_bytes())}"></video>'
+        f'<video controls loop muted playsinline preload="metadata" width="{middle.width}" '
+        f'height="{middle.height}" poster="data:image/jpeg;base64,{_base64(poster.getvalue())}">'
+        f'<source type="video/mp4" src="data:video/mp4;base64,{_base64(content)}"></video>'
     )
 
 
@@ -111,7 +98,7 @@ def _sweep(run: Path, metrics: dict[str, Any]) -> str:
     """The action sweep; nothing for a run judged by a version that did not draw it."""
     if "sweep" not in metrics:
         return ""
-    content = _base64((run / "evaluation" / metrics["sweep"]["file"]).read_bytes())
+    content = _base64(read_picture(run / "evaluation" / metrics["sweep"]["file"], judge_again(run)))
     return (
         "<h2>Does it do what it is told?</h2><p>From one real frame, the same action over and over: MuJoCo above, the "
         "dream below, each until it holds the episode for ended.</p>"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from procosm.agents.evaluate import EvaluateConfig, evaluate
 from procosm.agents.learners import check_observation
+from procosm.agents.measurements import read_metrics
 from procosm.agents.report import ReportConfig, write_report
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.agents.train import FILES as POLICY_FILES
@@ -19,7 +20,7 @@ from procosm.envs.collect import check_outs as collect_outs
 from procosm.envs.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.episodes import check_whole
-from procosm.world_model.files import read_json, write_json
+from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.presets import check_frame_size
 from procosm.world_model.settings import Device, Seed, Settings
@@ -213,7 +214,7 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
     }
     folder = run_stage(config.run / "evaluation", config, evaluate, inputs, look=_judged)
     # Only now is it known how long judging took.
-    metrics = read_json(config.run / "metrics.json") | {"seconds": stage_seconds(config.run)}
+    metrics = read_metrics(config.run / "metrics.json", config.run) | {"seconds": stage_seconds(config.run)}
     for path in (config.run / "metrics.json", folder / "metrics.json"):
         write_json(path, metrics)
     print(told(metrics), flush=True)
@@ -222,7 +223,7 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
 
 def _judged(folder: Path) -> None:
     for path in (folder / "metrics.json", folder.parent / "metrics.json"):
-        read_json(path)
+        read_metrics(path, folder.parent)
 
 
 def report_stage(config: ReportConfig) -> Path:

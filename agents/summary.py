@@ -1,14 +1,12 @@
 """From rows to the numbers that a run is known by."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from procosm.agents.intervals import estimate
 from procosm.world_model.episodes import Episode, Task
-from procosm.world_model.files import read_json
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -48,12 +46,14 @@ def verdicts(rows: Rows) -> dict[str, Any]:
     return found
 
 
-def real_steps(run: Path, task: Task, episodes: Sequence[Episode], returns: Rows) -> dict[str, int]:
-    """Steps taken in MuJoCo, by purpose; multiply by ``action_repeat`` for control steps of the simulator."""
+def real_steps(looks: Rows, task: Task, episodes: Sequence[Episode], returns: Rows) -> dict[str, int]:
+    """Steps taken in MuJoCo, by purpose; multiply by ``action_repeat`` for control steps of the simulator.
+
+    ``looks`` are those of the policy's log.
+    """
     by_kind = dict.fromkeys(("train", "holdout", "constant"), 0)
     for episode in episodes:
         by_kind[episode.kind] += len(episode.actions)
-    looks = read_json(run / "policy" / "training.json")["truth"]
     return {
         "collected": sum(by_kind.values()),
         **{f"collected_{kind}": steps for kind, steps in by_kind.items()},

@@ -22,12 +22,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from procosm.agents.callbacks import TruthCallback
 from procosm.agents.learners import check_observation, new_learner, reopen_learner, set_exploration
 from procosm.agents.replay import load_rounds, save_round
+from procosm.agents.training_log import read_log
 from procosm.agents.worlds import dreams, judged
 from procosm.envs.policy_file import is_pickle, read_stored, save_learner
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.files import read_json, write_json
+from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.progress import Progress
@@ -228,7 +229,7 @@ def _truth(
 def _so_far(config: PolicyConfig, imagined_steps: int) -> dict[str, Any]:
     """The log of the rounds that the learner has in it; what a killed round wrote beyond them is dropped."""
     path = config.out / "training.json"
-    log = read_json(path) if path.exists() else {"rounds": [], "truth": []}
+    log = read_log(config.out) if path.exists() else {"rounds": [], "truth": []}
     return {
         "algorithm": config.algorithm,
         "observation": config.observation,

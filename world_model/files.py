@@ -53,13 +53,18 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     write_bytes(path, safetensors.torch.save({k: v.cpu().contiguous() for k, v in tensors.items()}, metadata))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, advice: str = "make it again, or restore it from a copy") -> Any:
+    """A JSON file's value; ``advice`` says what to do about a damaged one.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
     except (OSError, ValueError, RecursionError) as error:  # a folder; no UTF-8, no JSON, a number of 5,000 digits
-        raise CheckpointError(f"{path} is damaged ({error}): make it again, or restore it from a copy") from error
+        raise CheckpointError(f"{path} is damaged ({error}): {advice}") from error
 
 
 def sha256(path: Path) -> str:

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from procosm.sparse import strict
 from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.files import read_json
 
 
 def checked(
@@ -36,6 +38,19 @@ def checked(
         if missing:
             raise error(f"{where}: {', '.join(missing)} missing; {advice}")
     return found
+
+
+def read_file(kind: Any, path: Path, advice: str) -> Any:
+    """A JSON file as the ``kind`` it should be; ``advice`` says what to do about a damaged one.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    values = read_json(path, advice)
+    try:
+        return strict.read(kind, values)
+    except strict.Wrong as fault:
+        raise CheckpointError(f"{path} is damaged ({fault}): {advice}") from fault
 
 
 def check_arguments(kind: Any, values: Mapping[str, Any], error: type[ProcosmError]) -> None:

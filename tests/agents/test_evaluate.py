@@ -51,7 +51,7 @@ def test_the_gap_pairs_each_dream_with_its_own_episode():
 def test_real_steps_are_counted_from_the_data_by_purpose(finished_run):
     episodes, task = load_episodes(finished_run / "data"), load_task(finished_run / "data")
     looks = json.loads((finished_run / "policy" / "training.json").read_text())["truth"]
-    found = real_steps(finished_run, task, episodes, [{"world": "mujoco", "steps": 7}, {"world": "dream", "steps": 9}])
+    found = real_steps(looks, task, episodes, [{"world": "mujoco", "steps": 7}, {"world": "dream", "steps": 9}])
     assert found["collected"] == 400 == sum(len(episode.actions) for episode in episodes)
     assert found["collected_train"] + found["collected_holdout"] + found["collected_constant"] == 400
     assert found["looks_while_training"] == sum(look["real_steps"] for look in looks)

@@ -11,7 +11,11 @@ import pytest
 
 from procosm.agents.measured import MUJOCO, fidelity_section, measured_sections, ranking_section
 from procosm.agents.report import write_report
+from procosm.agents.result_files import read_result
+from procosm.world_model.errors import CheckpointError
 from tests.agents.test_report import Page
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def fidelity_rows(lost_at):
@@ -94,3 +98,32 @@ def test_the_page_has_a_section_for_each_result_in_order_and_none_for_what_is_mi
     page = Page(text)
     assert not page.open and all(address.startswith("data:") for address in page.addresses)
     assert sum(address.startswith("data:image/png") for address in page.addresses) == 2  # the sweep and this figure
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda rows: rows[0].pop("high"), "an interval with one end"),
+        (lambda rows: rows[0].update(low=99.0), "with an interval from 99"),
+        (lambda rows: rows[0].update(horizon=8), "does not grow"),
+        (lambda rows: rows[0].update(value=-1.0, low=-2.0), "state_nrmse is -1"),
+        (lambda rows: rows.pop(0), "not stand at the same horizons"),
+        (lambda rows: rows.clear(), "at least 1 item"),
+    ],
+)
+def test_a_result_that_cannot_be_is_named_with_what_to_delete(finished_run, tmp_path, spoil, said):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    rows = fidelity_rows(4)
+    spoil(rows)
+    (run / "benchmarks").mkdir()
+    (run / "benchmarks" / "fidelity.json").write_text(json.dumps({"rows": rows}))
+    with pytest.raises(CheckpointError, match=rf"fidelity.json is damaged .*{said}.*delete .*fidelity.json"):
+        write_report(run)
+
+
+def test_every_result_that_ships_can_be_read():
+    for path in sorted(RESULTS.glob("*.json")):
+        question = path.stem.split("_")[0]
+        assert read_result(question, path)["rows"]
+        if question == "ranking":
+            ranking_section(read_result(question, path), path)

@@ -144,3 +144,25 @@ def test_a_page_is_made_of_numbers_alone(finished_run, tmp_path, place, value):
     (run / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(CheckpointError, match=rf"damaged .*{place[-1]} is|damaged .*not JSON compliant"):
         write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("metrics.json", lambda m: m["open_loop"].append(m["open_loop"][0]), "horizons are not those from 1 on"),
+        ("metrics.json", lambda m: m["growth"].reverse(), "horizon does not grow"),
+        ("metrics.json", lambda m: m["verdicts"]["psnr_db"]["copy last frame"].update(better=99), "verdicts are not"),
+        ("metrics.json", lambda m: m["returns"]["mujoco"]["trained"].update(mean=1e6), "with an interval from"),
+        ("metrics.json", lambda m: m["returns"]["gap"].update(mean=0.0, low=0.0, high=0.0), "gap.mean is 0.0"),
+        ("metrics.json", lambda m: m["real_steps"].update(collected=1), "not the sum of its parts"),
+        ("policy/training.json", lambda log: log["rounds"].reverse(), "rounds are not numbered"),
+        ("policy/training.json", lambda log: log["truth"][0]["lengths"].pop(), "not of the same episodes"),
+    ],
+)
+def test_numbers_that_contradict_each_other_make_no_page(finished_run, tmp_path, file, change, said):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    values = json.loads((run / file).read_text())
+    change(values)
+    (run / file).write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=rf"{file} is damaged .*{said}.*delete .*evaluate --run"):
+        write_report(run)

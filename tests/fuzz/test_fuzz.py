@@ -21,6 +21,7 @@ LEAST = {
     "steps": 350,
     "arguments": 700,
     "datasets": 500,
+    "page": 900,
 }
 """Cases of each surface, at least."""
 
