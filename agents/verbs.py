@@ -97,11 +97,12 @@ VERBS = {
     ),
     "play": Verb(
         "steer a dream in a browser, beside MuJoCo under the same actions",
-        "Serves a page on this machine. Keyboard, mouse, touch, gamepad or a saved policy drives the dream and MuJoCo "
-        "together; pause, go back, change horizon and denoising steps, record.\n\n"
+        "Serves a page on this machine. The policy that belongs to the checkpoint steers the dream and MuJoCo, each by "
+        "what it sees there, until keyboard, mouse, touch or gamepad takes over, in both alike; pause, go back, change "
+        "horizon and denoising steps, record.\n\n"
         "Example:  procosm play runs/reacher\n\n"
-        "Without a checkpoint it opens the InvertedPendulum that ships. The policy beside the checkpoint can take the "
-        "wheel. Recorded dreams go to runs/play: film.mp4 and episode.npz each.",
+        "Without a checkpoint it opens the InvertedPendulum that ships. Recordings go to runs/play: film.mp4 and "
+        "episode.npz each.",
         "procosm.envs.play.command:PlayConfig",
         "procosm.envs.play.command:play",
         "",

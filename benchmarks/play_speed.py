@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams import Dreams
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.play.game import Stage
+from procosm.envs.play.policy import find_policy
 from procosm.envs.play.protocol import FASTEST, unpack
 from procosm.envs.play.server import PlayServer
 from procosm.envs.weights import find_checkpoint
@@ -43,7 +44,7 @@ COUNT = """new Promise((done) => {
   const began = performance.now();
   const look = () => {
     if (view.view !== last) { pictures++; last = view.view; }
-    if (view.dream.ended || view.cut) say("new");
+    if (view.dream.ended || view.dream.cut) say("new");
     const seconds = (performance.now() - began) / 1000;
     if (seconds < SECONDS) requestAnimationFrame(look); else done(pictures / seconds);
   };
@@ -97,7 +98,7 @@ def socket_rate(address: str, seconds: float, speed: float) -> float:
         while views <= 0 or time.perf_counter() - began < seconds:
             header, _ = unpack(page.recv(decode=False))
             page.send(json.dumps({"do": "seen", "value": header["view"]}))
-            if header["dream"]["ended"] or header["cut"]:
+            if header["dream"]["ended"] or header["dream"]["cut"]:
                 page.send(json.dumps({"do": "new", "value": None}))
             views += 1
             if views == 0:
@@ -116,10 +117,10 @@ def browser_rate(address: str, path: str, seconds: float, speed: float) -> float
 
 
 def photograph(address: str, path: str, picture: Path) -> None:
-    """A picture of the page while a dream is played."""
-    with Browser(path, 1280, 900) as browser:
+    """A picture of the page while the policy that belongs to the checkpoint plays."""
+    with Browser(path, 1280, 800) as browser:
         browser.open(f"http://{address}/")
-        browser.wait("typeof view !== 'undefined' && view?.step > 14")
+        browser.wait("typeof view !== 'undefined' && view?.step > 50", 60)
         browser.press(" ")
         browser.wait("view.paused && !fresh")
         write_bytes(picture, browser.picture())
@@ -179,7 +180,7 @@ def play_speed(config: PlaySpeedConfig) -> Path:
     details = {"interval": interval} | ({} if chromium else {"browser": "not measured: no Chromium here"})
     path = record("play", rows, config.out, details)
     if chromium:
-        with serving(PlayServer(stage)) as address:
+        with serving(PlayServer(replace(stage, policy=find_policy(folder)))) as address:
             photograph(address, chromium, config.out / "figures" / "play.png")
     for row in rows:
         asked = f"of {row['asked_for']:.0f} asked for" if "asked_for" in row else f"{row['threads']} threads"

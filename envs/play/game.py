@@ -10,7 +10,7 @@ import numpy as np
 
 from procosm.envs.observe import action_space
 from procosm.envs.play.history import History
-from procosm.envs.play.pair import Pair, Scene, Side
+from procosm.envs.play.pair import Actions, Pair, Side
 from procosm.envs.play.policy import STACK, SavedPilot
 from procosm.envs.play.protocol import MOST_DENOISING, Command, pack
 from procosm.envs.play.record import save
@@ -18,7 +18,9 @@ from procosm.envs.weights import open_model
 from procosm.world_model.errors import ProcosmError
 
 RECORDINGS = 200
-"""Dreams that one visitor may leave on disk."""
+"""Recordings that one visitor may leave on disk."""
+HOLD_S = 1.5
+"""How long the last frame of an episode is shown before the next begins."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Game:
     """
 
     def __init__(self, stage: Stage) -> None:
-        """Open the worlds and begin the first dream.
+        """Open the worlds and begin, the policy at the wheel if there is one: something good is seen at first sight.
 
         Raises:
             ProcosmError: the checkpoint or the policy cannot be used.
@@ -67,8 +69,9 @@ class Game:
         self._history = History()
         self._stick = [0.0] * len(model.task.action_low)
         self._sent_ms: float | None = None
-        self._pilot, self._recording, self._seed = "human", False, -1
-        self._kept: Scene | None = None
+        self._pilot = "policy" if self._policy else "human"
+        self._games, self._seed = 0, -1
+        self._recording, self._recorded = False, 0
         self._recordings, self._note, self._saved = 0, "", ""
         self._stepped: deque[float] = deque(maxlen=256)
         self.paused, self.changed = False, True
@@ -92,13 +95,8 @@ class Game:
 
     @property
     def period_s(self) -> float:
-        """Seconds from one step to the next."""
-        return self._task.dt_s / self._speed
-
-    @property
-    def over(self) -> bool:
-        """Whether the dream that is shown goes no further."""
-        return self._history.shown.over
+        """Seconds from what is shown to the next step."""
+        return HOLD_S if self._history.shown.over else self._task.dt_s / self._speed
 
     def welcome(self) -> dict[str, Any]:
         """What a page needs to know once."""
@@ -115,52 +113,58 @@ class Game:
         }
 
     def advance(self) -> None:
-        """One step of both worlds; where the dream is over, the next begins."""
+        """One step: of the worlds that go on, while those that are over are shown for a moment and begin anew."""
         self.changed = True
-        if self.over:
-            self._begin()
-            return
         began = time.perf_counter()
-        action = self._action()
+        actions = self._actions()
         decided = time.perf_counter()
-        scene = self._pair.step(self._history.shown, action)
+        hold = round(HOLD_S * self._speed / self._task.dt_s)
+        scene = self._pair.step(self._history.shown, actions, hold)
         scene.spent_ms["policy"] = 1e3 * (decided - began)
+        if self._recording and self._history.full and self._history.oldest >= self._recorded:
+            self._keep()  # before its beginning is forgotten
         self._history.add(scene)
+        self._seed = max(self._seed, scene.seed)
         self._stepped.append(time.monotonic())
-        if scene.over:
-            self._keep()
 
     def obey(self, wish: Command) -> None:
         """Do what a page asked for."""
         if wish.name == "steer":
             if len(wish.value) == len(self._stick):
                 self._stick, self._sent_ms = wish.value, wish.sent_ms
+                if any(wish.value):
+                    self._pilot = "human"  # whoever touches the wheel has it
             return
         self.changed = True
         self._wishes[wish.name](wish.value)
 
-    def _action(self) -> np.ndarray:
-        """(a,) float32 in the task's units: the human's stick, or what the policy makes of what it sees."""
+    def _actions(self) -> Actions:
+        """What to do in each world: the human's stick in both, or what the policy makes of what it sees in each."""
         low, high = self._space.low, self._space.high
         if self._pilot == "human" or self._policy is None:
-            return low + (np.array(self._stick, np.float32) + 1) / 2 * (high - low)
-        return np.clip(self._policy.act(self._pair, self._history.recent(self._look_back), self._pilot), low, high)
+            action = low + (np.array(self._stick, np.float32) + 1) / 2 * (high - low)
+            return Actions(action, action)
+        scenes = self._history.recent(self._look_back)
+        worlds = ("dream", "truth") if scenes[-1].truth else ("dream", "dream")
+        return Actions(*(np.clip(self._policy.act(self._pair, scenes, world), low, high) for world in worlds))
 
     def _begin(self) -> None:
-        self._seed += 1
+        self._games, self._seed = self._games + 1, self._seed + 1
         self._history.begin(self._pair.begin(self._seed))
+        self._recorded = 0
 
     def _keep(self) -> None:
-        """Record the dream so far, if that is wished and something is new."""
-        shown = self._history.shown
-        if not self._recording or shown is self._kept or shown.step == self._history.oldest:
+        """Record what was played since the last recording, if that is wished and something was."""
+        shown = self._history.shown.step
+        scenes = self._history.since(min(self._recorded, shown))
+        if not self._recording or len(scenes) < 2:
             return
-        self._kept, self._recordings = shown, self._recordings + 1
+        self._recorded, self._recordings = shown, self._recordings + 1
         if self._recordings > RECORDINGS:
-            self._note, self._recording = f"{RECORDINGS} dreams are recorded: that is enough for one visit", False
+            self._note, self._recording = f"{RECORDINGS} recordings are made: that is enough for one visit", False
             return
         try:
-            folder = save(self._stage.out, self._task, self._history.until_shown(), self._seed)
+            folder = save(self._stage.out, self._task, scenes)
         except ProcosmError as error:
             self._note, self._recording = str(error), False
             return
@@ -170,8 +174,6 @@ class Game:
     def _hand_over(self, value: Any) -> None:
         if value != "human" and self._policy is None:
             self._note = self._stage.without_policy
-        elif value == "truth" and self._pair.without_truth:
-            self._note = self._pair.without_truth
         else:
             self._pilot = value
 
@@ -180,8 +182,7 @@ class Game:
 
     def _step(self, value: Any) -> None:
         self.paused = True
-        if not self.over:
-            self.advance()
+        self.advance()
 
     def _new(self, value: Any) -> None:
         self._keep()
@@ -205,23 +206,27 @@ class Game:
     def _record(self, value: Any) -> None:
         if not value:
             self._keep()
+        elif not self._recording:
+            self._recorded = self._history.shown.step
         self._recording = value
 
     def view(self, number: int) -> bytes:
         """Everything the page shows, as its ``number``-th view."""
         scene, low, high = self._history.shown, self._space.low, self._space.high
+        dream, truth = scene.dream, scene.truth
+        taken = truth.action if dream.action is None and truth else dream.action
         header = {
             "view": number,
             "frame_size": self._task.frame_size,
-            "seed": self._seed,
+            "game": self._games,
             "step": scene.step,
             "oldest": self._history.oldest,
             "newest": self._history.newest,
-            "stick": (2 * (scene.action - low) / (high - low) - 1).tolist(),
-            "dream": _numbers(scene.dream),
-            "truth": _numbers(scene.truth) if scene.truth else None,
-            "cut": scene.cut,
-            "difference": _rms(scene.dream.frame, scene.truth.frame) if scene.truth else None,
+            "stick": [0.0] * len(low) if taken is None else (2 * (taken - low) / (high - low) - 1).tolist(),
+            "dream": _numbers(dream),
+            "truth": _numbers(truth) if truth else None,
+            "together": scene.together,
+            "difference": _rms(dream.frame, truth.frame) if truth and scene.together else None,
             "trust": scene.trust,
             "spent_ms": scene.spent_ms,
             "fps": sum(time.monotonic() - at < 1 for at in self._stepped),
@@ -236,11 +241,12 @@ class Game:
             "saved": self._saved,
         }
         self.changed, self._note = False, ""
-        return pack(header, [scene.dream.frame] + ([scene.truth.frame] if scene.truth else []))
+        return pack(header, [dream.frame] + ([truth.frame] if truth else []))
 
 
 def _numbers(side: Side) -> dict[str, Any]:
-    return {"reward": side.reward, "total": side.total, "termination": side.termination, "ended": side.ended}
+    names = ("seed", "step", "reward", "total", "termination", "ended", "cut")
+    return {name: getattr(side, name) for name in names}
 
 
 def _rms(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What can be gone back to: the scenes of the dream being played, within a bounded memory."""
+"""What can be gone back to: the scenes of the game being played, within a bounded memory."""
 
 from collections import deque
 
@@ -9,7 +9,7 @@ MEMORY_BYTES = 64 * 2**20
 
 
 class History:
-    """The scenes of one dream, oldest first, and which of them is shown.
+    """The scenes of one game, oldest first, and which of them is shown.
 
     Looking back keeps what came after; a new step from an earlier scene replaces it.
     """
@@ -20,7 +20,7 @@ class History:
         self._shown = 0
 
     def begin(self, scene: Scene) -> None:
-        """Forget everything and hold the first scene of a dream."""
+        """Forget everything and hold the first scene of a game."""
         self._scenes = deque([scene])
         self._shown = 0
 
@@ -29,7 +29,7 @@ class History:
         while len(self._scenes) > self._shown + 1:
             self._scenes.pop()
         self._scenes.append(scene)
-        if len(self._scenes) * scene.bytes > self._memory_bytes and len(self._scenes) > 2:
+        if self._too_many(len(self._scenes)):
             self._scenes.popleft()
         self._shown = len(self._scenes) - 1
 
@@ -56,6 +56,14 @@ class History:
         """The last ``count`` scenes up to the one that is shown, or as many as there are."""
         return [self._scenes[i] for i in range(max(0, self._shown + 1 - count), self._shown + 1)]
 
-    def until_shown(self) -> list[Scene]:
-        """Every scene that is held, up to the one that is shown."""
-        return self.recent(self._shown + 1)
+    def since(self, step: int) -> list[Scene]:
+        """The scenes from ``step``, or the oldest there is, up to the one that is shown."""
+        return self.recent(self.shown.step - max(step, self.oldest) + 1)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next scene makes the oldest be forgotten."""
+        return self._too_many(self._shown + 2)
+
+    def _too_many(self, count: int) -> bool:
+        return count * self.shown.bytes > self._memory_bytes and count > 2

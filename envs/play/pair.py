@@ -1,11 +1,11 @@
-"""The dream and MuJoCo side by side: both begin with the same real frame and take the same actions.
+"""The dream and MuJoCo side by side: they begin from one picture, and each ends and begins again alone.
 
 A step is a function of the scene before it, so that going back is stepping again from an earlier scene.
 """
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,46 +17,74 @@ from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
 
 ENDLESS = 10**9
-"""Steps of a truth env that is cut off by nothing but its dream."""
+"""Steps of a truth env that this module cuts off itself: going back, an episode's steps begin again to count."""
+
+
+class Actions(NamedTuple):
+    """What to do in each world, (a,) float32 in the task's units; what a world that is over is told does not matter."""
+
+    dream: np.ndarray
+    truth: np.ndarray
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two worlds after a step.
+    """One of the two worlds after a step of the game.
 
     Attributes:
         frame: (H, W, 3) uint8.
-        reward: of the last step. total: of all steps so far.
+        seed: of its episode; no two episodes of a game have the same.
+        step: steps of its episode so far. total: their return.
+        action: (a,) float32 in the task's units, that led here. reward: for it. Both are None where it took none,
+            because its episode has just begun or is over.
         termination: probability that the last step ended the task; in MuJoCo 0 or 1.
-        ended: whether it goes no further; a world that has ended keeps its last frame.
+        ended: whether the task is over. cut: whether its time is up.
+        rested: steps of the game that its last frame has been shown for.
     """
 
     frame: np.ndarray
-    reward: float = 0.0
+    seed: int
+    step: int = 0
     total: float = 0.0
+    action: np.ndarray | None = None
+    reward: float | None = None
     termination: float = 0.0
     ended: bool = False
+    cut: bool = False
+    rested: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether its episode goes no further."""
+        return self.ended or self.cut
+
+    def after(self, frame: np.ndarray, action: np.ndarray, reward: float, termination: float, **over: bool) -> "Side":
+        """The same episode a step later."""
+        taken = np.array(action, np.float32)
+        return Side(frame, self.seed, self.step + 1, self.total + reward, taken, reward, termination, **over)
+
+    def resting(self) -> "Side":
+        """The same last frame for a step longer."""
+        return replace(self, action=None, reward=None, rested=self.rested + 1)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Both worlds after a step: all that is shown, and all that is needed to go on from here.
+    """Both worlds after a step of the game: all that is shown, and all that is needed to go on from here.
 
     Attributes:
-        step: steps since both began.
-        action: (a,) float32, in the task's units, that led here; zeros at the beginning.
+        step: steps of the game since it began; each world counts its own besides.
         dream, truth: the two worlds; truth is None where MuJoCo cannot be shown.
-        cut: whether the dream is as long as it may be.
+        together: whether they began at the same step from the same picture, so that they can be compared.
         trust: the dream's own ``info["trust"]``; None where the environment gives none.
         moment, physics: where the dream and MuJoCo go on from.
         spent_ms: milliseconds that each part took.
     """
 
     step: int
-    action: np.ndarray
     dream: Side
     truth: Side | None
-    cut: bool
+    together: bool
     trust: float | None
     moment: Moment
     physics: np.ndarray | None
@@ -64,8 +92,13 @@ class Scene:
 
     @property
     def over(self) -> bool:
-        """Whether the dream goes no further."""
-        return self.dream.ended or self.cut
+        """Whether no world goes further; the next step begins both anew, from one picture."""
+        return self.dream.over and (self.truth is None or self.truth.over)
+
+    @property
+    def seed(self) -> int:
+        """Of the episode that began last."""
+        return max(self.dream.seed, self.truth.seed) if self.truth else self.dream.seed
 
     @property
     def bytes(self) -> int:
@@ -88,7 +121,7 @@ class Pair:
         Args:
             model: the world model.
             denoising_steps: of each step of the dream.
-            horizon: steps after which a dream is cut off.
+            horizon: steps after which a dream is cut off; MuJoCo is cut off at its task's own limit.
 
         Raises:
             TaskError: an argument out of range.
@@ -97,6 +130,7 @@ class Pair:
         self._latest: Scene | None = None
         self.configure(denoising_steps, horizon)
         self._truth: MujocoEnv | None = None
+        self._truth_seed = 0
         self.without_truth = ""
         try:
             truth = MujocoEnv.from_task(model.task, max_episode_steps=ENDLESS)
@@ -116,65 +150,90 @@ class Pair:
         self._latest = None
 
     def begin(self, seed: int) -> Scene:
-        """Both worlds at the beginning: MuJoCo reset with ``seed``, and the dream of a world that looks like it.
+        """The first scene of a game: MuJoCo reset with ``seed``, and the dream of a world that looks like it.
 
-        Without MuJoCo the dream begins with one of the checkpoint's held-out windows.
+        Without MuJoCo the dream begins with one of the checkpoint's own windows.
         """
-        _, info = self._dream.reset(seed=seed)
-        dreams = self._dream.dreams
-        truth = physics = None
-        if self._truth is not None:
-            real, info = self._truth.reset(seed=seed)
-            truth, physics = Side(real), info["physics"]
-            begun = self._look([real])
-            dreams.begin(np.zeros(1, np.int64), begun)
-        nothing, dream = np.zeros(len(self.model.task.action_low), np.float32), Side(dreams.frames()[0])
-        self._latest = Scene(0, nothing, dream, truth, False, _trust(info), dreams.moment(0), physics)
+        self._latest = self._begin(0, seed)
         return self._latest
 
-    def step(self, scene: Scene, action: np.ndarray) -> Scene:
-        """The scene that ``action`` (a,) leads to from ``scene``, which may be any that this pair has made.
+    def step(self, scene: Scene, actions: Actions, hold: int) -> Scene:
+        """The scene after ``scene``, which may be any that this pair has made.
+
+        A world goes on as its action says. One that is over shows its last frame for ``hold`` steps, then begins anew
+        while the other goes on; where both are over, both begin anew at once, from one picture.
 
         Raises:
             TaskError: an action of another shape, or not finite.
             ProcosmError: the model predicted something that is not a number.
         """
+        if scene.over:
+            self._latest = self._begin(scene.step + 1, scene.seed + 1)
+            return self._latest
         if scene is not self._latest:
-            self._dream.dreams.resume(0, scene.moment)
-            if self._truth is not None and scene.physics is not None:
-                self._truth.set_physics(scene.physics)
+            self._go_back(scene)
         began = time.perf_counter()
-        frame, reward, terminated, cut, info = self._dream.step(action)
+        dream, trust = self._step_dream(scene, actions.dream, hold)
         dreamed = time.perf_counter()
-        chance = float(self._dream.dreams.termination[0])
-        dream = Side(cast(np.ndarray, frame), reward, scene.dream.total + reward, chance, terminated)
-        truth, physics = self._step_truth(scene, action)
+        truth, physics = self._step_truth(scene, actions.truth, hold)
         spent = {"dream": 1e3 * (dreamed - began), "truth": 1e3 * (time.perf_counter() - dreamed)}
-        self._latest = Scene(
-            scene.step + 1,
-            np.array(action, np.float32),
-            dream,
-            truth,
-            cut,
-            _trust(info),
-            self._dream.dreams.moment(0),
-            physics,
-            spent,
-        )
+        same = dream.seed == scene.dream.seed and truth is not None and truth.seed == dream.seed
+        moment = self._dream.dreams.moment(0)
+        self._latest = Scene(scene.step + 1, dream, truth, same, trust, moment, physics, spent)
         return self._latest
 
-    def _step_truth(self, scene: Scene, action: np.ndarray) -> tuple[Side | None, np.ndarray | None]:
+    def _begin(self, step: int, seed: int) -> Scene:
+        """Both worlds at the beginning of an episode."""
+        self._dream.reset(seed=seed)
+        dreams = self._dream.dreams
+        truth = physics = None
+        if self._truth is not None:
+            real, info = self._reset_truth(seed)
+            truth, physics = Side(real, seed), info["physics"]
+            dreams.begin(np.zeros(1, np.int64), self._look([real]))
+        dream, trust = Side(dreams.frames()[0], seed), None if dreams.trust is None else float(dreams.trust[0])
+        return Scene(step, dream, truth, truth is not None, trust, dreams.moment(0), physics)
+
+    def _reset_truth(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        assert self._truth is not None
+        self._truth_seed = seed
+        return self._truth.reset(seed=seed)
+
+    def _go_back(self, scene: Scene) -> None:
+        """Make both worlds what they were in ``scene``."""
+        self._dream.dreams.resume(0, scene.moment)
+        if self._truth is not None and scene.truth is not None and scene.physics is not None:
+            if scene.truth.seed != self._truth_seed:  # some tasks keep their target outside of the physics state
+                self._reset_truth(scene.truth.seed)
+            self._truth.set_physics(scene.physics)
+
+    def _step_dream(self, scene: Scene, action: np.ndarray, hold: int) -> tuple[Side, float | None]:
+        before = scene.dream
+        if before.over and before.rested < hold:
+            return before.resting(), scene.trust
+        if before.over:
+            frame, info = self._dream.reset(seed=scene.seed + 1)
+            return Side(cast(np.ndarray, frame), scene.seed + 1), _trust(info)
+        frame, reward, ended, cut, info = self._dream.step(action)
+        chance = float(self._dream.dreams.termination[0])
+        return before.after(cast(np.ndarray, frame), action, reward, chance, ended=ended, cut=cut), _trust(info)
+
+    def _step_truth(self, scene: Scene, action: np.ndarray, hold: int) -> tuple[Side | None, np.ndarray | None]:
         before = scene.truth
         if self._truth is None or before is None:
             return None, None
-        if before.ended:
-            return replace(before, reward=0.0), scene.physics
-        frame, reward, terminated, _, info = self._truth.step(action)
-        return Side(frame, reward, before.total + reward, float(terminated), terminated), info["physics"]
+        if before.over and before.rested < hold:
+            return before.resting(), scene.physics
+        if before.over:
+            frame, info = self._reset_truth(scene.seed + 1)
+            return Side(frame, scene.seed + 1), info["physics"]
+        frame, reward, ended, cut, info = self._truth.step(action)
+        cut = cut or before.step + 1 >= self.model.task.max_episode_steps
+        return before.after(frame, action, reward, float(ended), ended=ended, cut=cut), info["physics"]
 
-    def latents_of_truth(self, scenes: list[Scene]) -> torch.Tensor:
-        """(1, context, c, h, w), what the model sees in MuJoCo's frames up to the last of ``scenes``."""
-        return self._look([scene.truth.frame for scene in scenes[-self.model.dynamics.context :] if scene.truth])
+    def latents_of_truth(self, frames: list[np.ndarray]) -> torch.Tensor:
+        """(1, context, c, h, w), what the model sees in MuJoCo's frames, of which the last are looked at."""
+        return self._look(frames[-self.model.dynamics.context :])
 
     @torch.inference_mode()
     def _look(self, frames: list[np.ndarray]) -> torch.Tensor:

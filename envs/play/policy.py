@@ -1,4 +1,4 @@
-"""A saved policy at the wheel: it acts on what it sees of the dream, or of MuJoCo through the model's eyes."""
+"""A saved policy at the wheel: it acts on what it sees of the dream, and of MuJoCo through the model's eyes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,20 @@ import numpy as np
 
 from procosm.envs.play.pair import Pair, Scene
 from procosm.envs.policy_file import load_policy
+from procosm.envs.weights import SHIPPED
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
 
+SHIPPED_POLICIES = Path(__file__).with_name("policies")
+"""One zip for each world model that ships, by its name; ``python -m procosm.benchmarks.ship_policy`` makes them."""
 STACK = 3
 """Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.worlds``)."""
 
 
 def find_policy(checkpoint: Path) -> Path | None:
-    """The policy of the run that a checkpoint folder belongs to, where ``procosm train-policy`` leaves it."""
-    path = checkpoint.parent / "policy" / "policy.zip"
+    """The policy that belongs to a checkpoint folder: of its run, as ``procosm train-policy`` leaves it, or shipped."""
+    ships = checkpoint.resolve().parent == SHIPPED
+    path = SHIPPED_POLICIES / f"{checkpoint.name}.zip" if ships else checkpoint.parent / "policy" / "policy.zip"
     return path if path.is_file() else None
 
 
@@ -50,13 +54,14 @@ class SavedPilot:
         self._shape = shape
 
     def act(self, pair: Pair, scenes: Sequence[Scene], world: str) -> np.ndarray:
-        """(a,) float32, given the latest scenes, oldest first, and which world to look at: ``dream`` or ``truth``."""
-        scenes, kind = list(scenes), self._kinds[self._shape]
+        """(a,) float32, what to do in a world (``dream`` or ``truth``), given the latest scenes, oldest first."""
+        sides = [side for scene in scenes if (side := getattr(scene, world)) is not None]
+        frames = [side.frame for side in sides if side.seed == sides[-1].seed]  # nothing of the episode before
+        kind = self._kinds[self._shape]
         if kind == "pixels":
-            sides = [(scene.truth if world == "truth" else None) or scene.dream for scene in scenes]
-            seen = self._stack([side.frame for side in sides])
+            seen = self._stack(frames)
         elif world == "truth":
-            latents = pair.latents_of_truth(scenes)
+            latents = pair.latents_of_truth(frames)
             look = pair.model.states(latents)[0] if kind == "state" else latents[0]
             seen = look.cpu().numpy()
         else:

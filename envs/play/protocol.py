@@ -18,8 +18,8 @@ MESSAGE_BYTES = 2048
 """Longest message of a page."""
 MOST_DENOISING = 16
 SLOWEST, FASTEST = 0.05, 8.0
-PILOTS = ("human", "dream", "truth")
-"""Who steers: the human, the policy looking at the dream, or the policy looking at MuJoCo."""
+PILOTS = ("human", "policy")
+"""Who steers: the human, the same in both worlds, or the policy, in each world as it sees that world."""
 
 
 class PlayError(ProcosmError):

@@ -1,4 +1,4 @@
-"""A played dream on disk: ``film.mp4`` to look at and ``episode.npz`` to work with."""
+"""What was played on disk: ``film.mp4`` to look at and ``episode.npz`` to work with."""
 
 import io
 import secrets
@@ -19,13 +19,15 @@ FILM, EPISODE = "film.mp4", "episode.npz"
 FASTEST_FPS = 30
 
 
-def save(out: Path, task: Task, scenes: Sequence[Scene], seed: int) -> Path:
-    """Write a dream's film and episode into a new folder of ``out``; returns the folder.
+def save(out: Path, task: Task, scenes: Sequence[Scene]) -> Path:
+    """Write a film and its numbers into a new folder of ``out``; returns the folder.
 
-    ``episode.npz`` holds for T steps: ``actions`` (T, a); for each world ``{dream,truth}_frames`` (T+1, H, W, 3) uint8,
-    ``_rewards`` (T,), ``_termination`` (T,) and ``_ended``; ``dream_states`` (T+1, s), estimated; ``truth_physics``
-    (T+1, n), which ``reset(options={"physics": ...})`` of the truth env takes; ``seed`` and ``first_step``, which is
-    above 0 where the beginning was no longer in memory. Without MuJoCo the ``truth_`` arrays are missing.
+    ``episode.npz`` holds for T steps of the game and each world, ``dream`` and ``truth``: ``_frames`` (T+1, H, W, 3)
+    uint8; ``_seeds`` (T+1,), which tell its episodes apart, and ``_steps`` (T+1,) of that episode; ``_actions`` (T, a)
+    and ``_rewards`` (T,), NaN where the world took none because its episode was over or just began;
+    ``_termination`` (T,); ``_ended`` and ``_cut`` (T+1,). Besides ``dream_states`` (T+1, s), estimated;
+    ``truth_physics`` (T+1, n), which ``reset(seed=SEED, options={"physics": ...})`` of the truth env takes; and
+    ``first_step`` of the game. Without MuJoCo the ``truth_`` arrays are missing.
 
     Raises:
         ProcosmError: the disk does not take it.
@@ -33,14 +35,12 @@ def save(out: Path, task: Task, scenes: Sequence[Scene], seed: int) -> Path:
     folder = _new_folder(out, task)
     write_mp4(folder / FILM, [_picture(scene) for scene in scenes], min(FASTEST_FPS, max(1, round(1 / task.dt_s))))
     arrays: dict[str, Any] = {
-        "seed": np.int64(seed),
         "first_step": np.int64(scenes[0].step),
-        "actions": np.stack([scene.action for scene in scenes[1:]]),
         "dream_states": np.stack([scene.moment.state for scene in scenes]),
-        **_arrays("dream", [scene.dream for scene in scenes]),
+        **_arrays("dream", [scene.dream for scene in scenes], len(task.action_low)),
     }
     if scenes[0].truth is not None:
-        arrays |= _arrays("truth", [scene.truth for scene in scenes if scene.truth])
+        arrays |= _arrays("truth", [scene.truth for scene in scenes if scene.truth], len(task.action_low))
         arrays["truth_physics"] = np.stack([scene.physics for scene in scenes if scene.physics is not None])
     memory = io.BytesIO()
     np.savez_compressed(memory, **arrays)
@@ -58,18 +58,25 @@ def _new_folder(out: Path, task: Task) -> Path:
     return folder
 
 
-def _arrays(world: str, sides: Sequence[Side]) -> dict[str, np.ndarray]:
+def _arrays(world: str, sides: Sequence[Side], motors: int) -> dict[str, np.ndarray]:
+    nothing = np.full(motors, np.nan, np.float32)
+    later = sides[1:]
     return {
         f"{world}_frames": np.stack([side.frame for side in sides]),
-        f"{world}_rewards": np.array([side.reward for side in sides[1:]]),
-        f"{world}_termination": np.array([side.termination for side in sides[1:]], np.float32),
-        f"{world}_ended": np.array(sides[-1].ended),
+        f"{world}_seeds": np.array([side.seed for side in sides]),
+        f"{world}_steps": np.array([side.step for side in sides]),
+        f"{world}_actions": np.array([nothing if side.action is None else side.action for side in later]),
+        f"{world}_rewards": np.array([np.nan if side.reward is None else side.reward for side in later]),
+        f"{world}_termination": np.array([side.termination for side in later], np.float32),
+        f"{world}_ended": np.array([side.ended for side in sides]),
+        f"{world}_cut": np.array([side.cut for side in sides]),
     }
 
 
 def _picture(scene: Scene) -> np.ndarray:
-    frames, labels = [scene.dream.frame], [f"dream · step {scene.step}"]
+    frames, labels = [scene.dream.frame], [f"dream · step {scene.dream.step}"]
     if scene.truth is not None:
-        frames += [scene.truth.frame, difference(scene.dream.frame, scene.truth.frame)]
-        labels += ["MuJoCo", "difference"]
+        apart = difference(scene.dream.frame, scene.truth.frame) if scene.together else np.zeros_like(scene.dream.frame)
+        frames += [scene.truth.frame, apart]
+        labels += [f"MuJoCo · step {scene.truth.step}", "difference" if scene.together else "other episodes"]
     return panel(frames, labels)

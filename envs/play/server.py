@@ -38,7 +38,6 @@ PATIENCE_S = 10.0
 """A page that does not answer a ping for so long has vanished."""
 PAGE = Path(__file__).with_name("page")
 GAME = "/play"
-PUBLIC = ("/play.css", "/play.js", "/icon.svg")
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -141,7 +140,8 @@ class PlayServer:
             return "a game is opened by the page served here, not by another site"
         given = parse_qs(query).get("token", [""])[0]
         # Style and script of the page are no secret, and a browser asks for them without the token.
-        if self._token and asked not in PUBLIC and not hmac.compare_digest(given.encode(), self._token.encode()):
+        public = asked != "/" and asked in self._files
+        if self._token and not public and not hmac.compare_digest(given.encode(), self._token.encode()):
             return "the address lacks its token: open the address that `procosm play` printed"
         return ""
 

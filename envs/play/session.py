@@ -20,8 +20,6 @@ from procosm.world_model.errors import ProcosmError
 
 WISHES = 64
 UNSEEN_VIEWS = 4
-HOLD_S = 1.5
-"""How long an ended dream is shown before the next begins."""
 LISTEN_S = 0.25
 """Longest wait for a wish before looking whether the page has gone."""
 
@@ -83,9 +81,8 @@ class Session:
     def _play(self, game: Game) -> None:
         stepped_s = time.monotonic()
         while not self._closed.is_set():
-            wait_s = HOLD_S if game.over else game.period_s
-            self._obey(game, LISTEN_S if game.paused else stepped_s + wait_s - time.monotonic())
-            wait_s = HOLD_S if game.over else game.period_s
+            self._obey(game, LISTEN_S if game.paused else stepped_s + game.period_s - time.monotonic())
+            wait_s = game.period_s
             late_s = time.monotonic() - stepped_s - wait_s
             if not game.paused and late_s >= 0 and self._keeps_up():
                 game.advance()

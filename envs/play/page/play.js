@@ -1,15 +1,12 @@
 // The page of `procosm play`. It draws what the server sends and sends what the visitor wants; it decides nothing.
+// plots.js, which comes first, draws what was measured.
 "use strict";
 
-const byId = (id) => document.getElementById(id);
-const number = (value, digits = 1) => value.toFixed(digits);
-const percent = (value) => `${Math.round(100 * value)} %`;
 const clamp = (value) => Math.max(-1, Math.min(1, value));
 const HORIZONS = [4, 8, 16, 32, 64, 128, 256, 512];
 const DENOISING = [1, 2, 3, 4, 6, 8, 12, 16];
 const SPEEDS = [0.125, 0.25, 0.5, 1, 2, 4];
 const STRENGTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
-const STEPS_SHOWN = [40, 200]; // in a plot, at least and at most
 const DEAD_ZONE = 0.12; // of a gamepad's stick at rest
 
 // Each motor has two keys: less, more. A column of the keyboard for each, and the arrows for the first two.
@@ -18,7 +15,7 @@ const ARROWS = [["ArrowLeft", "ArrowRight"], ["ArrowDown", "ArrowUp"]];
 const motorKeys = (i) => [...(ARROWS[i] ? [ARROWS[i]] : []), ...(COLUMNS[i] ? [[...COLUMNS[i]].map((k) => `Key${k}`)] : [])];
 
 let socket, welcome, view, frames, fresh = false;
-let series = []; // headers of this dream's views, by step
+let series = []; // headers of this game's views, by step
 let goal = null; // step that going back has asked for
 const held = new Set(); // keys that are down
 const drag = []; // what pointers ask of each motor, in [-1, 1]
@@ -56,10 +53,9 @@ function receive(data) {
   view = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
   const bytes = 3 * view.frame_size ** 2;
   frames = [new Uint8Array(data, 4 + length, bytes), view.truth && new Uint8Array(data, 4 + length + bytes, bytes)];
-  if (view.seed !== series.seed || view.newest < series.length - 1) {
-    series = view.seed === series.seed ? series.slice(0, view.newest + 1) : [];
-    series.seed = view.seed;
-  }
+  if (view.game !== series.game) series = Object.assign([], { game: view.game, first: 0 });
+  series.length = Math.min(series.length, view.newest + 1); // a step after going back replaces what came after
+  while (series.first < view.oldest) delete series[series.first++];
   if (view.sent_ms !== null && view.sent_ms !== inputOf) {
     inputOf = view.sent_ms;
     inputMs = performance.now() - view.sent_ms;
@@ -91,27 +87,30 @@ function draw() {
   fresh = false;
   const [dream, truth] = frames;
   paint(SCREENS[0], dream);
-  if (truth) {
-    paint(SCREENS[1], truth);
-    paint(SCREENS[2], dream.map((value, i) => Math.abs(value - truth[i])));
-  }
+  if (truth) paint(SCREENS[1], truth);
+  if (truth) paint(SCREENS[2], dream.map((value, i) => (view.together ? Math.abs(value - truth[i]) : 0)));
   captions();
   controls();
-  for (const plot of PLOTS) plot.draw();
+  for (const plot of Object.values(PLOTS)) plot.draw();
   // Only what has been drawn is called seen: a hidden page draws nothing, so its dream waits.
   say("seen", view.view);
 }
 
 function captions() {
   const { dream, truth } = view;
-  label("dream", `return ${number(dream.total)}`, dream.ended ? `ended: ${percent(dream.termination)} likely` : view.cut ? "cut at the horizon" : "", dream.ended || view.cut);
-  label("truth", truth ? `return ${number(truth.total)}` : "", truth ? (truth.ended ? "ended" : "") : welcome.without_truth, truth?.ended || !truth);
-  label("difference", truth ? `${number(view.difference)} of 255, rms` : "", "", false);
+  label("dream", progress(dream), fate(dream), fate(dream));
+  label("truth", truth ? progress(truth) : "", truth ? fate(truth) : welcome.without_truth, !truth || fate(truth));
+  if (!truth) label("difference", "", "");
+  else if (view.together) label("difference", `${number(view.difference)} of 255, rms`, "");
+  else label("difference", "each in its own episode", "Nothing to compare: the worlds are in different episodes. New begins both from one picture.");
   byId("fps").textContent = view.paused ? "paused" : `${view.fps} fps`;
   byId("lag").textContent = inputMs ? ` · key to picture ${Math.round(inputMs)} ms` : "";
 }
 
-function label(id, caption, badge, ended) {
+const progress = (side) => `step ${side.step} · return ${number(side.total)}`;
+const fate = (side) => (side.ended ? `Ended after ${side.step} steps` : side.cut ? `Time is up after ${side.step} steps` : "");
+
+function label(id, caption, badge, ended = false) {
   const figure = byId(id), mark = figure.querySelector(".badge");
   figure.querySelector("output").textContent = caption;
   mark.textContent = badge;
@@ -123,13 +122,15 @@ function controls() {
   byId("pause").setAttribute("aria-pressed", view.paused);
   byId("pause").querySelector("span").textContent = view.paused ? "Go on" : "Pause";
   byId("record").setAttribute("aria-pressed", view.recording);
-  byId("step-now").textContent = view.step;
-  const timeline = byId("timeline").querySelector("input");
-  timeline.min = view.oldest;
-  timeline.max = view.newest;
-  if (!timeline.matches(":active")) timeline.value = view.step;
-  byId("when").textContent = `of ${view.newest} · seed ${view.seed}`;
+  const timeline = byId("timeline"), moment = timeline.querySelector("input"), seconds = (step) => `${number(step * welcome.dt_s)} s`;
+  timeline.querySelector("output").textContent = seconds(view.step);
+  timeline.querySelector("span").textContent = `of ${seconds(view.newest)}`;
+  moment.min = view.oldest;
+  moment.max = view.newest;
+  moment.setAttribute("aria-valuetext", seconds(view.step));
+  if (!moment.matches(":active")) moment.value = view.step;
   document.querySelector(`#pilot input[value=${view.pilot}]`).checked = true;
+  if (byId("hint").textContent !== hint()) byId("hint").textContent = hint();
   DIALS.horizon.show(view.horizon);
   DIALS.denoising.show(view.denoising);
   DIALS.speed.show(view.speed);
@@ -138,6 +139,13 @@ function controls() {
     const bar = motor.querySelector("input");
     if (!bar.matches(":active") && !bar.matches(":focus-visible")) bar.value = view.stick[i];
   });
+}
+
+function hint() {
+  const hand = `${motorKeys(0)[0].map(keyName).join(" ")} or drag on a picture`;
+  return view.pilot === "policy"
+    ? `The policy steers each world by what it sees there. Press ${hand} to take over.`
+    : `You steer both worlds alike: press ${hand}.`;
 }
 
 function tell(text, saved) {
@@ -149,73 +157,6 @@ function tell(text, saved) {
     note.append(link);
   }
 }
-
-// ---- plots
-
-class Plot {
-  constructor(title, lines, text, top = 0) {
-    Object.assign(this, { lines, text, top });
-    this.figure = document.createElement("figure");
-    this.figure.innerHTML = "<figcaption><b></b><output></output></figcaption><canvas role='img'></canvas>";
-    this.figure.querySelector("b").textContent = title;
-    this.canvas = this.figure.querySelector("canvas");
-    this.canvas.setAttribute("aria-label", `${title} over the last steps`);
-    byId("plots").append(this.figure);
-  }
-  draw() {
-    const from = Math.max(0, view.newest - STEPS_SHOWN[1] + 1), shown = series.slice(from);
-    const span = Math.max(STEPS_SHOWN[0], shown.length) - 1;
-    const lines = this.lines.map(([color, value]) => [color, shown.map((one) => one && value(one))]);
-    const values = lines.flatMap(([, line]) => line).filter(Number.isFinite);
-    this.figure.hidden = !values.length;
-    if (!values.length) return;
-    this.figure.querySelector("output").replaceChildren(...this.lines.map(([color, value]) => {
-      const now = value(series[view.step]);
-      return Object.assign(document.createElement("span"), { className: color, textContent: Number.isFinite(now) ? this.text(now) : "" });
-    }));
-    const { canvas } = this, scale = devicePixelRatio, width = canvas.clientWidth * scale, height = canvas.clientHeight * scale;
-    if (canvas.width !== Math.round(width)) canvas.width = Math.round(width);
-    if (canvas.height !== Math.round(height)) canvas.height = Math.round(height);
-    let high = Math.max(this.top, ...values), low = Math.min(0, ...values);
-    if (high === low) high = low + 1;
-    const x = (i) => (i / span) * (width - 2 * scale) + scale;
-    const y = (value) => height - 3 * scale - ((value - low) / (high - low)) * (height - 6 * scale);
-    const pen = canvas.getContext("2d");
-    pen.clearRect(0, 0, width, height);
-    pen.lineWidth = scale;
-    pen.strokeStyle = COLORS.line;
-    for (const at of [y(0), y(high)]) stroke(pen, [[0, at], [width, at]]);
-    stroke(pen, [[x(view.step - from), 0], [x(view.step - from), height]]);
-    pen.lineWidth = 1.8 * scale;
-    for (const [color, line] of lines.reverse()) {
-      pen.strokeStyle = COLORS[color];
-      stroke(pen, line.map((value, i) => Number.isFinite(value) && [x(i), y(value)]));
-    }
-  }
-}
-
-function stroke(pen, points) {
-  pen.beginPath();
-  points.forEach((point, i) => point && (points[i - 1] ? pen.lineTo(...point) : pen.moveTo(...point)));
-  pen.stroke();
-}
-
-const COLORS = {};
-function readColors() {
-  const style = getComputedStyle(document.documentElement);
-  for (const name of ["dream", "truth", "third", "line"]) COLORS[name] = style.getPropertyValue(`--${name}`);
-}
-readColors();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColors(); fresh = Boolean(view); });
-addEventListener("resize", () => { fresh = Boolean(view); });
-
-const PLOTS = [
-  new Plot("Reward", [["dream", (one) => one.dream.reward], ["truth", (one) => one.truth?.reward]], (value) => number(value, 2)),
-  new Plot("Chance of end", [["dream", (one) => one.dream.termination], ["truth", (one) => one.truth?.termination]], percent, 1),
-  new Plot("Trust", [["dream", (one) => one.trust ?? NaN]], (value) => number(value, 2), 1),
-  new Plot("Difference, rms", [["third", (one) => one.difference ?? NaN]], number),
-  new Plot("Latency, ms", [["dream", (one) => one.spent_ms.dream], ["truth", (one) => one.spent_ms.truth], ["third", (one) => one.spent_ms.policy]], number),
-];
 
 // ---- settings
 
@@ -260,13 +201,15 @@ function greet(message) {
   DIALS.horizon.offer([...HORIZONS.filter((value) => value < message.longest), message.longest]);
   DIALS.denoising.offer(DENOISING.filter((value) => value <= message.most_denoising));
   for (const radio of document.querySelectorAll("#pilot input")) {
-    radio.disabled = (radio.value !== "human" && !message.policy) || (radio.value === "truth" && Boolean(message.without_truth));
-    radio.parentElement.title = radio.value === "human" ? "" : message.without_policy || message.policy;
+    radio.disabled = radio.value === "policy" && !message.policy;
+    radio.parentElement.title = radio.value === "policy" ? message.without_policy || message.policy : "";
   }
+  PLOTS.trust.wanted = Boolean(message.without_truth); // beside MuJoCo everybody sees how far the dream is right
   if (message.without_policy) tell(message.without_policy);
   const rows = Array.from({ length: message.motors }, (_, i) => motorRow(i));
   byId("motors").replaceChildren(...rows);
   drag.splice(0, drag.length, ...Array(message.motors).fill(0));
+  sentStick = JSON.stringify(drag); // a game begins with hands off
   listKeys();
 }
 
@@ -317,10 +260,9 @@ function steer() {
 
 // ---- keys and buttons
 
-const PILOTS = ["human", "dream", "truth"];
 function nextPilot() {
-  const open = PILOTS.filter((pilot) => !document.querySelector(`#pilot input[value=${pilot}]`).disabled);
-  say("pilot", open[(open.indexOf(view.pilot) + 1) % open.length]);
+  if (welcome.policy) say("pilot", view.pilot === "policy" ? "human" : "policy");
+  else tell(welcome.without_policy);
 }
 
 function goBack() {
@@ -329,20 +271,20 @@ function goBack() {
 }
 
 function toggleKeys() {
-  byId("keys").hidden = !byId("keys").hidden;
-  byId("help").setAttribute("aria-expanded", !byId("keys").hidden);
-  if (!byId("keys").hidden) byId("keys").scrollIntoView({ block: "nearest" });
+  const keys = byId("keys");
+  if (keys.open) keys.close();
+  else keys.showModal(); // the browser closes it at Escape and gives the focus back
 }
 
 const ACTIONS = {
   Space: ["Pause, go on", () => say("pause", !view.paused)],
   KeyN: ["A single step", () => say("step")],
   KeyB: ["One step back (hold)", goBack],
-  Enter: ["A new dream", () => say("new")],
-  KeyM: ["Who steers", nextPilot],
+  Enter: ["Begin both anew", () => say("new")],
+  KeyM: ["You or the policy", nextPilot],
   KeyC: ["Record", () => say("record", !view.recording)],
-  BracketLeft: ["Shorter horizon", () => DIALS.horizon.turn(-1)],
-  BracketRight: ["Longer horizon", () => DIALS.horizon.turn(1)],
+  BracketLeft: ["Shorter horizon of the dream", () => DIALS.horizon.turn(-1)],
+  BracketRight: ["Longer horizon of the dream", () => DIALS.horizon.turn(1)],
   Minus: ["Fewer denoising steps", () => DIALS.denoising.turn(-1)],
   Equal: ["More denoising steps", () => DIALS.denoising.turn(1)],
   Comma: ["Slower", () => DIALS.speed.turn(-1)],
@@ -367,13 +309,14 @@ function listKeys() {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !view) return;
   const focus = event.target, code = event.key === "?" ? "Slash" : event.code;
+  if (byId("keys").open && code !== "Slash") return;
   // What has the focus keeps the keys it understands itself.
   if (focus.matches("input") && /^(Arrow|Home|End|Page|Space)/.test(code)) return;
   if (focus.matches("button, a") && /^(Space|Enter)$/.test(code)) return;
   const digit = /^Digit(\d)$/.exec(code);
   if (digit) DIALS.strength.choose((Number(digit[1]) + 9) % 10);
   else if (ACTIONS[code]) { if (!event.repeat || REPEATS.includes(code)) ACTIONS[code][1](); }
-  else if (motorKeys.codes.has(code)) held.add(code);
+  else if (motorKeys.codes.has(code)) { held.add(code); steer(); } // at once: a tap may be over before the next picture
   else return;
   event.preventDefault();
 });
@@ -387,6 +330,9 @@ for (const [id, code] of [["back", "KeyB"], ["pause", "Space"], ["step", "KeyN"]
     if (event.detail) event.currentTarget.blur(); // clicked, not keyed: keys steer again
   });
 byId("again").addEventListener("click", connect);
+byId("keys").addEventListener("click", (event) => {
+  if (event.target === byId("keys") || event.target.closest("button")) byId("keys").close(); // beside it, or Close
+});
 byId("timeline").querySelector("input").addEventListener("input", (event) => say("show", Number(event.target.value)));
 for (const radio of document.querySelectorAll("#pilot input")) radio.addEventListener("change", () => say("pilot", radio.value));
 for (const input of document.querySelectorAll("input")) input.addEventListener("pointerup", () => input.blur());

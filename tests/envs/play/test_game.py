@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from procosm.agents.rollouts import dreams_from
 from procosm.benchmarks.browser import wait_for
 from procosm.envs.dreams import Dreams
 from procosm.envs.play.history import History
-from procosm.envs.play.pair import Pair
+from procosm.envs.play.pair import Actions, Pair, Scene
+from procosm.envs.play.policy import SHIPPED_POLICIES, SavedPilot
 from procosm.envs.weights import open_model
 from tests.envs.play.conftest import Page, socket_to
 
 ACTIONS = (0.5, -1.0, 0.25, 0.0)
+STILL, RIGHT, LEFT = (Actions(np.float32([force]), np.float32([force])) for force in (0, 3, -3))
 
 
 def test_both_worlds_step_as_their_environments_do(page):
@@ -21,7 +24,7 @@ def test_both_worlds_step_as_their_environments_do(page):
     model = open_model(None, "InvertedPendulum", "cpu")
     truth = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=model, observation="pixels")
     header, frames = page.paused_at_start()
-    real, _ = truth.reset(seed=header["seed"])
+    real, _ = truth.reset(seed=header["truth"]["seed"])
     np.testing.assert_array_equal(frames[1], real)
     with torch.inference_mode():
         memory = model.dynamics.begin(model.tokenizer.encode(torch.from_numpy(real)[None, None]))
@@ -45,6 +48,114 @@ def test_both_worlds_step_as_their_environments_do(page):
             difference = np.sqrt(np.mean((frames[0].astype(float) - frames[1]) ** 2))
             assert header["difference"] == pytest.approx(difference, rel=1e-4)
     truth.close()
+
+
+def numbers(scene: Scene, world: str) -> tuple:
+    """What a world shows beside its frame."""
+    side = getattr(scene, world)
+    return side.seed, side.step, side.total, side.reward, side.ended, side.cut, side.rested
+
+
+def played(pair: Pair, scene: Scene, actions: list[Actions], hold: int) -> list[Scene]:
+    """``scene`` and those after it."""
+    scenes = [scene]
+    for action in actions:
+        scenes.append(pair.step(scenes[-1], action, hold))
+    return scenes
+
+
+@pytest.mark.parametrize("falls", ["dream", "truth"])
+def test_a_world_that_ends_begins_again_alone_while_the_other_goes_on(falls):
+    """One is pushed over; in the other the policy that ships balances, seeing that world alone."""
+    model, hold, other = open_model(None, "InvertedPendulum", "cpu"), 4, "truth" if falls == "dream" else "dream"
+    pair, pilot = Pair(model, 1, 1000), SavedPilot(SHIPPED_POLICIES / "InvertedPendulum.zip", model)
+    scenes, ended = [pair.begin(0)], 0
+    while len(scenes) < 60 and (not ended or len(scenes) < ended + hold + 3):
+        acts = {falls: np.float32([3]), other: pilot.act(pair, scenes[-3:], other)}
+        scenes.append(pair.step(scenes[-1], Actions(**acts), hold))
+        ended = ended or (len(scenes) - 1 if getattr(scenes[-1], falls).over else 0)
+    pair.close()
+    fell = [getattr(scene, falls) for scene in scenes[ended:]]
+    assert fell[0].ended and [side.rested for side in fell] == [0, 1, 2, 3, 4, *[0] * 2]
+    assert all(side.frame is fell[0].frame and side.total == fell[0].total for side in fell[: hold + 1])
+    assert [(side.seed, side.step) for side in fell[hold + 1 :]] == [(1, 0), (1, 1)]
+    assert fell[hold + 1].total == 0 and fell[hold + 1].reward is None
+    went_on = [getattr(scene, other) for scene in scenes]
+    assert [(side.seed, side.step, side.over) for side in went_on] == [(0, step, False) for step in range(len(scenes))]
+    assert [scene.together for scene in scenes] == [step <= ended + hold for step in range(len(scenes))]
+
+
+def test_going_back_across_an_end_and_on_again_is_the_same_game():
+    pair, hold = Pair(open_model(None, "InvertedPendulum", "cpu"), 1, 1000), 3
+    actions = [Actions(RIGHT.dream, STILL.truth)] * 30 + [Actions(STILL.dream, LEFT.truth)] * 30
+    scenes = played(pair, pair.begin(0), actions, hold)
+    assert scenes[-1].seed >= 2, "both worlds ended and began again"
+    for start in (5, 20, 33, 45, 60):
+        again = played(pair, scenes[start], actions[start : start + 12], hold)
+        for first, second in zip(scenes[start:], again, strict=False):
+            for world in ("dream", "truth"):
+                assert numbers(first, world) == numbers(second, world)
+                np.testing.assert_array_equal(getattr(first, world).frame, getattr(second, world).frame)
+    pair.close()
+
+
+def test_two_worlds_that_are_over_begin_together_from_one_picture():
+    model = open_model(None, "InvertedPendulum", "cpu")
+    pair = Pair(model, 1, 1000)
+    scene, hold = pair.begin(0), 1000
+    while not scene.over:
+        scene = pair.step(scene, RIGHT, hold)
+    total = scene.truth.total
+    begun = pair.step(scene, RIGHT, hold)
+    assert begun.step == scene.step + 1 and begun.together and begun.seed == begun.dream.seed == begun.truth.seed == 1
+    assert begun.dream.step == begun.truth.step == begun.dream.total == 0 and begun.dream.reward is None
+    truth = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=model, observation="pixels")
+    np.testing.assert_array_equal(begun.truth.frame, truth.reset(seed=1)[0])
+    assert total == pytest.approx(_return(truth, 0, RIGHT.truth)), "time spent looking at its last frame earns nothing"
+    truth.close()
+    pair.close()
+
+
+def _return(env: gym.Env, seed: int, action: np.ndarray) -> float:
+    """Of one episode under one action."""
+    env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        _, reward, ended, cut, _ = env.step(action)
+        total, over = total + reward, ended or cut
+    return total
+
+
+def test_both_worlds_are_cut_at_the_task_s_own_limit():
+    """Reacher's dream is out of its depth after its 50 steps, and MuJoCo's own task ends there too."""
+    model = open_model(None, "Reacher", "cpu")
+    pair = Pair(model, 1, model.task.max_episode_steps)
+    half = np.float32([0.5, 0.5])
+    scenes = played(pair, pair.begin(0), [Actions(half, half)] * 52, 10)
+    assert scenes[50].over and scenes[50].dream.cut and scenes[50].truth.cut and not scenes[49].over
+    assert scenes[51].together and scenes[51].dream.step == scenes[51].truth.step == 0
+    truth = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=model, observation="pixels")
+    assert scenes[50].truth.total == pytest.approx(_return(truth, 0, half))
+    truth.close()
+    pair.close()
+
+
+@pytest.mark.parametrize("name", ["InvertedPendulum", "Reacher"])
+def test_trust_is_that_of_a_dream_which_begins_with_the_same_frame(name):
+    """Its forecasts once began at another window than the dream, and distrusted it while the pictures matched."""
+    model = open_model(None, name, "cpu")
+    pair = Pair(model, 1, 50)
+    scene = pair.begin(7)
+    own = dreams_from(model, scene.truth.frame[None], "state", num_envs=1)
+    _, info = own.reset(seed=0, options={"start": [0]})
+    assert scene.trust == pytest.approx(float(info["trust"][0]), abs=1e-5)
+    action = np.full(len(model.task.action_low), 0.1, np.float32)
+    for _ in range(5):
+        scene = pair.step(scene, Actions(action, action), 10)
+        info = own.step(action[None])[-1]
+        assert scene.trust == pytest.approx(float(info["trust"][0]), abs=1e-3)
+    own.close()
+    pair.close()
 
 
 def test_going_back_and_the_same_steps_again_is_the_same_dream(page):
@@ -97,15 +208,15 @@ def test_a_dream_resumed_elsewhere_goes_on_to_the_bit():
     assert calm.advance(action).truncated[0]
 
 
-def test_horizon_cuts_the_dream_and_the_next_begins_by_itself(page):
+def test_the_horizon_cuts_the_dream_and_the_next_begins_by_itself(page):
     page.paused_at_start()
     page.say("horizon", 3)
     page.until(lambda header: header["horizon"] == 3)
     page.say("pause", False)
-    header, _ = page.until(lambda header: header["cut"])
-    assert header["step"] == 3 and not header["dream"]["ended"]
-    header, _ = page.until(lambda header: header["seed"] == 1)
-    assert header["step"] == 0 and header["newest"] == 0
+    header, _ = page.until(lambda header: header["dream"]["cut"])
+    assert header["step"] == header["dream"]["step"] == 3 and not header["dream"]["ended"]
+    header, _ = page.until(lambda header: header["dream"]["seed"] > 0)
+    assert header["dream"]["step"] == 0 and header["dream"]["total"] == 0
     page.say("horizon", 10**6)
     assert page.until(lambda header: header["horizon"] != 3)[0]["horizon"] == 1000
 
@@ -113,8 +224,8 @@ def test_horizon_cuts_the_dream_and_the_next_begins_by_itself(page):
 def test_pause_keeps_still_and_a_new_dream_has_the_next_seed(page):
     header, _ = page.paused_at_start()
     page.say("new")
-    header, first = page.until(lambda header: header["seed"] == 1)
-    assert header["paused"] and header["step"] == 0
+    header, first = page.until(lambda header: header["game"] == 2)
+    assert header["paused"] and header["step"] == 0 and header["dream"]["seed"] == header["truth"]["seed"] == 1
     page.say("speed", 2.0)
     header, again = page.until(lambda header: header["speed"] == 2.0)
     assert header["step"] == 0
@@ -137,7 +248,10 @@ def test_a_recording_is_what_was_seen(page, stage):
     with np.load(folder / "episode.npz") as episode:
         np.testing.assert_array_equal(episode["dream_frames"], np.stack(frames)[:, 0])
         np.testing.assert_array_equal(episode["truth_frames"], np.stack(frames)[:, 1])
-        np.testing.assert_allclose(episode["actions"][:, 0], 3 * np.float32(ACTIONS))
+        for world in ("dream", "truth"):
+            np.testing.assert_allclose(episode[f"{world}_actions"][:, 0], 3 * np.float32(ACTIONS))
+            np.testing.assert_array_equal(episode[f"{world}_steps"], range(5))
+            assert not episode[f"{world}_seeds"].any() and not episode[f"{world}_ended"].any()
         np.testing.assert_allclose(episode["dream_rewards"], rewards)
         physics = episode["truth_physics"]
     model = open_model(None, "InvertedPendulum", "cpu")
@@ -152,7 +266,7 @@ def test_a_recording_is_what_was_seen(page, stage):
     page.say("record", True)
     page.say("step")
     page.say("new")
-    assert page.until(lambda header: header["seed"] == 1)[0]["note"].startswith("Saved")
+    assert page.until(lambda header: header["game"] == 2)[0]["note"].startswith("Saved")
 
 
 def test_what_is_being_recorded_when_the_page_goes_is_kept(address, stage):
@@ -183,10 +297,13 @@ def test_history_forgets_the_oldest_when_memory_runs_out():
     scene = pair.begin(0)
     history = History(memory_bytes=4 * scene.bytes)
     history.begin(scene)
-    for _ in range(10):
-        history.add(pair.step(history.shown, np.zeros(1, np.float32)))
+    for step in range(10):
+        assert history.full == (step >= 3)
+        history.add(pair.step(history.shown, STILL, 5))
     assert (history.oldest, history.newest, history.shown.step) == (7, 10, 10)
     history.show(0)
     assert history.shown.step == 7
-    assert [scene.step for scene in history.until_shown()] == [7]
+    assert [scene.step for scene in history.since(0)] == [7]
+    history.show(9)
+    assert [scene.step for scene in history.since(8)] == [8, 9]
     pair.close()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from procosm.benchmarks.browser import Browser, find_chromium
 from procosm.benchmarks.play_speed import serving
+from procosm.envs.play.command import PlayConfig, find_stage
 from procosm.envs.play.game import Stage
 from procosm.envs.play.server import PlayServer
 from procosm.envs.weights import SHIPPED
@@ -36,7 +37,7 @@ def test_keys_alone_play_the_dream(browser, address):
     browser.wait("view.paused")
     browser.press("Enter")
     browser.wait("view.step === 0 && view.paused && !fresh")
-    seed, begun = browser.value("view.seed"), shown(browser, "dream")
+    game, begun = browser.value("view.game"), shown(browser, "dream")
 
     def pushed(key: str) -> np.ndarray:
         """The dream after three steps with an arrow held down."""
@@ -64,7 +65,7 @@ def test_keys_alone_play_the_dream(browser, address):
         return float((yellow.sum(0) * cart).sum() / yellow.sum())
 
     assert place(right) > place(begun) + 0.3 > place(left) + 0.6, "the keys move the cart their way"
-    assert browser.value("view.seed") == seed
+    assert browser.value("view.game") == game
     browser.press("c")
     browser.wait("view.recording && document.querySelector('#record').ariaPressed === 'true'")
     browser.press(" ")
@@ -109,15 +110,84 @@ def test_it_fits_a_phone_and_names_its_controls(browser, address):
     assert reached >= {"help", "pilot", "back", "pause", "step", "new", "record", "horizon", "denoising", "speed"}
     strangers = "performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).length"
     assert browser.value(strangers) == 0
-    trust = "[...document.querySelectorAll('#plots figure')].find((one) => one.textContent.startsWith('Trust')).hidden"
-    browser.wait(f"!{trust}")  # the weights that ship tell their trust
-    assert 0 <= browser.value("view.trust") <= 1
-    browser.value("say('pause', true)")
-    browser.wait("view.paused && !fresh")
-    browser.value("series.forEach((one) => (one.trust = null)), (fresh = true), null")
-    browser.wait(trust)  # as where a checkpoint cannot
     picture = np.asarray(Image.open(io.BytesIO(browser.picture())).convert("RGB"))
     assert picture.shape == (1688, 780, 3) and picture.std() > 20
+
+
+def test_trust_is_shown_with_words_and_only_where_the_pictures_cannot_be_compared(browser, address):
+    browser.open(f"http://{address}/")
+    browser.wait("typeof view !== 'undefined' && view?.step > 0")
+    browser.value("say('pause', true)")
+    browser.wait("view.paused && !fresh")
+    assert 0 <= browser.value("view.trust") <= 1 and browser.value("PLOTS.trust.figure.hidden")
+    browser.value("greet({ ...welcome, without_truth: 'MuJoCo cannot draw here' }), (fresh = true), null")
+    browser.wait("!PLOTS.trust.figure.hidden")
+    assert "how likely MuJoCo" in browser.value("PLOTS.trust.figure.textContent")
+    browser.value("series.forEach((one) => (one.trust = null)), (fresh = true), null")
+    browser.wait("PLOTS.trust.figure.hidden")  # as where a checkpoint cannot tell it
+
+
+def test_the_keys_are_a_dialog_that_leaves_the_pictures_and_the_focus_where_they_are(browser, address):
+    browser.open(f"http://{address}/")
+    browser.wait("typeof view !== 'undefined' && view?.step > 0")
+    browser.value("document.querySelector('#pause').focus()")
+    place = "[scrollY, document.querySelector('#dream canvas').getBoundingClientRect().top, document.activeElement.id]"
+    before = browser.value(place)
+    assert before[2] == "pause"
+    for leave in ("Escape", "?", "Enter"):  # the last presses Close, which has the focus
+        browser.press("?")
+        browser.wait("document.querySelector('#keys').open && document.querySelector('#keys').matches(':modal')")
+        assert browser.value(place)[:2] == before[:2]
+        assert browser.value("document.activeElement.closest('dialog')?.id") == "keys"
+        box = "document.querySelector('#keys').getBoundingClientRect()"
+        assert browser.value(f"{box}.left") >= 0 and browser.value(f"{box}.right") <= 390
+        assert browser.value(f"{box}.bottom") <= 844
+        paused = browser.value("view.paused")
+        browser.press("c")  # what is behind the dialog hears no key
+        browser.press(leave)
+        browser.wait("!document.querySelector('#keys').open")
+        assert browser.value(place) == before
+        assert browser.value("view.paused") == paused and not browser.value("view.recording")
+    browser.press("Enter")  # and the button that has the focus again is pressed as ever
+    browser.wait("view.paused")
+
+
+def test_the_plots_name_their_lines_and_begin_with_no_false_zero(browser, address):
+    browser.open(f"http://{address}/")
+    browser.wait("typeof view !== 'undefined' && view?.step > 0")
+    browser.value("say('pause', true)")
+    browser.wait("view.paused")
+    browser.press("Enter")
+    browser.wait("view.step === 0 && view.game === 2 && !fresh")
+    assert browser.value("[view.dream.reward, view.truth.reward]") == [None, None]
+    assert browser.value("PLOTS.reward.figure.hidden"), "there is no reward before the first step"
+    browser.press("n")
+    browser.wait("view.step === 1 && !fresh")
+    words = {
+        name: browser.value(f"PLOTS.{name}.figure.querySelector('output').textContent")
+        for name in ("reward", "end", "latency")
+    }
+    for name, text in words.items():
+        assert "dream " in text and "MuJoCo " in text, name
+    assert "policy " in words["latency"] and "1.00" in words["reward"]
+
+
+@pytest.mark.parametrize("task", ["InvertedPendulum", "Reacher"])
+def test_at_first_sight_the_policy_steers_and_a_motor_key_takes_over(browser, task, tmp_path):
+    with serving(PlayServer(find_stage(PlayConfig(Path(task), out=tmp_path)))) as address:
+        browser.open(f"http://{address}/")
+        browser.wait("typeof view !== 'undefined' && view?.step > 3 && !fresh")
+        assert browser.value("document.querySelector('#pilot input:checked').value") == "policy"
+        assert "to take over" in browser.value("document.querySelector('#hint').textContent")
+        rows = "[...document.querySelectorAll('.motor input')].map((bar) => bar.getBoundingClientRect().width)"
+        widths, room = browser.value(rows), browser.value("document.querySelector('#motors').clientWidth")
+        assert all(width >= 0.95 * room for width in widths) and len(widths) == (1 if task == "InvertedPendulum" else 2)
+        assert browser.value("document.documentElement.scrollWidth") == 390
+        browser.press("ArrowRight")
+        browser.wait("view.pilot === 'human' && document.querySelector('#pilot input:checked').value === 'human'")
+        browser.wait("document.querySelector('#hint').textContent.startsWith('You steer')")
+        browser.press("m")
+        browser.wait("view.pilot === 'policy'")
 
 
 def test_a_crashed_dream_is_a_message_and_a_button_begins_again(browser, tmp_path: Path):

@@ -47,7 +47,7 @@ def test_the_page_and_its_files_are_served_and_nothing_else(address):
     assert status == 200 and b"<canvas" in body and headers["Content-Type"].startswith("text/html")
     assert "default-src 'self'" in headers["Content-Security-Policy"]
     assert b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"") and b"https://" not in body
-    for name in ("play.js", "play.css", "icon.svg"):
+    for name in ("play.js", "plots.js", "play.css", "icon.svg"):
         assert get(address, f"/{name}")[0] == 200
     for path in (
         "/index.html/..",
@@ -88,6 +88,8 @@ def test_a_network_address_needs_its_token(stage):
     with serving(PlayServer(stage, token="secret")) as address:
         assert get(address)[0] == get(address, "/?token=wrong")[0] == 403
         assert get(address, "/?token=secret", Host="my.machine:7680")[0] == 200
+        for name in re.findall(rb'(?:src|href)="([^"]+)"', get(address, "/?token=secret")[2]):
+            assert get(address, f"/{name.decode()}")[0] == 200, "a browser asks for them without the token"
         with pytest.raises(InvalidStatus, match="403"):
             socket_to(address)
         with socket_to(address, query="?token=secret") as opened:
@@ -125,7 +127,7 @@ def test_a_port_in_use_is_one_clear_error(address):
 
 
 def test_missing_and_truncated_checkpoints_are_our_error(tmp_path):
-    with pytest.raises(CheckpointError, match="there is no .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"there is no .*nowhere"):
         play(PlayConfig(tmp_path / "nowhere"))
     folder = shutil.copytree(SHIPPED / "InvertedPendulum", tmp_path / "world_model")
     path = folder / "tokenizer.safetensors"
@@ -141,7 +143,8 @@ def test_missing_and_truncated_checkpoints_are_our_error(tmp_path):
         '{"do": "steer", "value": []}', '{"do": "steer", "value": [NaN]}', '{"do": "steer", "value": ["1"]}',
         '{"do": "pause", "value": 1}', '{"do": "denoising", "value": 17}', '{"do": "denoising", "value": true}',
         '{"do": "horizon", "value": 0}', '{"do": "speed", "value": Infinity}', '{"do": "show", "value": -1}',
-        '{"do": "step", "value": 3}', '{"do": "pilot", "value": "robot"}', '{"do": "seen", "value": 1e3}',
+        '{"do": "step", "value": 3}', '{"do": "pilot", "value": "robot"}', '{"do": "pilot", "value": ""}',
+        '{"do": "seen", "value": 1e3}',
         '{"do": "steer", "value": [0], "sent_ms": "now"}', b"\xff",
         '{"do": "speed", "value": 1' + "0" * 1900 + "}",
     ],
@@ -268,6 +271,7 @@ def test_where_mujoco_cannot_draw_the_same_frames_the_dream_is_played_alone(stag
         header, frames = page.until(lambda header: header["paused"] and header["step"] > 0)
         assert header["truth"] is header["difference"] is None and frames.shape == (1, 64, 64, 3)
         page.say("record", True)
+        page.say("step")
         page.say("record", False)
         header, _ = page.until(lambda header: header["saved"])
         with np.load(stage.out / header["saved"] / "episode.npz") as episode:
