@@ -37,7 +37,8 @@ class RunConfig(Settings):
     out: Path
     """Run folder; the same command goes on with what is there."""
     preset: str = "small"
-    """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (an hour)."""
+    """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (an hour), wide
+    (for a density of .1)."""
     density: float = 1.0
     """Share of the weights of the dynamics' attention and MLPs that exists: below 1, from the first step on."""
     seed: int = 0
@@ -194,7 +195,9 @@ def train_stage(config: TrainConfig) -> Path:
     train_outs(config)
     inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
     saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
-    return run_stage(config.out, config, _train_and_calibrate, inputs, saves, checkpoint.load)
+    # Whatever blocks training began with are what "auto" goes on with.
+    uncompared = {"block"} if config.block == "auto" else set()
+    return run_stage(config.out, config, _train_and_calibrate, inputs, saves, checkpoint.load, uncompared)
 
 
 def policy_stage(config: PolicyConfig) -> Path:

@@ -75,6 +75,12 @@ PRESETS = {
         unroll=StageConfig(3000, 128, 3e-4),
         horizon=12,
     ),
+    # Wide enough that most of a step is products of the kind that sparsity saves; few layers, to stay within an hour.
+    "wide": Preset(
+        dynamics=DynamicsConfig(transformer=TransformerConfig(width=1536, layers=2, heads=12)),
+        diffuse=StageConfig(1200, 128, 3e-4),
+        unroll=StageConfig(300, 64, 1e-4),
+    ),
 }
 
 

@@ -40,7 +40,7 @@ def sparsify(module: nn.Module, density: float, block: int, stay_dense: Iterable
 
 def weights(module: nn.Module) -> dict[str, int]:
     """How many weights a module has: ``live`` of ``whole`` in its block-sparse layers, and ``dense`` in all others."""
-    thin = [layer for layer in module.modules() if isinstance(layer, sparse.nn.BlockWeight)]
+    thin = sparse_layers(module).values()
     values = {id(layer.values) for layer in thin}
     return {
         "live": sum(layer.live_blocks * layer.block**2 for layer in thin),
@@ -59,10 +59,14 @@ def census(counts: Mapping[str, Mapping[str, int]]) -> str:
     return "\n".join(lines)
 
 
+def sparse_layers(module: nn.Module) -> dict[str, sparse.nn.BlockWeight]:
+    """Every block-sparse layer, by its name."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, sparse.nn.BlockWeight)}
+
+
 def sparse_blocks(module: nn.Module) -> dict[str, int]:
     """Side of the blocks of every block-sparse layer, by its name."""
-    layers = module.named_modules()
-    return {name: layer.block for name, layer in layers if isinstance(layer, sparse.nn.BlockWeight)}
+    return {name: layer.block for name, layer in sparse_layers(module).items()}
 
 
 def sparsify_like(module: nn.Module, blocks: Mapping[str, int], tensors: Mapping[str, Tensor]) -> None:

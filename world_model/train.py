@@ -16,6 +16,7 @@ from procosm import sparse
 from procosm.sparse import baselines
 from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model import checkpoint, folders
+from procosm.world_model.blocks import Part, choose_blocks
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, acting_policies, load_episodes, load_task
 from procosm.world_model.interface import Tokenizer
@@ -23,6 +24,7 @@ from procosm.world_model.precision import bfloat16_pays, describe, resolve_devic
 from procosm.world_model.presets import Preset, preset
 from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
+from procosm.world_model.rehearsal import dynamics_step, tokenizer_step
 from procosm.world_model.settings import Device, Seed, Settings, Share
 from procosm.world_model.sparsity import census, sparsify, weights
 from procosm.world_model.stage import MakeSparsifier, run_stage
@@ -45,7 +47,7 @@ class TrainConfig(Settings):
     """Folder of the checkpoint to make (RUN/world_model)."""
     preset: str = "small"
     """Size of everything: debug (seconds), small (minutes on two cores), fast (small, with dreams four times as fast),
-    medium (an hour), base (a GPU)."""
+    medium (an hour), base (a GPU), wide (for --density .1, which trains it more than twice as fast as dense)."""
     seed: Seed = 0
     """Seed of weights, batches and noise."""
     density: Share = 1.0
@@ -54,8 +56,9 @@ class TrainConfig(Settings):
     """The same for the tokenizer's inner layers, which have none to spare: below 1 the picture gets worse."""
     sparse_method: Literal["procrustes", "rigl", "set", "static"] = "procrustes"
     """Who chooses the blocks that exist, where density is below 1."""
-    block: Literal[16, 32, 64, 128] = 16
-    """Side of the square blocks that exist or not: small ones learn better, large ones are faster on wide presets."""
+    block: Literal["auto", 16, 32, 64, 128] = "auto"
+    """Side of the square blocks that exist or not; auto: the one with which this machine trains the preset fastest, for
+    each part, kept when training is resumed. Small ones learn better, large ones are faster."""
     device: Device = "auto"
     """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i. Training goes on on any other."""
 
@@ -77,9 +80,10 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
-    for module, density in ((tokenizer, config.tokenizer_density), (dynamics, config.density)):
-        if density < 1.0:
-            sparsify(module, density, config.block, module.stay_dense)
+    parts = thin_parts(config, sizes, tokenizer, dynamics)
+    blocks = choose_blocks(parts, None if config.block == "auto" else config.block, device, work)
+    for part in parts:
+        sparsify(part.module, part.density, blocks[part.name], part.module.stay_dense)
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)  # drawn on the CPU: the same on every device
     thin_tokenizer, thin_dynamics = sparsifier(config, config.tokenizer_density), sparsifier(config, config.density)
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
@@ -103,7 +107,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         tqdm.write(f"Bytes in training:\n{sparse.memory_report(nn.ModuleList([tokenizer, dynamics]))}", file=sys.stderr)
 
     origin = provenance({"train": config, "sizes": sizes}) | {"device": describe(device)}
-    origin["policies"] = acting_policies(config.data)
+    origin |= {"policies": acting_policies(config.data), "blocks": blocks}
     return checkpoint.save(config.out, assembled(task, tokenizer, dynamics, tables, latents, metrics, origin))
 
 
@@ -133,6 +137,23 @@ def assembled(
         metrics=metrics,
         provenance=origin,
     )
+
+
+def thin_parts(
+    config: TrainConfig, sizes: Preset, tokenizer: CausalTokenizer, dynamics: DiffusionDynamics
+) -> list[Part]:
+    """What is to be block-sparse, and how it trains."""
+    frames = partial(
+        tokenizer_step, sizes.tokenizer_loss, sizes.tokenize, dynamics.context, len(dynamics.state_head.mean)
+    )
+    parts = [
+        Part("tokenizer", tokenizer, config.tokenizer_density, frames, sizes.tokenize.batch, str(sizes.tokenizer)),
+        Part(
+            "dynamics", dynamics, config.density, partial(dynamics_step, sizes.diffuse), sizes.diffuse.batch,
+            str(sizes.dynamics), wider=" (--preset wide)",
+        ),
+    ]  # fmt: skip
+    return [part for part in parts if part.density < 1.0]
 
 
 def check_outs(config: TrainConfig) -> None:

@@ -1,5 +1,7 @@
 """The whole road: what is finished is left alone, other settings are named, and kill -9 in any stage costs nothing."""
 
+import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from procosm.agents.run import RunConfig, policy_stage, run, train_stage
-from procosm.agents.stages import StageError
+from procosm.agents.stages import StageError, record_path
 from procosm.agents.train import PolicyConfig
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.errors import ProcosmError
@@ -38,6 +40,17 @@ def test_a_finished_stage_of_a_run_is_left_alone(finished_run):
     config = PolicyConfig(finished_run / "world_model", finished_run / "policy", **SMALL_POLICY, truth_every=2)
     assert policy_stage(config) == finished_run / "policy"
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_world_model_begun_when_blocks_were_16_by_default_is_gone_on_with(finished_run, tmp_path):
+    """Its record names them; who asks for other blocks is told."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    record = record_path(run / "world_model")
+    record.write_text(json.dumps(read_json(record) | {"config": read_json(record)["config"] | {"block": 16}}))
+    config = TrainConfig(data=run / "data", out=run / "world_model", preset="debug")
+    assert train_stage(config) == run / "world_model"
+    with pytest.raises(StageError, match="block was 16, now 32"):
+        train_stage(dataclasses.replace(config, block=32))
 
 
 def test_other_settings_of_a_run_are_named_and_nothing_changes(finished_run):

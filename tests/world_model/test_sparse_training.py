@@ -13,7 +13,7 @@ from torch import nn
 
 from procosm.sparse import baselines
 from procosm.sparse.nn import BlockWeight
-from procosm.world_model import checkpoint, sparsity, stage
+from procosm.world_model import blocks, checkpoint, sparsity, stage
 from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors
@@ -114,6 +114,21 @@ def test_density_alone_leaves_the_tokenizer_as_the_dense_run_has_it(data, dense,
     assert re.search(r"^tokenizer +0 of +0 .* 100.0%$", told, re.MULTILINE)
 
 
+def test_blocks_are_chosen_told_and_kept(data, tmp_path, capsys, monkeypatch):
+    """Of preset debug only blocks of 16 fit; provenance says what was chosen, and resuming times nothing."""
+    config = TrainConfig(data=data, out=tmp_path / "world_model", preset="debug", density=DENSITY)
+    folder = train(config)
+    told = capsys.readouterr().err
+    assert re.search(
+        r"^dynamics: density 0.25 in blocks of 16 trains \d\.\d\d times as fast as dense", told, re.MULTILINE
+    )
+    assert json.loads((folder / "provenance.json").read_text())["blocks"] == {"dynamics": 16}
+    assert {layer.block for layer in sparse_layers(checkpoint.load(folder).dynamics).values()} == {16}
+    monkeypatch.setattr(blocks, "_choose", lambda *_: pytest.fail("timed again"))
+    train(config)
+    assert "dynamics: blocks of 16, as training began" in capsys.readouterr().err
+
+
 def test_the_checkpoint_holds_live_blocks_and_nothing_else(trained, dense):
     folder, model = trained
     for name, module in (("tokenizer", model.tokenizer), ("dynamics", model.dynamics)):
@@ -172,6 +187,8 @@ def test_stopped_in_every_stage_it_ends_as_if_nothing_had_happened(data, trained
     out, real = tmp_path / "part", stage.Optimizer.step
     places = {"tokenizer": 13, "state_head": 7 + 13, "manifold": 7 + 13, "diffusion": 7 + 13, "unroll-0": 7 + 7}
     monkeypatch.setattr(stage, "SAVE_SECONDS", 0.0)
+    # Steps that are timed beforehand are of no stage, and would be counted.
+    monkeypatch.setattr(blocks, "_choose", lambda *_: {"block": BLOCK, "gain": 1.0})
     for name, at in places.items():
         steps = 0
 
