@@ -31,7 +31,7 @@ from procosm.world_model.train import TrainConfig, encode, sparsifier, train_tok
 from procosm.world_model.validation import imagine
 from procosm.world_model.windows import Table, context_index, cut, draw, tabulate
 
-HORIZONS = (1, 8)
+HORIZONS, BLOCK = (1, 8), 16
 
 
 class Cell(NamedTuple):
@@ -262,7 +262,7 @@ def dreamed(
 def thin(module: CausalTokenizer | DiffusionDynamics, cell: Cell) -> None:
     """Block-sparse layers, as world_model.train makes them."""
     if cell.method != "dense":
-        sparsify(module, cell.density, TrainConfig.block, module.stay_dense)
+        sparsify(module, cell.density, BLOCK, module.stay_dense)
 
 
 def chooser(cell: Cell) -> MakeSparsifier | None:
