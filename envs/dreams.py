@@ -8,7 +8,7 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 import copy
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,19 +16,24 @@ import torch
 
 from procosm.envs.arguments import check_dream, numbers, whole
 from procosm.envs.observe import Observed, View
+from procosm.envs.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust import Watch
 from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
-from procosm.world_model.interface import Memory, Sampling
+from procosm.world_model.interface import Memory, Prediction, Sampling
+
+SEEN = ("reward", "termination", "state")
+"""Readouts that every step of a dream makes use of."""
 
 
 class Outcome(NamedTuple):
     """What one step led to; each (n,).
 
     Attributes:
-        reward: float64, clipped to the range seen in the data, so that no policy is paid for extrapolation.
+        reward: float64; the model's own is clipped to the range in its data, so that no policy is paid for
+            extrapolation.
         terminated: the model holds the end for more likely than not.
         truncated: the dream is as long as it may be, or trusted less than it must be.
     """
@@ -44,7 +49,7 @@ class Moment(NamedTuple):
     Attributes:
         memory: what the model remembers of it, and of no other.
         latents: (context, c, h, w), newest last.
-        state: (s,) float32.
+        state: (s,) float32; None where the model tells none.
         start, elapsed: as in ``Dreams``.
         draws: the generator of the dream's own noise, as it was then.
         forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
@@ -52,7 +57,7 @@ class Moment(NamedTuple):
 
     memory: Memory
     latents: torch.Tensor
-    state: np.ndarray
+    state: np.ndarray | None
     start: int
     elapsed: int
     draws: np.random.Generator
@@ -64,8 +69,9 @@ class Dreams:
 
     Attributes:
         latents: (n, context, c, h, w), what is shown of each dream, newest last.
-        state: (n, s) float32, the model's estimate of the task's true state.
-        termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun.
+        state: (n, s) float32, the model's estimate of the task's true state; None where it has learned none.
+        termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun,
+            and always in a model that tells of no end.
         start: (n,) int64, the window each dream began with: the held-out ones come first, then those of the task's own
             reset, whose first frame stands for the past as well.
         elapsed: (n,) int64, steps since it began.
@@ -81,6 +87,7 @@ class Dreams:
         max_episode_steps: int | None = None,
         starts: str | Sequence[int] = "task",
         trust_below: float | None = None,
+        reward: Reward | None = None,
     ) -> None:
         """Room for ``count`` dreams; none has begun.
 
@@ -92,20 +99,24 @@ class Dreams:
             starts: ``task`` begins as the task's own reset does, ``wide`` with held-out windows spread over the states
                 that were reached, indices with those windows.
             trust_below: dreams trusted less than this are truncated; None lets them go on.
+            reward: in place of the model's own, see ``procosm.envs.reward``.
 
         Raises:
-            TaskError: an argument out of range.
+            TaskError: an argument out of range, or no reward in the model and none given.
         """
         check_dream(num_envs=count, denoising_steps=denoising_steps, trust_below=trust_below)
         self.model = model
+        self._reward = checked_reward(reward, model)
         self._sampling = Sampling(denoising_steps)
         self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
         self._windows = self._usable_windows(starts)
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
         self._memory: Memory | None = None
-        self.state = np.zeros((count, model.task.state_size), np.float32)
-        self._estimate = self.latents.new_zeros(self.state.shape, dtype=torch.float32)  # the same on the model's device
+        told = "state" in model.capabilities
+        self.state = np.zeros((count, model.task.state_size), np.float32) if told else None
+        # The same on the model's device.
+        self._estimate = self.latents.new_zeros((count, model.task.state_size), dtype=torch.float32)
         self.termination = np.zeros(count, np.float32)
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
@@ -117,8 +128,8 @@ class Dreams:
                 "`python -m procosm.envs.calibrate --world-model PATH --data PATH` teaches it"
             )
         self._trust_below = trust_below
-        self._watch = None if model.trust is None else Watch(model.trust, count)
-        self.trust = None if model.trust is None else np.ones(count, np.float32)
+        self._watch = Watch(model.trust, count) if told and model.trust is not None else None
+        self.trust = None if self._watch is None else np.ones(count, np.float32)
 
     def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
         """The indices of the windows that a dream may begin with."""
@@ -196,6 +207,8 @@ class Dreams:
         self._memory.put(index, begun)
         self.elapsed[slots], self.termination[slots] = 0, 0.0
         self.latents[index] = latents
+        if self.state is None:
+            return
         estimate = self.model.dynamics.read(begun)["state"].float()
         self._estimate[index], self.state[slots] = estimate, estimate.cpu().numpy()
         self._check_numbers("state", self.state[slots], slots)
@@ -219,7 +232,7 @@ class Dreams:
         return Moment(
             self._remembered.take(self._there(self._slots[[slot]])),
             self.latents[slot].clone(),
-            self.state[slot].copy(),
+            None if self.state is None else self.state[slot].copy(),
             int(self.start[slot]),
             int(self.elapsed[slot]),
             copy.deepcopy(self._draws[slot]),
@@ -243,9 +256,9 @@ class Dreams:
             self._memory = moment.memory.take(self._there(np.zeros(len(self._slots), np.int64)))
         self._memory.put(self._there(self._slots[[slot]]), moment.memory)
         self.latents[slot], self._draws[slot] = moment.latents, copy.deepcopy(moment.draws)
-        self.state[slot], self.start[slot], self.elapsed[slot] = moment.state, moment.start, moment.elapsed
-        self._estimate[slot] = self._there(moment.state)
-        self.termination[slot] = 0.0
+        self.start[slot], self.elapsed[slot], self.termination[slot] = moment.start, moment.elapsed, 0.0
+        if self.state is not None and moment.state is not None:
+            self.state[slot], self._estimate[slot] = moment.state, self._there(moment.state)
         if self._watch is not None and self.trust is not None:
             assert moment.forecasts is not None  # told by the same model
             self.trust[slot] = self._watch.resume(slot, moment.forecasts, self._estimate[slot])
@@ -261,31 +274,47 @@ class Dreams:
         """
         action = self._there(actions)
         self._memory, prediction = self.model.step(self._remembered, action, self._draws, self._sampling)
-        told = prediction.readouts
         # Two buffers take turns: shifting in place would copy onto memory still to be read.
         self._spare[:, :-1] = self.latents[:, 1:]
         self._spare[:, -1] = prediction.latents
         self.latents, self._spare = self._spare, self.latents
-        self._estimate = told["state"].float()
-        columns = [told["reward"][:, None], told["termination"][:, None], self._estimate]
-        columns.append(prediction.latents.flatten(1).float().abs().amax(1, keepdim=True))  # not finite if one is not
-        if self._watch is not None:
-            columns.append(self._watch.advance(action, self._estimate)[:, None])
-        seen = torch.cat(columns, dim=1).to("cpu", torch.float64).numpy()  # the device is waited for once
-        self.termination[:], self.state[:] = seen[:, 1], seen[:, 2 : 2 + self.state.shape[1]]
+        seen = self._seen(action, prediction)
         self.elapsed += 1
-        reward = seen[:, 0]
-        for name, values in (("reward", reward), ("state", self.state), ("termination", self.termination)):
-            self._check_numbers(name, values, self._slots)
-        self._check_numbers("latent", seen[:, 2 + self.state.shape[1]], self._slots)
+        for name in ("reward", "state", "termination", "latent", "trust"):
+            if name in seen:
+                self._check_numbers(name, seen[name], self._slots)
+        if self.state is not None:
+            self.state[:] = seen["state"]
+        if "termination" in seen:
+            self.termination[:] = seen["termination"][:, 0]
         truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
-        if self._watch is not None and self.trust is not None:
-            self.trust[:] = seen[:, -1]
-            self._check_numbers("trust", self.trust, self._slots)
+        if self.trust is not None:
+            self.trust[:] = seen["trust"][:, 0]
             if self._trust_below is not None:
                 truncated |= self.trust < self._trust_below
-        low, high = self.model.reward_range
-        return Outcome(np.clip(reward, low, high), self.termination > 0.5, truncated)
+        if self._reward is None:
+            reward = np.clip(seen["reward"][:, 0], *self.model.reward_range)
+        else:
+            reward = rewards(self._reward, self._told(actions, prediction), len(actions))
+        return Outcome(reward, self.termination > 0.5, truncated)
+
+    def _seen(self, action: torch.Tensor, prediction: Prediction) -> dict[str, np.ndarray]:
+        """(n, k) float64 numbers of this step by name, those that the model tells; the device is waited for once."""
+        told = {name: value.reshape(len(action), -1) for name, value in prediction.readouts.items() if name in SEEN}
+        told["latent"] = prediction.latents.flatten(1).float().abs().amax(1, keepdim=True)  # not finite if one is not
+        if "state" in told:
+            told["state"] = self._estimate = told["state"].float()
+        if self._watch is not None:
+            told["trust"] = self._watch.advance(action, self._estimate)[:, None]
+        ends = np.cumsum([value.shape[1] for value in told.values()])[:-1]
+        columns = torch.cat(list(told.values()), dim=1).to("cpu", torch.float64).numpy()
+        return dict(zip(told, np.split(columns, ends, axis=1), strict=True))
+
+    def _told(self, actions: np.ndarray, prediction: Prediction) -> Told:
+        """What a reward of the user's own may read of this step."""
+        readouts = {name: partial(_host, value) for name, value in prediction.readouts.items()}
+        latents = partial(_host, prediction.latents)
+        return Told({"action": actions.copy, "latents": latents, "frames": self.frames, **readouts})
 
     def _there(self, array: np.ndarray) -> torch.Tensor:
         """An array on the dreams' device."""
@@ -318,7 +347,7 @@ class Dreams:
             {
                 "pixels": lambda: self.frames(slots),
                 "latent": lambda: _host(self._chosen(slots).float()),
-                "state": lambda: self.state[slots].copy(),
+                **({} if self.state is None else {"state": self.state[slots].copy}),
             }
         )
 

@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from procosm.world_model.episodes import Task
 from procosm.world_model.errors import TaskError
+from procosm.world_model.model import WorldModel
 
 KINDS = ("pixels", "latent", "state")
 
@@ -57,6 +58,20 @@ class View:
     def show(self, sources: Mapping[str, Callable[[], np.ndarray]]) -> Observed:
         """An observation made by calling the sources of the kinds in this view, and no others."""
         return sources[self.kinds[0]]() if self.alone else {kind: sources[kind]() for kind in self.kinds}
+
+
+def dream_space(view: View, model: WorldModel) -> spaces.Space:
+    """What a dream of this model, or a twin seen through it, shows in a view.
+
+    Raises:
+        TaskError: the model does not tell what the view shows.
+    """
+    if "state" in view.kinds and "state" not in model.capabilities:
+        raise TaskError(
+            f"observation='state', but the world model of {model.task.id} has learned none: observe 'pixels' or "
+            "'latent', or train on a log that has states"
+        )
+    return view.space(model.task, tuple(model.starts.shape[1:]))
 
 
 def row(observed: Observed, slot: int) -> Observed:

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from procosm.envs.observe import Observed, View
+from procosm.envs.observe import Observed, View, dream_space
 from procosm.envs.spec import portable
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
@@ -54,7 +54,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         self.model = open_model(checkpoint, None, device)
         self.view = View.parse(observation)
         self._check_frames()
-        self.observation_space = self.view.space(self.model.task, tuple(self.model.starts.shape[1:]))
+        self.observation_space = dream_space(self.view, self.model)
         self._latents = self.model.starts.new_zeros((1, *self.model.starts.shape[1:]))
 
     def _check_frames(self) -> None:

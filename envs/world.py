@@ -10,7 +10,8 @@ import torch
 
 from procosm.envs.arguments import usable_actions
 from procosm.envs.dreams import Dreams
-from procosm.envs.observe import Observed, View, action_space, checked_options, checked_seed, row
+from procosm.envs.observe import Observed, View, action_space, checked_options, checked_seed, dream_space, row
+from procosm.envs.reward import Reward
 from procosm.envs.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
 from procosm.envs.weights import open_model
 from procosm.envs.world_vector import checked_render_mode
@@ -21,9 +22,9 @@ from procosm.world_model.errors import TaskError
 class WorldModelEnv(PortableSpec, gym.Env):
     """One dream: the batch of one over the same code as ``WorldModelVectorEnv``.
 
-    Same observation and action spaces as the truth env of its task. ``info`` holds ``state`` (s,), the model's
-    estimate of the task's true state, ``start``, the window of real frames the dream began with, and, if the checkpoint
-    can tell it, ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``).
+    Same observation and action spaces as the truth env of its task. ``info`` holds ``start``, the window of real frames
+    the dream began with, and what the checkpoint can tell of ``state`` (s,), the model's estimate of the task's true
+    state, and ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``).
     """
 
     action_space: gym.spaces.Box
@@ -41,6 +42,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         name: str | None = None,
         trust_below: float | None = None,
         mixed: bool = False,
+        reward: Reward | None = None,
     ) -> None:
         """Open a world model; the arguments are those of ``WorldModelVectorEnv``.
 
@@ -51,10 +53,10 @@ class WorldModelEnv(PortableSpec, gym.Env):
         self.render_mode = checked_render_mode(render_mode)
         self.view = View.parse(observation)
         model = open_model(checkpoint, name, device, mixed)
-        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below)
+        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below, reward)
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
-        self.observation_space = self.view.space(model.task, tuple(model.starts.shape[1:]))
+        self.observation_space = dream_space(self.view, model)
         self.action_space = action_space(model.task)
         self._begun = False
 
@@ -99,8 +101,12 @@ class WorldModelEnv(PortableSpec, gym.Env):
         self._begun = False
 
     def _info(self) -> dict[str, Any]:
-        info = {"state": self.dreams.state[0].copy(), "start": self.dreams.start[0]}
-        return info if self.dreams.trust is None else info | {"trust": self.dreams.trust[0]}
+        info: dict[str, Any] = {"start": self.dreams.start[0]}
+        if self.dreams.state is not None:
+            info["state"] = self.dreams.state[0].copy()
+        if self.dreams.trust is not None:
+            info["trust"] = self.dreams.trust[0]
+        return info
 
 
 def make_dream(max_episode_steps: int | None = None, **options: Any) -> gym.Env:

@@ -13,7 +13,17 @@ from gymnasium.vector.utils import batch_space
 
 from procosm.envs.arguments import check_dream, usable_actions
 from procosm.envs.dreams import Dreams
-from procosm.envs.observe import Observed, View, action_space, checked_options, checked_seed, overwrite, row
+from procosm.envs.observe import (
+    Observed,
+    View,
+    action_space,
+    checked_options,
+    checked_seed,
+    dream_space,
+    overwrite,
+    row,
+)
+from procosm.envs.reward import Reward
 from procosm.envs.spec import PortableSpec
 from procosm.envs.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
@@ -26,9 +36,9 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
     """n dreams in one batch: one call of the world model moves all of them.
 
     Slot i equals ``WorldModelEnv`` with the same seed, to rounding, and a dream that ends begins again alone:
-    its neighbours keep every bit. Infos hold ``state`` (n, s), the model's estimate of the task's true state,
-    ``start`` (n,), the window of real frames each dream began with, and, if the checkpoint can tell it, ``trust`` (n,),
-    how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended,
+    its neighbours keep every bit. Infos hold ``start`` (n,), the window of real frames each dream began with, and what
+    the checkpoint can tell of ``state`` (n, s), the model's estimate of the task's true state, and ``trust`` (n,), how
+    probable it is that MuJoCo is now where the dream says (``procosm.envs.trust``); where a dream ended,
     ``SAME_STEP`` adds ``final_obs`` and ``final_info``. Each has its mask under ``_<key>``, as in Gymnasium.
     """
 
@@ -49,6 +59,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         name: str | None = None,
         mixed: bool = False,
         trust_below: float | None = None,
+        reward: Reward | None = None,
     ) -> None:
         """Open a world model.
 
@@ -69,17 +80,19 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
                 has it, and equal to the single environment to fewer digits. A loaded model keeps its own setting unless
                 this is True.
             trust_below: truncate dreams whose trust falls below this, 0 to 1; None lets them go on.
+            reward: a function of what the model tells of a step (``procosm.envs.reward``), in place of the model's own
+                reward; needed where it has none.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.
-            TaskError: an argument out of range.
+            TaskError: an argument out of range, a reward or an observation that the model does not tell.
         """
         self.render_mode = checked_render_mode(render_mode)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.view = View.parse(observation)
         check_dream(num_envs=num_envs, mixed=mixed)
         model = open_model(checkpoint, name, device, mixed)
-        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below)
+        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below, reward)
         self.task, self.time_limit = model.task, self.dreams.max_episode_steps
         self.num_envs = num_envs
         self.metadata = {
@@ -87,7 +100,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             "render_fps": max(1, round(1 / model.task.dt_s)),
             "autoreset_mode": self.autoreset_mode,
         }
-        self.single_observation_space = self.view.space(model.task, tuple(model.starts.shape[1:]))
+        self.single_observation_space = dream_space(self.view, model)
         self.single_action_space = action_space(model.task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = cast(spaces.Box, batch_space(self.single_action_space, num_envs))
@@ -158,12 +171,10 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
         """State, start and trust of the slots in ``mask``, zero elsewhere."""
-        infos = {
-            "state": np.where(mask[:, None], self.dreams.state, np.float32(0)),
-            "_state": mask,
-            "start": np.where(mask, self.dreams.start, 0),
-            "_start": mask.copy(),
-        }
+        infos: dict[str, Any] = {}
+        if self.dreams.state is not None:
+            infos |= {"state": np.where(mask[:, None], self.dreams.state, np.float32(0)), "_state": mask.copy()}
+        infos |= {"start": np.where(mask, self.dreams.start, 0), "_start": mask.copy()}
         if self.dreams.trust is not None:
             infos |= {"trust": np.where(mask, self.dreams.trust, np.float32(0)), "_trust": mask.copy()}
         return infos

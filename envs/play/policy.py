@@ -39,12 +39,13 @@ class SavedPilot:
         """
         self._policy = load_policy(path, trust_pickle)
         size = model.task.frame_size
-        self._kinds = {
-            (model.task.state_size,): "state",
+        self._kinds: dict[tuple[int, ...], str] = {
             tuple(model.starts.shape[1:]): "latent",
             (size, size, 3 * STACK): "pixels",
             (3 * STACK, size, size): "pixels",
         }
+        if "state" in model.capabilities:
+            self._kinds[(model.task.state_size,)] = "state"
         shape, actions = self._policy.observation_space.shape, self._policy.action_space.shape
         if shape not in self._kinds or actions != (len(model.task.action_low),):
             raise TaskError(
@@ -66,7 +67,7 @@ class SavedPilot:
             seen = look.cpu().numpy()
         else:
             moment = scenes[-1].moment
-            seen = moment.state if kind == "state" else moment.latents.cpu().numpy()
+            seen = moment.latents.cpu().numpy() if kind == "latent" or moment.state is None else moment.state
         return np.asarray(self._policy.predict(seen, deterministic=True)[0], np.float32)
 
     def _stack(self, frames: list[np.ndarray]) -> np.ndarray:

@@ -36,9 +36,11 @@ def save(out: Path, task: Task, scenes: Sequence[Scene]) -> Path:
     write_mp4(folder / FILM, [_picture(scene) for scene in scenes], min(FASTEST_FPS, max(1, round(1 / task.dt_s))))
     arrays: dict[str, Any] = {
         "first_step": np.int64(scenes[0].step),
-        "dream_states": np.stack([scene.moment.state for scene in scenes]),
         **_arrays("dream", [scene.dream for scene in scenes], len(task.action_low)),
     }
+    states = [scene.moment.state for scene in scenes if scene.moment.state is not None]
+    if states:
+        arrays["dream_states"] = np.stack(states)
     if scenes[0].truth is not None:
         arrays |= _arrays("truth", [scene.truth for scene in scenes if scene.truth], len(task.action_low))
         arrays["truth_physics"] = np.stack([scene.physics for scene in scenes if scene.physics is not None])
