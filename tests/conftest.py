@@ -1,5 +1,6 @@
 """Fixtures for every test: a world whose dreams can be computed by hand, a real but untrained model, a truth env."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,13 @@ class LinearDynamics:
         first = latent.flatten(1)[:, 0]
         told = {"reward": latent.mean((1, 2, 3)), "termination": torch.where(first > 1.5, 0.9, 0.1)}
         return after, Prediction(latent, told | self.read(after))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_act() -> None:
+    """A shell has SIGINT ignored in the background, and nohup SIGHUP; for tests, and processes they start, both act."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
