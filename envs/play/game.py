@@ -19,6 +19,8 @@ from procosm.world_model.errors import ProcosmError
 
 RECORDINGS = 200
 """Recordings that one visitor may leave on disk."""
+BRIEF_S = 2.0
+"""An episode that is shorter in real time is shown at half speed at first, to be seen at all."""
 HOLD_S = 1.5
 """How long the last frame of an episode is shown before the next begins."""
 
@@ -64,7 +66,8 @@ class Game:
         self._task, self._space = model.task, action_space(model.task)
         self._policy = SavedPilot(stage.policy, model, stage.trust_pickle) if stage.policy else None
         self._look_back = max(model.dynamics.context, STACK)
-        self._denoising, self._horizon, self._speed = 1, model.task.max_episode_steps, 1.0
+        self._denoising, self._horizon = 1, model.task.max_episode_steps
+        self._speed = 0.5 if model.task.max_episode_steps * model.task.dt_s < BRIEF_S else 1.0
         self._pair = Pair(model, self._denoising, self._horizon)
         self._history = History()
         self._stick = [0.0] * len(model.task.action_low)

@@ -142,10 +142,10 @@ function controls() {
 }
 
 function hint() {
-  const hand = `${motorKeys(0)[0].map(keyName).join(" ")} or drag on a picture`;
+  const hand = `${motorKeys(0)[0].map(keyName).join(" ")} or drag on a picture`, alone = welcome.without_truth;
   return view.pilot === "policy"
-    ? `The policy steers each world by what it sees there. Press ${hand} to take over.`
-    : `You steer both worlds alike: press ${hand}.`;
+    ? `The policy steers${alone ? "" : " each world by what it sees there"}. Press ${hand} to take over.`
+    : `You steer${alone ? "" : " both worlds alike"}: press ${hand}.`;
 }
 
 function tell(text, saved) {

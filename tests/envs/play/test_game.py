@@ -1,5 +1,8 @@
 """What is played is the environment users get: dream and MuJoCo as their own environments step them."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import av
 import gymnasium as gym
 import numpy as np
@@ -9,10 +12,14 @@ import torch
 from procosm.agents.rollouts import dreams_from
 from procosm.benchmarks.browser import wait_for
 from procosm.envs.dreams import Dreams
+from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.play.game import Game
 from procosm.envs.play.history import History
 from procosm.envs.play.pair import Actions, Pair, Scene
 from procosm.envs.play.policy import SHIPPED_POLICIES, SavedPilot
+from procosm.envs.play.protocol import Command
 from procosm.envs.weights import open_model
+from tests.conftest import restless_model
 from tests.envs.play.conftest import Page, socket_to
 
 ACTIONS = (0.5, -1.0, 0.25, 0.0)
@@ -96,6 +103,23 @@ def test_going_back_across_an_end_and_on_again_is_the_same_game():
             for world in ("dream", "truth"):
                 assert numbers(first, world) == numbers(second, world)
                 np.testing.assert_array_equal(getattr(first, world).frame, getattr(second, world).frame)
+    pair.close()
+
+
+def test_going_back_brings_back_what_a_task_keeps_outside_of_its_physics_state():
+    """dm_control's reacher moves its target when an episode begins, in the model and not in the physics state."""
+    pytest.importorskip("dm_control")
+    task = replace(MujocoEnv("dm_control/reacher-easy", observation="state").task, max_episode_steps=4)
+    pair, push = Pair(restless_model(task), 1, 1000), np.float32([0.3, -0.3])
+    scenes = played(pair, pair.begin(0), [Actions(push, push)] * 12, 1)
+    begun = next(scene.step for scene in scenes if scene.truth.seed > 0)
+    assert (scenes[begun].truth.frame != scenes[0].truth.frame).any()
+    for start in (2, begun + 1):
+        for first, second in zip(
+            scenes[start:], played(pair, scenes[start], [Actions(push, push)] * 2, 1), strict=False
+        ):
+            assert numbers(first, "truth") == numbers(second, "truth")
+            np.testing.assert_array_equal(first.truth.frame, second.truth.frame)
     pair.close()
 
 
@@ -267,6 +291,47 @@ def test_a_recording_is_what_was_seen(page, stage):
     page.say("step")
     page.say("new")
     assert page.until(lambda header: header["game"] == 2)[0]["note"].startswith("Saved")
+
+
+def test_a_recording_across_an_end_tells_the_episodes_of_each_world_apart(page, stage):
+    page.paused_at_start()
+    page.say("horizon", 3)
+    page.say("speed", 0.1)  # and so the dream's last frame is shown for round(1.5 s * 0.1 / 0.04 s) steps
+    page.say("record", True)
+    views = []
+    for step in range(1, 11):
+        page.say("step")
+        views.append(page.until(lambda header, step=step: header["step"] == step)[0])
+    page.say("record", False)
+    header, _ = page.until(lambda header: header["saved"])
+    with np.load(stage.out / header["saved"] / "episode.npz") as episode:
+        np.testing.assert_array_equal(episode["dream_steps"], [0, 1, 2, 3, 3, 3, 3, 3, 0, 1, 2])
+        np.testing.assert_array_equal(episode["dream_seeds"], [0] * 8 + [1] * 3)
+        np.testing.assert_array_equal(episode["dream_cut"], [False] * 3 + [True] * 5 + [False] * 3)
+        still = [True] * 3 + [False] * 5 + [True] * 2
+        for name in ("actions", "rewards"):
+            np.testing.assert_array_equal(np.isfinite(episode[f"dream_{name}"].reshape(10)), still)
+            assert np.isfinite(episode[f"truth_{name}"]).all()
+        np.testing.assert_array_equal(episode["truth_steps"], range(11))
+        assert np.nansum(episode["dream_rewards"][:3]) == pytest.approx(views[6]["dream"]["total"])
+        assert episode["truth_rewards"].sum() == pytest.approx(views[9]["truth"]["total"])
+    assert [view["together"] for view in views] == [True] * 7 + [False] * 3
+
+
+def test_a_recording_longer_than_memory_is_kept_in_parts_that_join(stage):
+    game = Game(stage)
+    game._history._memory_bytes = 8 * game._history.shown.bytes
+    game.obey(Command("record", True, None))
+    for _ in range(30):
+        game.advance()
+    game.close()
+    parts = []
+    for path in stage.out.glob("*/episode.npz"):
+        with np.load(path) as episode:
+            parts.append((int(episode["first_step"]), len(episode["dream_rewards"])))
+    parts.sort()
+    assert len(parts) > 3 and parts[0][0] == 0 and sum(parts[-1]) == 30
+    assert all(first + count == then for (first, count), (then, _) in pairwise(parts))
 
 
 def test_what_is_being_recorded_when_the_page_goes_is_kept(address, stage):

@@ -178,6 +178,7 @@ def test_at_first_sight_the_policy_steers_and_a_motor_key_takes_over(browser, ta
         browser.open(f"http://{address}/")
         browser.wait("typeof view !== 'undefined' && view?.step > 3 && !fresh")
         assert browser.value("document.querySelector('#pilot input:checked').value") == "policy"
+        assert browser.value("view.speed") == (1 if task == "InvertedPendulum" else 0.5)  # one second is soon over
         assert "to take over" in browser.value("document.querySelector('#hint').textContent")
         rows = "[...document.querySelectorAll('.motor input')].map((bar) => bar.getBoundingClientRect().width)"
         widths, room = browser.value(rows), browser.value("document.querySelector('#motors').clientWidth")
