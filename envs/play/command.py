@@ -32,7 +32,7 @@ class PlayConfig(Settings):
     checkpoint: Annotated[Path, tyro.conf.Positional] = Path(DEFAULT)
     """A run folder, a checkpoint folder, or the name of a world model that ships."""
     policy: Path | None = None
-    """A policy's zip that can take the wheel; left out: policy/policy.zip beside the checkpoint, if it is there."""
+    """A policy's zip that steers at first; left out: the run's own policy/policy.zip, or the one that ships."""
     trust_pickle: bool = False
     """Open a policy that SB3 saved, too: its pickles run whatever code is in them."""
     port: Annotated[int, Interval(ge=0, le=65535)] = 7680
@@ -42,7 +42,7 @@ class PlayConfig(Settings):
     open_to_network: bool = False
     """Let other machines steer and record here, if they know the token in the address."""
     out: Path = Path("runs/play")
-    """Folder of recorded dreams."""
+    """Folder of recordings."""
     device: Device = "auto"
     """Where the dream is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
