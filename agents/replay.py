@@ -27,15 +27,19 @@ def load_rounds(buffer: ReplayBuffer, folder: Path, rounds: int, length: int) ->
     """
     for index in range(rounds):
         path = _path(folder, index)
+        steps = slice(index * length, (index + 1) * length)
         try:
             content = safetensors.numpy.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
+            for name in ARRAYS:
+                array, place = content[name], getattr(buffer, name)[steps]
+                if (array.shape, array.dtype) != (place.shape, place.dtype) or not np.isfinite(array).all():
+                    raise ValueError(f"{name} is {array.dtype} {array.shape}, or holds no finite numbers")
+                place[...] = array
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             raise CheckpointError(
                 f"round {index} of the replay buffer cannot be read from {path} ({error}): "
                 f"delete {folder.parent} and train the policy again"
             ) from error
-        for name in ARRAYS:
-            getattr(buffer, name)[index * length : (index + 1) * length] = content[name]
     buffer.pos = rounds * length % buffer.buffer_size
     buffer.full = rounds * length >= buffer.buffer_size
 

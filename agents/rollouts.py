@@ -20,7 +20,7 @@ from procosm.envs.policy_file import load_policy
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Task
-from procosm.world_model.errors import ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.folders import Identity, identity
 from procosm.world_model.progress import Progress
@@ -106,10 +106,27 @@ def _wave(player: Player, seeds: Sequence[int], saves: Path | None) -> list[Play
         numbers = {name: torch.tensor([getattr(p, name) for p in played], dtype=kind) for name, kind in NUMBERS.items()}
         frames = [torch.from_numpy(p.first_frame) for p in played if p.first_frame is not None]
         write_tensors(path, numbers | ({"first_frame": torch.stack(frames)} if frames else {}))
-    found = read_tensors(path)
+    advice = f"delete {path}, and run the same command again to play these episodes"
+    found = read_tensors(path, advice)
+    if not _is_wave(found, seeds, player.kind == "trained"):
+        raise CheckpointError(f"{path} does not hold the episodes that its name says: {advice}")
     rows = zip(*(found[name].tolist() for name in NUMBERS), strict=True)
     shown = found["first_frame"].numpy() if "first_frame" in found else [None] * len(seeds)
     return [Played._make((*row, frame)) for row, frame in zip(rows, shown, strict=True)]
+
+
+def _is_wave(found: dict[str, torch.Tensor], seeds: Sequence[int], seen: bool) -> bool:
+    """Whether saved tensors are of episodes with these seeds, and of nothing else."""
+    whole = all(name in found and found[name].shape == (len(seeds),) for name in NUMBERS)
+    if not whole or any(found[name].dtype != kind for name, kind in NUMBERS.items()):
+        return False
+    numbers = found["seed"].tolist() == list(seeds) and bool(
+        (found["steps"] > 0).all() and found["total"].isfinite().all()
+    )
+    if not seen or not numbers:
+        return numbers and set(found) == set(NUMBERS)
+    frames = found.get("first_frame")
+    return frames is not None and frames.dtype == torch.uint8 and frames.dim() == 4 and len(frames) == len(seeds)
 
 
 def _play(player: Player, seeds: Sequence[int]) -> list[Played]:

@@ -15,12 +15,17 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from procosm.world_model.errors import CheckpointError, ProcosmError
-from procosm.world_model.files import read_json, write_bytes, write_json
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
+
+from procosm.world_model.episodes import finite_json
+from procosm.world_model.errors import ProcosmError
+from procosm.world_model.files import write_bytes, write_json
 from procosm.world_model.folders import files, named
 from procosm.world_model.lock import lock
+from procosm.world_model.schema import read_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,6 +33,16 @@ if TYPE_CHECKING:
 UNCOMPARED = {"processes", "device", "trust_pickle"}
 """Settings that change no result but its rounding."""
 Config = TypeVar("Config", bound="DataclassInstance")
+
+
+class Record(TypedDict):
+    """What is known of a stage."""
+
+    config: Annotated[dict[str, Any], AfterValidator(finite_json)]
+    inputs: dict[str, str]
+    finished: bool
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
+    sessions: Annotated[int, Field(ge=0, le=10**6)]
 
 
 class StageError(ProcosmError):
@@ -129,11 +144,8 @@ def _read_record(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
-    record = read_json(path)
-    types = {"config": dict, "inputs": dict, "finished": bool, "seconds": int | float, "sessions": int}
-    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in types.items()):
-        raise CheckpointError(f"{path} is not the record of a stage: delete it, and what it is about, to begin again")
-    return record
+    advice = "delete it, and what it is about, to begin again"
+    return read_file(Record, path, advice)
 
 
 def _remove_empty(*folders: Path) -> None:

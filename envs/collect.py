@@ -19,7 +19,17 @@ from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.names import resolve_name
 from procosm.envs.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.probe import STEPS, probe
-from procosm.envs.segments import CONSTANT_STEPS, JOB_FILE, KINDS, Job, Part, by_content, is_collected, read_part
+from procosm.envs.segments import (
+    CONSTANT_STEPS,
+    JOB_FILE,
+    KINDS,
+    Job,
+    Part,
+    by_content,
+    is_collected,
+    read_job,
+    read_part,
+)
 from procosm.envs.tasks import parse_kwargs
 from procosm.envs.workers import run_parts
 from procosm.world_model import episodes as dataset
@@ -130,13 +140,18 @@ def check_behaviours(config: CollectConfig) -> None:
         DatasetError: it is so.
     """
     path = find(config.out / "data", "provenance.json")
-    told = read_json(path).get("job") if path.exists() else None
+    origin = read_json(path) if path.exists() else None
+    told = origin.get("job") if isinstance(origin, dict) else None
     if not isinstance(told, dict) or not {"mixture", "policies"} <= set(told):
         return
+    try:
+        there = by_content({key: told[key] for key in ("mixture", "policies")})
+    except ValueError as error:
+        raise DatasetError(f"{path} is damaged ({error}): restore it, or delete {path.parent}") from error
     mixture = parse_mixture(config.policy)
     policies = {share.path: sha256(Path(share.path)) for share in mixture if share.path}
     asked = by_content({"mixture": [asdict(share) for share in mixture], "policies": policies})
-    if by_content({key: told[key] for key in asked} | {"policies": told["policies"]}) != asked:
+    if there != asked:
         raise DatasetError(f"{path.parent} was collected by others than --policy {config.policy}: give another --out")
 
 
@@ -243,8 +258,9 @@ def _assembled(folder: Path, job: Job) -> Iterator:
 def _claim(folder: Path, job: Job) -> None:
     """Make the parts folder, or go on with the one that is there if its parts are this job's."""
     path = folder / JOB_FILE
-    there = by_content(read_json(path)) if path.exists() else job.content
-    if there != job.content and any(folder.glob("*.npz")):
+    begun = path.exists() and any(folder.glob("*.npz"))
+    there = read_job(folder).content if begun else job.content
+    if there != job.content:
         raise DatasetError(
             f"{folder} holds an unfinished collection with other settings ({_difference(there, job)}). "
             "Finish it with its own settings, give another --out, or delete it"
@@ -259,7 +275,7 @@ def _same_job(data: Path, job: Job) -> None:
     dataset.load_task(data)
     try:
         stored = by_content(json.loads((data / "provenance.json").read_text(encoding="utf-8"))["job"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{data} does not say how it was collected ({error!r}): give another --out") from error
     if stored != job.content:
         raise DatasetError(

@@ -30,7 +30,7 @@ FORMAT = 1
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 CRITICS = ("critic.", "critic_target.", "value_net.", "mlp_extractor.value_net.")
 """How the names of weights begin that a policy learns with and does not act with."""
-MOST_LAYERS, WIDEST = 16, 2**16
+MOST_LAYERS, WIDEST, MOST_COUNTED = 16, 2**16, 10**15
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,9 @@ def _check(stored: Stored) -> None:
         right = isinstance(widths, list) and all(type(width) is int and 0 < width <= WIDEST for width in widths)
         if not right or len(widths) > MOST_LAYERS or sum(map(_product, widths, widths[1:])) > elements:
             raise ValueError("net_arch does not describe the layers that are stored")
-    if set(stored.counters) != set(COUNTERS) or not all(type(n) is int and n >= 0 for n in stored.counters.values()):
+    if set(stored.counters) != set(COUNTERS) or not all(
+        type(n) is int and 0 <= n <= MOST_COUNTED for n in stored.counters.values()
+    ):
         raise ValueError("the counters of its training are no counts")
     for name, tensor in stored.tensors.items():
         if (

@@ -7,20 +7,25 @@ processes. A part's file names its job, and is written only into that job's fold
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
 from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.part_file import job_of, read_arrays
 from procosm.envs.policies import Behaviour, Constant, Share, make_behaviour
 from procosm.envs.probe import Probe, probe
 from procosm.envs.starts import wide_start
+from procosm.sparse import strict
 from procosm.world_model.episodes import Episode, Task
 from procosm.world_model.errors import DatasetError, ProcosmError
-from procosm.world_model.files import write_bytes
+from procosm.world_model.files import read_json, write_bytes
+from procosm.world_model.schema import read_file
 
 KINDS = ("train", "holdout", "constant")
 CONSTANT_STEPS = 16
@@ -95,8 +100,31 @@ class Job:
         return cls(**values)
 
 
-def by_content(job: dict) -> dict:
-    """JSON values of a job, its policies named by the sha256 of their files instead of their paths."""
+def read_job(folder: Path) -> Job:
+    """The job that a folder of parts is of.
+
+    Raises:
+        CheckpointError: its file is missing or damaged.
+    """
+    path = folder / JOB_FILE
+    advice = f"delete {folder} and run the same command again"
+    read_file(Job, path, advice)
+    return Job.from_json(json.dumps(read_json(path, advice)))
+
+
+class _Actors(TypedDict):
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
+    mixture: list[Share]
+    policies: dict[str, str]
+
+
+def by_content(job: Any) -> dict[str, Any]:
+    """JSON values of a job, its policies named by the sha256 of their files instead of their paths.
+
+    Raises:
+        ValueError: these are no values of a job.
+    """
+    strict.read(_Actors, job)
     policies = job["policies"]
     mixture = [share | {"path": policies.get(share["path"], share["path"])} for share in job["mixture"]]
     return {key: value for key, value in job.items() if key != "policies"} | {"mixture": mixture}
@@ -180,8 +208,7 @@ def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode,
     Raises:
         DatasetError: the disk did not take it, or the folder is another job's by now.
     """
-    path = folder / JOB_FILE
-    if not path.exists() or Job.from_json(path.read_text(encoding="utf-8")).id != job.id:
+    if not (folder / JOB_FILE).exists() or read_job(folder).id != job.id:
         raise DatasetError(f"{folder} was deleted or given to another collection while {part.name} was collected")
     buffer = io.BytesIO()
     np.savez(
@@ -209,7 +236,7 @@ def is_collected(folder: Path, job: Job, part: Part) -> bool:
         DatasetError: the file is damaged.
     """
     path = folder / f"{part.name}.npz"
-    return path.exists() and _arrays(path, "job").get("job") == job.id
+    return path.exists() and job_of(path) == job.id
 
 
 def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
@@ -219,9 +246,10 @@ def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.
         DatasetError: the file is missing, damaged or another job's.
     """
     path = folder / f"{part.name}.npz"
-    arrays = _arrays(path)
-    if arrays.get("job") != job.id:
+    if job_of(path) != job.id:
         raise DatasetError(f"{path} was put there by another collection: run the same command again")
+    task = job.task
+    arrays = read_arrays(path, part.steps, task.frame_size, task.state_size, len(task.action_low))
     first_frame = first_step = 0
     for length, terminated, wide in zip(arrays["lengths"], arrays["terminated"], arrays["wide"], strict=True):
         moments, steps = slice(first_frame, first_frame + length + 1), slice(first_step, first_step + length)
@@ -236,12 +264,3 @@ def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.
         )
         yield episode, arrays["physics"][moments]
         first_frame, first_step = moments.stop, steps.stop
-
-
-def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named arrays of a part's file, those that are there; all if none is named."""
-    try:
-        with np.load(path) as stored:
-            return {name: stored[name] for name in stored.files if not names or name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} is damaged ({error}): delete it and run the same command again") from error

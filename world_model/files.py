@@ -72,13 +72,18 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, advice: str = "restore it, or train again") -> dict[str, Tensor]:
+    """A safetensors file's tensors; ``advice`` says what to do about a damaged one.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error}): restore it, or train again") from error
+        raise CheckpointError(f"{path} is truncated or damaged ({error}): {advice}") from error
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

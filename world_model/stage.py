@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from procosm import sparse
 from procosm.sparse.pace import Pace
-from procosm.world_model.errors import ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors, under, write_tensors
 from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.progress import Progress
@@ -103,8 +103,12 @@ class Optimizer:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         for name, p in self.named.items():
-            if f"adam.step.{name}" in tensors:  # a parameter that a stage does not use has no state
-                state = {k: tensors[f"adam.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+            kept = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            state = {key: tensor for key, tensor in kept.items() if tensor is not None}
+            if state:  # a parameter that a stage does not use has none
+                like = {"step": torch.zeros(()), "exp_avg": p, "exp_avg_sq": p}
+                if any(state.get(key) is None or not _alike(state[key], other) for key, other in like.items()):
+                    raise ValueError(f"the optimizer's state of {name} is not whole")
                 self.adam.state[p] = {k: v.to(p.device) for k, v in state.items()}
 
 
@@ -209,19 +213,45 @@ def _resume(
     save: Path, module: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier | None, steps: int
 ) -> tuple[int, dict[str, Tensor]]:
     """Everything as it was saved; returns the step to go on with and the sums of the metrics so far."""
-    tensors = read_tensors(save)
-    start = int(tensors["step"])
+    advice = f"delete {save}, and run the same command again to train this stage anew"
+    tensors = read_tensors(save, advice)
     try:
-        module.load_state_dict(under("model.", tensors))
+        start = _step(tensors, steps)
+    except ValueError as error:
+        raise CheckpointError(f"{save} is damaged ({error}): {advice}") from error
+    try:
+        model, present = under("model.", tensors), module.state_dict()
+        if odd := [name for name in model if name in present and model[name].dtype != present[name].dtype]:
+            raise ValueError(f"{odd[0]} is {model[odd[0]].dtype}, the model's is {present[odd[0]].dtype}")
+        module.load_state_dict(model)
         if sparsifier and start < steps:
             sparsifier.load_state_dict(under("sparsifier.", tensors))
+        if start < steps:
+            optimizer.load(tensors)
     except (RuntimeError, ValueError) as error:
         raise ProcosmError(
             f"{save} was begun with another model: give its settings to go on, or delete it. {error}"
         ) from error
-    if start < steps:
-        optimizer.load(tensors)
     return start, under("sum.", tensors)
+
+
+def _alike(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.shape == other.shape and tensor.dtype == other.dtype
+
+
+def _step(tensors: dict[str, Tensor], steps: int) -> int:
+    """The step of a save; a ValueError where something in it can be no save's."""
+    step = tensors.get("step")
+    if step is None or step.dtype != torch.int64 or step.dim() or not 0 < int(step) <= steps:
+        raise ValueError(f"step is {'missing' if step is None else step.tolist()}, and the stage has {steps}")
+    for name, tensor in tensors.items():
+        if name != "step" and not name.startswith(("model.", "adam.", "sum.", "sparsifier.")):
+            raise ValueError(f"{name} is nothing that a save holds")
+        if name.startswith(("model.", "adam.", "sum.")) and not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+        if name.startswith("sum.") and (tensor.dim() or not tensor.is_floating_point()):
+            raise ValueError(f"{name} is no number")
+    return int(step)
 
 
 def _save(

@@ -22,6 +22,7 @@ LEAST = {
     "arguments": 700,
     "datasets": 500,
     "page": 900,
+    "saves": 900,
 }
 """Cases of each surface, at least."""
 
