@@ -24,10 +24,11 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.weights import find_checkpoint
 from procosm.envs.world_vector import WorldModelVectorEnv
 from procosm.world_model import command
-from procosm.world_model.checkpoint import WorldModel, load, untrained
+from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import resolve_device
+from procosm.world_model.registry import untrained
 from procosm.world_model.settings import Count, Device, Positive, Settings
 from procosm.world_model.tokenizer.model import TokenizerConfig
 

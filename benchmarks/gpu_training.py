@@ -20,7 +20,7 @@ from torch import Tensor
 
 from procosm.benchmarks.kernels import machine
 from procosm.benchmarks.record import RESULTS, record
-from procosm.world_model import checkpoint, command
+from procosm.world_model import checkpoint, command, registry
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.episodes import Task, load_episodes, load_task
@@ -155,7 +155,7 @@ def look(config: GpuTrainingConfig, sizes: Preset, device: torch.device) -> Seen
     """Train what reads frames and latents, once for both arms."""
     task, work = load_task(config.data), config.out / "shared.training"
     torch.manual_seed(config.seed)
-    tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
     episodes = load_episodes(config.data)
     tables = {kind: tabulate(episodes, kind, dynamics.context).to(device) for kind in ("train", "holdout", "constant")}

@@ -17,7 +17,7 @@ from torch import Tensor
 from procosm.agents.open_loop import psnr_db
 from procosm.agents.run import RunConfig, run
 from procosm.envs.collect import CollectConfig, collect
-from procosm.world_model import checkpoint
+from procosm.world_model import checkpoint, registry
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, load_episodes, load_task
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
@@ -218,7 +218,7 @@ def tokenized(
     """A trained tokenizer, the state head trained with it, and the latents of all frames by kind."""
     sizes, path = protocol.sizes("small"), home / "cells" / f"{cell.name}.safetensors"
     torch.manual_seed(cell.seed)
-    tokenizer, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(tokenizer, cell)
     if not path.exists():
         work = path.with_suffix(".training")
@@ -241,7 +241,7 @@ def dreamed(
     """Dynamics trained one step ahead, as the third stage of world_model.train does it; without a manifold."""
     table, z, stage = here.tables["train"], latents["train"], sizes.diffuse
     torch.manual_seed(cell.seed)
-    _, dynamics = checkpoint.untrained(here.task, sizes.tokenizer, sizes.dynamics)
+    _, dynamics = registry.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)
     dynamics.state_head.load_state_dict(head)
     dynamics.state_head.requires_grad_(False)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.world_model.checkpoint import WorldModel, save, untrained
+from procosm.world_model.checkpoint import WorldModel, save
 from procosm.world_model.episodes import Task
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.presets import preset
+from procosm.world_model.registry import untrained
 
 CONTEXT, SIDE, FRAME = 3, 2, 40
 DECAY, PUSH, NOISE = 0.9, np.array([[0.5], [-0.25], [0.0], [1.0]], np.float32), 0.1

@@ -48,11 +48,26 @@ def test_imports_follow_the_arrows(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)
 def test_envs_know_a_world_model_by_its_interface_only(path):
     allowed = {"interface", "errors", "episodes", "checkpoint", "files", "folders", "provenance", "schema", "settings"}
-    allowed |= {"command", "progress", "stopping"}
+    allowed |= {"model", "command", "progress", "stopping"}
     for module in imported(path):
         pieces = module.split(".")
         if pieces[:2] == ["procosm", "world_model"] and len(pieces) > 2:
             assert pieces[2] in allowed, f"{name(path)} imports {module}"
+
+
+CONCRETE = {"registry", "train", "presets", "rehearsal", "validation", "windows"}
+"""Modules of world_model that name concrete models beside the models themselves: the registry, and training, whose
+stages and sizes are still those of one kind."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_only_the_registry_and_training_name_concrete_models(path):
+    part, *inner = path.relative_to(ROOT).with_suffix("").parts
+    if part in ("world_model", "envs", "agents") and inner[0] not in {"tokenizer", "diffusion"} | CONCRETE:
+        for module in imported(path):
+            assert module.split(".")[1:3] not in (["world_model", "tokenizer"], ["world_model", "diffusion"]), (
+                f"{name(path)} imports {module}"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -16,8 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model import folders
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model import folders, registry
 from procosm.world_model.episodes import Task
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_json, write_tensors
@@ -26,11 +25,13 @@ from procosm.world_model.model import WorldModel
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.schema import checked
 from procosm.world_model.sparsity import sparse_blocks, sparsify_like
-from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
 
-FORMAT = 1
-WEIGHTS = ("tokenizer", "dynamics", "starts")
+FORMAT = 2
+"""Format 1 had one kind of each part and did not name it; it opens as before."""
+PARTS: tuple[registry.Part, registry.Part] = ("tokenizer", "dynamics")
+BOUNDS = ("action_low", "action_high")
+WEIGHTS = (*PARTS, "starts")
 """Files (NAME.safetensors) that every checkpoint has; trust and resets may come later."""
 FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets")}
 FILES |= {f"{name}.json" for name in ("config", "metrics", "provenance")}
@@ -48,13 +49,22 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """Names of the kinds of both parts, see ``registry``."""
+
+    tokenizer: str
+    dynamics: str
+
+
+@dataclass(frozen=True)
 class Config:
     """What config.json holds."""
 
     format: int
     task: Task
-    tokenizer: TokenizerConfig
-    dynamics: DynamicsConfig
+    kinds: Kinds
+    tokenizer: dict[str, Any]
+    dynamics: dict[str, Any]
     reward_range: tuple[float, float]
     sparse: Blocks = field(default_factory=Blocks)
     sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = field(default_factory=dict)
@@ -63,8 +73,6 @@ class Config:
     def __post_init__(self) -> None:
         if self.reward_range[0] > self.reward_range[1]:
             raise CheckpointError(f"reward_range goes from {self.reward_range[0]} down to {self.reward_range[1]}")
-        if self.tokenizer.frame_size != self.task.frame_size:
-            raise CheckpointError(f"frames of {self.task.frame_size} for a tokenizer of {self.tokenizer.frame_size}")
         lacking = {f"{name}.safetensors" for name in WEIGHTS} - set(self.sha256)
         if self.sha256 and lacking:
             raise CheckpointError(f"sha256 lacks {', '.join(sorted(lacking))}")
@@ -100,7 +108,8 @@ def save(folder: Path, model: WorldModel) -> Path:
     """
     check_out(folder)
     starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
-    tokenizer, dynamics = cast(CausalTokenizer, model.tokenizer), cast(DiffusionDynamics, model.dynamics)
+    tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs
+    kinds = Kinds(registry.kind_of("tokenizer", tokenizer.config), registry.kind_of("dynamics", dynamics.config))
 
     def write(staging: Path) -> None:
         write_tensors(staging / "tokenizer.safetensors", tokenizer.state_dict())
@@ -112,8 +121,9 @@ def save(folder: Path, model: WorldModel) -> Path:
         config = Config(
             format=FORMAT,
             task=model.task,
-            tokenizer=tokenizer.config,
-            dynamics=dynamics.config,
+            kinds=kinds,
+            tokenizer=dataclasses.asdict(tokenizer.config),
+            dynamics=dataclasses.asdict(dynamics.config),
             reward_range=model.reward_range,
             sparse=Blocks(sparse_blocks(tokenizer), sparse_blocks(dynamics)),
             sha256={path.name: checksum(path) for path in sorted(staging.glob("*.safetensors"))},
@@ -153,14 +163,15 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> WorldModel:
 
 def _read(folder: Path, device: torch.device) -> WorldModel:
     config = read_config(folder)
-    tokenizer, dynamics = _loaded_modules(folder, config)
+    tokenizer, dynamics, dtype = _loaded_modules(folder, config)
     starts = read_weights(find(folder, "starts.safetensors"), config.sha256)
-    _check_starts(folder / "starts.safetensors", starts, config)
+    shape = (dynamics.context, *tokenizer.latent_shape)
+    _check_starts(folder / "starts.safetensors", starts, config, shape)
     metrics, provenance = (
         checked(dict[str, Any], read_json(find(folder, name)), str(folder / name), RESTORE)
         for name in ("metrics.json", "provenance.json")
     )
-    latents = starts["latents"].to(device, tokenizer.mean.dtype)
+    latents = starts["latents"].to(device, dtype)
     return WorldModel(
         task=config.task,
         tokenizer=tokenizer.to(device),
@@ -183,12 +194,21 @@ def read_config(folder: Path) -> Config:
         CheckpointError: it is missing or damaged, of another format, or a value in it cannot be; by name.
     """
     path = find(folder, "config.json")
-    values = read_json(path)
-    if isinstance(values, dict) and values.get("format") != FORMAT:
+    return checked(
+        Config, _migrated(path, read_json(path)), str(path), RESTORE, optional=("sparse", "sha256", "task.env_kwargs")
+    )
+
+
+def _migrated(path: Path, values: Any) -> Any:
+    """A configuration of any format that was ever written, in this one."""
+    if not isinstance(values, dict) or values.get("format") == FORMAT:
+        return values
+    if values.get("format") != 1:
         raise CheckpointError(
-            f"{path} has format {str(values.get('format'))[:60]}, this version reads {FORMAT}: train it again"
+            f"{path} has format {str(values.get('format'))[:60]}, this version reads 1 to {FORMAT}: open it with the "
+            "version of procosm that wrote it, or a newer one"
         )
-    return checked(Config, values, str(path), RESTORE, optional=("sparse", "sha256", "task.env_kwargs"))
+    return values | {"format": FORMAT, "kinds": {"tokenizer": "causal", "dynamics": "diffusion"}}
 
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:
@@ -215,11 +235,15 @@ def _add(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
     return folder / name
 
 
-def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, DiffusionDynamics]:
-    """Both modules with their weights, frozen, in eval mode; built on no device first, to see whether they fit."""
+def _loaded_modules(folder: Path, config: Config) -> tuple[Any, Any, torch.dtype]:
+    """Both modules with their weights, frozen, in eval mode, and what they compute in.
+
+    They are built on no device first, to see whether they fit.
+    """
+    parts = _configs(folder / "config.json", config)
     try:
         with torch.device("meta"):
-            planned = dict(zip(("tokenizer", "dynamics"), _modules(config), strict=True))
+            planned = dict(zip(PARTS, registry.build(config.task, *parts), strict=True))
     except (ProcosmError, ValueError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{folder}/config.json describes no model ({error}): {RESTORE}") from error
     read = {}
@@ -229,7 +253,8 @@ def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, Diff
         read[name] = read_weights(path, config.sha256, expected)
     dtype = _dtype_of(read.values())
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # first weights are drawn, and replaced
-        tokenizer, dynamics = _modules(config)
+        tokenizer, dynamics = registry.build(config.task, *parts)
+        bounds = {name: value.clone() for name, value in dynamics.named_buffers() if name in BOUNDS}
         for module, (name, tensors) in zip((tokenizer, dynamics), read.items(), strict=True):
             try:
                 sparsify_like(module, getattr(config.sparse, name), tensors)
@@ -237,15 +262,21 @@ def _loaded_modules(folder: Path, config: Config) -> tuple[CausalTokenizer, Diff
             except (KeyError, RuntimeError, CheckpointError) as error:
                 raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
             module.requires_grad_(False).eval()
-    low, high = (torch.tensor(bound, dtype=dtype) for bound in (config.task.action_low, config.task.action_high))
-    if not (torch.equal(dynamics.action_low, low) and torch.equal(dynamics.action_high, high)):
+    if not all(torch.equal(value.float(), getattr(dynamics, name).float()) for name, value in bounds.items()):
         raise CheckpointError(f"{folder}/dynamics.safetensors has other bounds of actions than config.json: {RESTORE}")
-    return tokenizer, dynamics
+    return tokenizer, dynamics, dtype
 
 
-def _modules(config: Config) -> tuple[CausalTokenizer, DiffusionDynamics]:
-    tokenizer, task = CausalTokenizer(config.tokenizer), config.task
-    return tokenizer, DiffusionDynamics(config.dynamics, tokenizer.latent_shape, len(task.action_low), task.state_size)
+def _configs(path: Path, config: Config) -> list[Any]:
+    """Those of both parts, each of its kind's class."""
+    try:
+        kinds = [registry.kind(part, getattr(config.kinds, part)) for part in PARTS]
+    except ProcosmError as error:
+        raise CheckpointError(f"{path}: {error}; take a version of procosm that has it") from error
+    return [
+        checked(kind.config, getattr(config, part), f"{path}: {part}", RESTORE)
+        for kind, part in zip(kinds, PARTS, strict=True)
+    ]
 
 
 def _expected(path: Path, module: nn.Module, blocks: Mapping[str, int]) -> dict[str, Tensor]:
@@ -287,21 +318,21 @@ def _loaded_resets(path: Path, config: Config, starts: Tensor) -> Tensor | None:
         return None
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
-    expected = {"latents": (count, *config.tokenizer.latent_shape)}
+    expected = {"latents": (count, *starts.shape[2:])}
     if not count or found != expected:
         raise CheckpointError(f"{path} holds {found}, where this model has {expected}, at least one: {RESTORE}")
     check_numbers(f"{path}: latents", tensors["latents"], starts.dtype)
     return tensors["latents"].to(starts)
 
 
-def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config) -> None:
-    """Refuse start windows that are not what the model begins with."""
+def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]) -> None:
+    """Refuse start windows that are not what the model begins with, latents of (context, c, h, w)."""
     count = len(starts["latents"]) if "latents" in starts and starts["latents"].ndim else 0
-    context, size = config.dynamics.context, config.task.frame_size
+    size = config.task.frame_size
     shapes = {
-        "frames": (count, context, size, size, 3),
+        "frames": (count, shape[0], size, size, 3),
         "states": (count, config.task.state_size),
-        "latents": (count, context, *config.tokenizer.latent_shape),
+        "latents": (count, *shape),
     }
     found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
     if not count or found != shapes:
@@ -314,15 +345,3 @@ def _dtype_of(weights: Iterable[Mapping[str, Tensor]]) -> torch.dtype:
     """What a model computes in: double precision if it was trained so, otherwise single, also if stored in half."""
     double = any(tensor.dtype == torch.float64 for tensors in weights for tensor in tensors.values())
     return torch.float64 if double else torch.float32
-
-
-def untrained(
-    task: Task, tokenizer: TokenizerConfig, dynamics: DynamicsConfig
-) -> tuple[CausalTokenizer, DiffusionDynamics]:
-    """Fresh modules that fit a task; draw of the weights from torch's global generator."""
-    tokens = CausalTokenizer(dataclasses.replace(tokenizer, frame_size=task.frame_size))
-    model = DiffusionDynamics(dynamics, tokens.latent_shape, len(task.action_low), task.state_size)
-    with torch.no_grad():
-        model.action_low.copy_(torch.tensor(task.action_low))
-        model.action_high.copy_(torch.tensor(task.action_high))
-    return tokens, model

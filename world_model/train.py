@@ -15,7 +15,7 @@ from tqdm import tqdm
 from procosm import sparse
 from procosm.sparse import baselines
 from procosm.sparse.threads import one_thread, run_each
-from procosm.world_model import checkpoint, folders
+from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.blocks import Part, choose_blocks
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.episodes import Task, acting_policies, load_episodes, load_task
@@ -79,7 +79,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
-    tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     parts = thin_parts(config, sizes, tokenizer, dynamics)
     blocks = choose_blocks(parts, None if config.block == "auto" else config.block, device, work)
     for part in parts:

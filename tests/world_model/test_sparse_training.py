@@ -13,7 +13,7 @@ from torch import nn
 
 from procosm.sparse import baselines
 from procosm.sparse.nn import BlockWeight
-from procosm.world_model import blocks, checkpoint, sparsity, stage
+from procosm.world_model import blocks, checkpoint, registry, sparsity, stage
 from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors
@@ -169,7 +169,7 @@ def test_the_unrolled_stage_keeps_the_pattern(trained):
     ours = read_tensors(folder / "dynamics.safetensors")
     torch.manual_seed(0)
     sizes = preset("debug")
-    tokenizer, dynamics = checkpoint.untrained(checkpoint.load(folder).task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(checkpoint.load(folder).task, sizes.tokenizer, sizes.dynamics)
     for module in (tokenizer, dynamics):
         sparsity.sparsify(module, DENSITY, BLOCK, module.stay_dense)
     first = dynamics.state_dict()
@@ -287,7 +287,7 @@ def test_density_one_is_the_dense_model_to_the_bit(data, dense, tmp_path):
     """The first stage called directly, with no word of sparsity, ends with the same tokenizer."""
     sizes, task = preset("debug"), load_task(data)
     torch.manual_seed(0)
-    tokenizer, dynamics = checkpoint.untrained(task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     table = tabulate(load_episodes(data), "train", dynamics.context)
     train_tokenizer(tokenizer, dynamics, table, sizes, 0, tmp_path)
     stored = read_tensors(dense / "tokenizer.safetensors")

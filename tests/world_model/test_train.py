@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from procosm.envs.collect import CollectConfig, collect
-from procosm.world_model.checkpoint import load, untrained
+from procosm.world_model.checkpoint import load
 from procosm.world_model.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.errors import CheckpointError, DatasetError
 from procosm.world_model.files import read_tensors
 from procosm.world_model.presets import preset
+from procosm.world_model.registry import untrained
 from procosm.world_model.stage import StageConfig
 from procosm.world_model.train import TrainConfig, train, train_state_head
 from procosm.world_model.windows import context_index, tabulate

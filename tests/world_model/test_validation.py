@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from procosm.envs.collect import CollectConfig, collect
-from procosm.world_model.checkpoint import untrained
 from procosm.world_model.episodes import load_episodes, load_task
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json
 from procosm.world_model.presets import PRESETS, preset
 from procosm.world_model.provenance import provenance
+from procosm.world_model.registry import untrained
 from procosm.world_model.train import encode
 from procosm.world_model.validation import describe_growth, growth, growth_verdict
 from procosm.world_model.windows import tabulate

@@ -14,7 +14,7 @@ from procosm.benchmarks.physics.film import FRAMES, film
 from procosm.benchmarks.physics.rows import ALL, per_film, reading, rows
 from procosm.benchmarks.physics.scenarios import SCENARIOS
 from procosm.benchmarks.physics.training import QUICK
-from procosm.world_model import checkpoint
+from procosm.world_model import checkpoint, registry
 from procosm.world_model.episodes import load_episodes, write_dataset
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.windows import context_index, tabulate
@@ -29,7 +29,7 @@ def taken():
 def model():
     """An untrained world model, as a checkpoint holds it."""
     torch.manual_seed(0)
-    tokenizer, dynamics = checkpoint.untrained(TASK, QUICK.tokenizer, QUICK.dynamics)
+    tokenizer, dynamics = registry.untrained(TASK, QUICK.tokenizer, QUICK.dynamics)
     torch.nn.init.normal_(dynamics.net.patch_out.weight, std=0.1)  # at zero it would say that nothing changes
     return checkpoint.WorldModel(
         task=TASK, tokenizer=tokenizer.eval(), dynamics=dynamics.requires_grad_(False).eval(),

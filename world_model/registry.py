@@ -1,0 +1,95 @@
+"""The kinds of tokenizer and dynamics there are, by name: the one place that names concrete models.
+
+A kind is a config class and a builder. The config of a module, ``module.config``, tells its kind.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.episodes import Task
+from procosm.world_model.errors import ProcosmError
+from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
+
+Part = Literal["tokenizer", "dynamics"]
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One family of models.
+
+    Attributes:
+        config: frozen dataclass, its fields what JSON can hold.
+        build: an untrained ``torch.nn.Module`` with this ``config``. A tokenizer is built of (config, task) and
+            satisfies ``interface.Tokenizer``; dynamics of (config, task, latent shape), and ``interface.Dynamics``.
+        fitted: the config with what follows from the task put in.
+    """
+
+    config: type
+    build: Callable[..., Any]
+    fitted: Callable[[Any, Task], Any] = lambda config, task: config
+
+
+def _causal(config: TokenizerConfig, task: Task) -> CausalTokenizer:
+    if config.frame_size != task.frame_size:
+        raise ProcosmError(f"frames of {task.frame_size} for a tokenizer of {config.frame_size}")
+    return CausalTokenizer(config)
+
+
+@torch.no_grad()
+def _diffusion(config: DynamicsConfig, task: Task, latent_shape: Shape) -> DiffusionDynamics:
+    dynamics = DiffusionDynamics(config, latent_shape, len(task.action_low), task.state_size)
+    dynamics.action_low.copy_(torch.tensor(task.action_low))
+    dynamics.action_high.copy_(torch.tensor(task.action_high))
+    return dynamics
+
+
+KINDS: dict[Part, dict[str, Kind]] = {
+    "tokenizer": {
+        "causal": Kind(TokenizerConfig, _causal, lambda config, task: replace(config, frame_size=task.frame_size))
+    },
+    "dynamics": {"diffusion": Kind(DynamicsConfig, _diffusion)},
+}
+
+
+def kind(part: Part, name: str) -> Kind:
+    """The kind of this name.
+
+    Raises:
+        ProcosmError: there is none.
+    """
+    if name not in KINDS[part]:
+        raise ProcosmError(f"no kind of {part} is called {name[:60]!r}: known are {', '.join(KINDS[part])}")
+    return KINDS[part][name]
+
+
+def kind_of(part: Part, config: object) -> str:
+    """The name of the kind that a config is of.
+
+    Raises:
+        ProcosmError: it is of none.
+    """
+    for name, known in KINDS[part].items():
+        if type(config) is known.config:
+            return name
+    raise ProcosmError(f"{type(config).__name__} is of no kind of {part}: known are {', '.join(KINDS[part])}")
+
+
+def build(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:
+    """Untrained modules of two configs; draw of the weights from torch's global generator.
+
+    Raises:
+        ProcosmError: configs of no kind, or that do not fit the task or each other.
+    """
+    tokens = KINDS["tokenizer"][kind_of("tokenizer", tokenizer)].build(tokenizer, task)
+    return tokens, KINDS["dynamics"][kind_of("dynamics", dynamics)].build(dynamics, task, tokens.latent_shape)
+
+
+def untrained(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:
+    """The same, each config first fitted to the task."""
+    fitted = KINDS["tokenizer"][kind_of("tokenizer", tokenizer)].fitted(tokenizer, task)
+    return build(task, fitted, KINDS["dynamics"][kind_of("dynamics", dynamics)].fitted(dynamics, task))
