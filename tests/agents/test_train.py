@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
+from gymnasium.spaces import Box
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv
 
 from procosm import agents
 from procosm.agents.learners import new_learner, set_exploration
+from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import dreams
 from procosm.envs.policy_file import load_policy, save_learner
@@ -195,3 +199,20 @@ def test_a_damaged_replay_buffer_is_named(tiny_checkpoint, tmp_path):
     (folder / "replay" / "round_0001.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match="round 1 of the replay buffer"):
         train_policy(PolicyConfig(tiny_checkpoint, folder, **settings))
+
+
+@pytest.mark.parametrize("spoil", ["missing", "short", "not finite", "other kind"])
+def test_a_spoilt_round_of_the_replay_buffer_is_named(tmp_path, spoil):
+    spaces = Box(-1, 1, (3,), np.float32), Box(-1, 1, (1,), np.float32)
+    buffer = ReplayBuffer(4, *spaces, device="cpu", n_envs=1)
+    save_round(buffer, tmp_path / "replay", 0, 2)
+    path = tmp_path / "replay" / "round_0000.safetensors"
+    load_rounds(buffer, tmp_path / "replay", 1, 2)
+    arrays = safetensors.numpy.load_file(path)
+    rewards = arrays.pop("rewards")
+    if spoil != "missing":
+        changed = {"short": rewards[:1], "not finite": rewards * np.nan, "other kind": rewards.astype(np.float64)}
+        arrays["rewards"] = np.ascontiguousarray(changed[spoil])
+    safetensors.numpy.save_file(arrays, path)
+    with pytest.raises(CheckpointError, match=r"round_0000.safetensors .*rewards.*delete .* train the policy again"):
+        load_rounds(buffer, tmp_path / "replay", 1, 2)

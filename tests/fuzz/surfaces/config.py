@@ -32,7 +32,7 @@ def cases(folder: Path) -> list[Case]:
         Case(name, partial(opened_with, path, text), bad and not unchanged(document, text))
         for name, text, bad in json_texts(document, wrong)
     ]
-    return drawn(made, 600, seed=1)
+    return drawn(made, 420, seed=1)
 
 
 def unchanged(document, text: bytes) -> bool:
