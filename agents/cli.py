@@ -15,11 +15,19 @@ from typing import Any
 
 import procosm
 from procosm.agents.verbs import VERBS, Verb
-from procosm.world_model.command import USAGE, quiet_pipes, run_command
+from procosm.world_model.command import INTERRUPTED, USAGE, quiet_pipes, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb and exit: 0 done, 1 failed with an error of ours, 2 bad usage, 130 stopped by Ctrl-C."""
+    try:
+        _main(arguments)
+    except KeyboardInterrupt:  # before the verb began
+        print("\nStopped before anything was begun.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     given = _without_imports(list(sys.argv[1:] if arguments is None else arguments))
     with quiet_pipes():
         if not given:

@@ -20,6 +20,7 @@ from procosm.agents.sections import (
     training,
 )
 from procosm.agents.training_log import read_log
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_bytes
 from procosm.world_model.folders import check_out
 
@@ -47,6 +48,8 @@ def write_report(run: Path, results: Path | None = None) -> Path:
         ProcosmError: its folder cannot be written.
     """
     check_out(run)
+    if results is not None and not results.is_dir():
+        raise ProcosmError(f"--results {results} is no folder: give one with results of benchmarks, or leave it out")
     metrics, log = read_metrics(run / "metrics.json", run), read_log(run / "policy")
     body, title = _body(run, metrics, log, results), f"return of {metrics['task']}"
     page = (

@@ -88,6 +88,11 @@ class PolicyConfig(Settings):
             raise SettingsError(f"--std-end {self.std_end} must be at most --std-start {self.std_start}")
         if self.algorithm == "ppo" and self.dreams < 2:
             raise SettingsError(f"--dreams {self.dreams} must be at least 2 for PPO")
+        if self.round_iterations > self.iterations:
+            raise SettingsError(
+                f"--horizon {self.horizon} takes {self.round_iterations} iterations of {self.rollout_steps} steps, in "
+                f"which nothing is saved, and --iterations {self.iterations} are fewer: give more, or a shorter horizon"
+            )
         steps = self.dreams * self.rollout_steps
         if self.algorithm == "ppo" and (steps % self.minibatches or steps == self.minibatches):
             raise SettingsError(

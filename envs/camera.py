@@ -20,6 +20,7 @@ from pydantic import Field
 from procosm.envs.backend import mujoco
 from procosm.envs.probe import Probe, actuated_joints, probe
 from procosm.envs.tasks import open_task
+from procosm.world_model.episodes import Coordinate, Length
 from procosm.world_model.errors import TaskError
 from procosm.world_model.schema import checked
 
@@ -44,10 +45,6 @@ class Pose:
     tan_height: float
     near: float
     far: float
-
-
-Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
-Length = Annotated[float, Field(gt=0, le=1e6)]
 
 
 @dataclass(frozen=True)

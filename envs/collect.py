@@ -129,6 +129,8 @@ def check_outs(config: CollectConfig) -> None:
         ProcosmError: it is no folder or cannot be written, or its data or data.parts are not of a dataset.
     """
     check_out(config.out)
+    if (config.out / "config.json").exists() and any(config.out.glob("*.safetensors")):
+        raise ProcosmError(f"{config.out} is a checkpoint's folder: give the folder of its run, or another")
     check_out(config.out / "data", dataset.FILES.__contains__)
     check_out(config.out / "data.parts", PARTS.fullmatch)  # in the end it is deleted
 

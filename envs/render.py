@@ -10,6 +10,7 @@ nothing a task needs. All of this is part of the pixels, so what a change here m
 
 import atexit
 import contextlib
+import os
 import weakref
 from collections.abc import Iterator
 
@@ -33,6 +34,8 @@ class _Renderer(mujoco.Renderer):
     """Frees its own OpenGL objects and nobody else's: their names mean other objects in other contexts."""
 
     def close(self) -> None:
+        if _forked:  # OpenGL's own threads were left behind in the parent: any call would wait for them for ever
+            self._gl_context = self._mjr_context = None
         if self._gl_context:
             self._gl_context.make_current()
         super().close()
@@ -50,14 +53,38 @@ class _Renderer(mujoco.Renderer):
 _open: "weakref.WeakSet[_Renderer]" = weakref.WeakSet()
 
 
+_used = _forked = False
+"""Whether OpenGL was used in this process, and in one that it was forked from."""
+
+
+def _begin_child() -> None:
+    global _forked
+    _forked = _forked or _used
+
+
+os.register_at_fork(after_in_child=_begin_child)
+
+
+def _check_not_forked() -> None:
+    if _forked:
+        raise TaskError(
+            "this process was forked from one that had drawn with OpenGL, which does not survive that: start it with "
+            'spawn or forkserver, as gym.make_vec(..., vectorization_kwargs={"context": "forkserver"}) does, or fork '
+            "before anything is drawn"
+        )
+
+
 def _close_all() -> None:
     for renderer in list(_open):
         renderer.close()
 
 
 def _open_renderer(model: mujoco.MjModel, size: int) -> _Renderer:
+    _check_not_forked()
+    global _used
     from OpenGL.error import Error
 
+    _used = True
     try:
         return _Renderer(model, size, size)
     except (ImportError, RuntimeError, ValueError, AttributeError, mujoco.FatalError, Error) as error:
@@ -110,6 +137,7 @@ class GLRenderer:
         return np.where(kinds == int(mujoco.mjtObj.mjOBJ_GEOM), ids, -1)
 
     def _render(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
+        _check_not_forked()
         self._renderer.update_scene(data)
         scene = self._renderer.scene
         self._floors.lay(scene, pose.lookat)

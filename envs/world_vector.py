@@ -90,7 +90,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self.render_mode = checked_render_mode(render_mode)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.view = View.parse(observation)
-        check_dream(num_envs=num_envs, mixed=mixed)
+        check_dream(num_envs=num_envs)
         model = open_model(checkpoint, name, device, mixed)
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below, reward)
         self.task, self.time_limit = model.task, self.dreams.max_episode_steps

@@ -35,6 +35,8 @@ def obstacle(name: str, layer: Dense, block: int, keep: str, patterns: tuple[str
     """
     if any(fnmatch(name, pattern) for pattern in patterns):
         return "named in skip"
+    if isinstance(layer.weight, nn.UninitializedParameter):
+        return "its weight has no shape yet: run the model once before it is converted"
     if parametrize.is_parametrized(layer):
         return "its weight or bias is parametrized"
     if type(layer) not in (nn.Linear, nn.Conv2d, nn.Conv3d):
@@ -47,7 +49,8 @@ def ties_of(model: nn.Module) -> dict[nn.Module, str]:
     spans: dict[tuple[Any, int], list[tuple[int, int, str, nn.Module]]] = {}
     for prefix, module in model.named_modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is None or tensor.numel() == 0 or tensor.layout != torch.strided:
+            shapeless = tensor is None or isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+            if shapeless or tensor.numel() == 0 or tensor.layout != torch.strided:
                 continue
             start = tensor.data_ptr() if not tensor.is_meta else id(tensor)
             reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1

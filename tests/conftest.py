@@ -108,7 +108,7 @@ def linear_task() -> Task:
         action_low=(-1.0,),
         action_high=(1.0,),
         state_size=2,
-        camera={"fovy": 20.0, "lookat": [0.0, 0.0, 1.0]},
+        camera={"azimuth": 20.0, "lookat": [0.0, 0.0, 1.0]},
         renderer="egl",
         version=1,
     )
@@ -166,7 +166,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         action_low=(-3.0,),
         action_high=(3.0,),
         state_size=4,
-        camera={"fovy": 20.0},
+        camera={"azimuth": 20.0},
         renderer="egl",
         version=1,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from procosm.sparse import strict
 from procosm.world_model.errors import DatasetError, ProcosmError, TaskError
 from procosm.world_model.folders import find, replace
 from procosm.world_model.schema import checked
@@ -27,12 +28,35 @@ MOST_STEPS = 10**7
 FILES = {MAIN_FILE, "metadata.json", "task.json", "provenance.json"}
 Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
 """Of an action: float32 holds it, and the distance to the other bound."""
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
+Length = Annotated[float, Field(gt=0, le=1e6)]
 AGAIN = "collect it again (procosm collect --out DIR) or restore it from a copy"
 
 
 def finite_json(values: dict[str, Any]) -> dict[str, Any]:
     """The same JSON values; a ValueError where one of them is NaN or infinite."""
     json.dumps(values, allow_nan=False)
+    return values
+
+
+class CameraJson(TypedDict, total=False):
+    """What a task's camera may hold: ``procosm.envs.camera`` reads a pose, ``procosm.envs.model_camera`` a name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    lookat: Annotated[list[Coordinate], Field(min_length=3, max_length=3)]
+    azimuth: Annotated[float, Field(ge=-360, le=360)]
+    elevation: Annotated[float, Field(ge=-90, le=90)]
+    distance: Length
+    width: Length
+    height: Length
+    body: Annotated[str, Field(max_length=200)]
+    follow: Annotated[str, Field(pattern="^(|x|y|xy)$")]
+    runway: Annotated[float, Field(ge=0, le=1e6)]
+
+
+def camera_json(values: dict[str, Any]) -> dict[str, Any]:
+    """The same JSON values; a ValueError where they are no camera's."""
+    strict.check(CameraJson, values)
     return values
 
 
@@ -62,7 +86,7 @@ class Task:
     action_low: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
     action_high: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
     state_size: Annotated[int, Field(ge=1, le=10**6)]
-    camera: Annotated[dict[str, Any], AfterValidator(finite_json)]
+    camera: Annotated[dict[str, Any], AfterValidator(camera_json)]
     renderer: Annotated[str, Field(pattern="^(egl|osmesa|raycast)$")]
     version: Annotated[int, Field(ge=1, le=1000)]
     env_kwargs: Annotated[dict[str, Any], AfterValidator(finite_json)] = field(default_factory=dict)

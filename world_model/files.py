@@ -60,11 +60,18 @@ def read_json(path: Path, advice: str = "make it again, or restore it from a cop
         CheckpointError: it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: is {path.parent} the folder of a finished run?") from error
     except (OSError, ValueError, RecursionError) as error:  # a folder; no UTF-8, no JSON, a number of 5,000 digits
         raise CheckpointError(f"{path} is damaged ({error}): {advice}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key stands twice among {', '.join(key for key, _ in pairs)[:200]}")
+    return found
 
 
 def sha256(path: Path) -> str:

@@ -113,7 +113,7 @@ def growth_verdict(rows: list[dict[str, float]], gate: float | None) -> dict[str
 def describe_growth(verdict: dict[str, Any]) -> str:
     """A verdict in a sentence, with every horizon's error and episodes."""
     if verdict["passed"] is None:
-        return f"growth test: nothing was tested, for {verdict['reason']}; this dream is not to be trusted"
+        return f"growth test while training: nothing was tested, for {verdict['reason']}; `procosm evaluate` judges it"
     each = ", ".join(f"{row['horizon']}: {row['error']:.2f} (n {row['n']})" for row in verdict["by_horizon"])
     said = "passed" if verdict["passed"] else "missed; the dream is not to be trusted far"
     return f"growth test: {said}. Error by step, gate {verdict['gate']}: {each}"

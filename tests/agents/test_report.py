@@ -11,7 +11,7 @@ import pytest
 
 from procosm.agents.report import write_report
 from procosm.agents.sections import duration, honest_limits, number, returns_section
-from procosm.world_model.errors import CheckpointError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 
 VOID = {"meta", "link", "img", "br", "source", "input", "hr"}
 
@@ -166,3 +166,8 @@ def test_numbers_that_contradict_each_other_make_no_page(finished_run, tmp_path,
     (run / file).write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match=rf"{file} is damaged .*{said}.*delete .*evaluate --run"):
         write_report(run)
+
+
+def test_results_that_are_not_there_make_no_page(finished_run, tmp_path):
+    with pytest.raises(ProcosmError, match=r"--results .*nowhere is no folder"):
+        write_report(finished_run, tmp_path / "nowhere")

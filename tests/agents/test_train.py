@@ -25,6 +25,7 @@ from procosm.agents.train import PolicyConfig, train_policy
 from procosm.agents.worlds import dreams
 from procosm.envs.policy_file import load_policy, save_learner
 from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.settings import SettingsError
 
 SMALL = {"dreams": 8, "horizon": 4, "rollout_steps": 2, "iterations": 8, "width": 16, "epochs": 2, "truth_every": 0}
 
@@ -216,3 +217,6 @@ def test_a_spoilt_round_of_the_replay_buffer_is_named(tmp_path, spoil):
     safetensors.numpy.save_file(arrays, path)
     with pytest.raises(CheckpointError, match=r"round_0000.safetensors .*rewards.*delete .* train the policy again"):
         load_rounds(buffer, tmp_path / "replay", 1, 2)
+def test_a_round_longer_than_the_training_is_refused(tiny_checkpoint, tmp_path):
+    with pytest.raises(SettingsError, match="--horizon 100000 takes 6250 iterations"):
+        PolicyConfig(tiny_checkpoint, tmp_path, horizon=100_000, iterations=2)

@@ -19,7 +19,7 @@ import pytest
 from stable_baselines3 import PPO
 
 from procosm.agents.run import collect_stage
-from procosm.envs.collect import CollectConfig, collect, plan
+from procosm.envs.collect import CollectConfig, check_outs, collect, plan
 from procosm.envs.mujoco import MujocoEnv
 from procosm.envs.policy_file import save_learner
 from procosm.envs.probe import probe
@@ -280,3 +280,10 @@ def test_the_same_policies_by_another_path_are_the_same_collection(tmp_path, mon
     for call in (collect_stage, collect):
         with pytest.raises(DatasetError):
             call(config("b.zip"))
+
+
+def test_data_are_not_collected_into_a_checkpoint(tiny_checkpoint):
+    before = sorted(tiny_checkpoint.iterdir())
+    with pytest.raises(ProcosmError, match="is a checkpoint's folder"):
+        check_outs(CollectConfig("InvertedPendulum", tiny_checkpoint))
+    assert sorted(tiny_checkpoint.iterdir()) == before

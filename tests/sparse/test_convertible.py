@@ -150,3 +150,9 @@ def test_after_distributed_wrapping_it_is_too_late() -> None:
 
     with pytest.raises(SparseError, match="then wrap"):
         sparse.convert(Wrapped(net()), 0.5, 16)
+
+
+def test_a_layer_without_a_shape_stays_dense_until_it_has_one() -> None:
+    model = nn.Sequential(nn.LazyLinear(64), nn.ReLU(), nn.Linear(64, 64))
+    report = sparse.convert(model, 0.5, 16)
+    assert type(model[2]) is sparse.nn.Linear and "no shape yet" in report.skipped["0"]

@@ -49,3 +49,9 @@ def test_a_file_in_the_place_of_a_folder_is_an_error_of_ours(tmp_path):
     with pytest.raises(ProcosmError, match="Not a directory"):
         write_bytes(tmp_path / "run" / "data" / "task.json", b"{}")
     assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_a_key_that_stands_twice_is_damage(tmp_path):
+    (tmp_path / "a.json").write_text('{"format": 99, "task": {}, "format": 1}')
+    with pytest.raises(CheckpointError, match=r"a.json is damaged .*twice.*format"):
+        read_json(tmp_path / "a.json")
