@@ -11,7 +11,7 @@ SIZES = {
     "format", "frame_size", "latent_channels", "width", "blocks", "haar_levels", "latent_size",
     "temporal_compression", "layers", "heads", "mlp_ratio", "adaln_rank", "patch", "context",
 }  # fmt: skip
-COUNTS = {"action_repeat", "max_episode_steps", "dt_s", "state_size", "version", "sigma_mean", "one_step_share"}
+COUNTS = {"action_repeat", "max_episode_steps", "dt_s", "state_size", "version", "one_step_share"}
 
 
 def wrong(path, kind):
