@@ -217,6 +217,8 @@ def test_a_spoilt_round_of_the_replay_buffer_is_named(tmp_path, spoil):
     safetensors.numpy.save_file(arrays, path)
     with pytest.raises(CheckpointError, match=r"round_0000.safetensors .*rewards.*delete .* train the policy again"):
         load_rounds(buffer, tmp_path / "replay", 1, 2)
+
+
 def test_a_round_longer_than_the_training_is_refused(tiny_checkpoint, tmp_path):
     with pytest.raises(SettingsError, match="--horizon 100000 takes 6250 iterations"):
         PolicyConfig(tiny_checkpoint, tmp_path, horizon=100_000, iterations=2)
