@@ -61,6 +61,7 @@ bench: $(DEV)
 	  --episodes 20 --seeds 1
 	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m procosm.benchmarks.sparse_cpu
+	$(BIN)/python -m procosm.benchmarks.sparse_steps
 	$(BIN)/python -m procosm.benchmarks.sparse_quality
 	$(BIN)/python -m procosm.benchmarks.dropback_digits
 	$(BIN)/python -m procosm.benchmarks.dropback_vgg

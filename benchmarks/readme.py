@@ -107,10 +107,24 @@ def kernels_table() -> list[str]:
     return lines
 
 
+def sparse_steps_table() -> list[str]:
+    """A line for each preset: training steps per second over dense ones at each density, and the blocks chosen."""
+    result = read("sparse_steps") or {"rows": []}
+    densities = sorted({row["density"] for row in result["rows"]}, reverse=True)
+    lines = _header(("preset", "width", *(f"density {density:g}" for density in densities)))
+    for name in dict.fromkeys(row["preset"] for row in result["rows"]):
+        rows = {row["density"]: row for row in result["rows"] if row["preset"] == name}
+        blocks = {density: f" (b {row['block']})" if row["block"] else "" for density, row in rows.items()}
+        cells = [f"{rows[density]['value']:.2f}{blocks[density]}" for density in densities]
+        lines.append(f"| {name} | {rows[1.0]['width']} | {' | '.join(cells)} |")
+    return lines
+
+
 TABLES: dict[str, tuple[Path, Callable[[], list[str]]]] = {
     "returns": (ROOT / "README.md", returns_table),
     "rankings": (ROOT / "docs" / "results.md", rankings_table),
     "speed": (ROOT / "docs" / "results.md", speed_table),
+    "sparse steps": (ROOT / "docs" / "results.md", sparse_steps_table),
     "kernels": (ROOT / "docs" / "results.md", kernels_table),
 }
 """Where each table stands."""
