@@ -87,9 +87,9 @@ def preset_rows(name: str, config: SparseStepsConfig) -> list[dict[str, Any]]:
     rows = []
     for density, taken in times.items():
         ratios = [dense / thin for dense, thin in zip(times[1.0], taken, strict=True)]
-        value = {"value": round(min(times[1.0]) / min(taken), 3), "low": round(min(ratios), 3)}
+        value: dict[str, Any] = {"value": round(min(times[1.0]) / min(taken), 3), "low": round(min(ratios), 3)}
         value |= {"high": round(max(ratios), 3), "n": config.rounds, "seed": SEED, "block": blocks.get(density)}
-        place = {"metric": "speedup of a training step", "task": f"{name} density={density:g}"}
+        place: dict[str, Any] = {"metric": "speedup of a training step", "task": f"{name} density={density:g}"}
         place |= {"unit": "dense time / sparse time", "preset": name, "density": density}
         rows.append(place | value | {"seconds": round(min(taken), 4), "width": sizes.dynamics.transformer.width})
     return rows

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from procosm.sparse import cost, matrix
 from procosm.sparse.nn import BlockWeight
-from procosm.world_model.errors import ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.sparsity import sparse_layers, sparsify
 
@@ -70,7 +70,7 @@ def choose_blocks(parts: Iterable[Part], asked: int | None, device: torch.device
     is resumed keeps it, on a slower machine too.
     """
     path, chosen = work / "blocks.json", {}
-    held = read_json(path) if path.exists() else {}
+    held = _held(path) if path.exists() else {}
     before = not held and any(work.glob("*.safetensors"))
     for part in parts:
         settings = {"density": part.density, "size": part.size}
@@ -84,6 +84,19 @@ def choose_blocks(parts: Iterable[Part], asked: int | None, device: torch.device
     if chosen and chosen != held:
         write_json(path, chosen)
     return {name: kept["block"] for name, kept in chosen.items()}
+
+
+def _held(path: Path) -> dict[str, dict[str, Any]]:
+    """What was chosen before, by part.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    held = read_json(path)
+    parts = list(held.values()) if isinstance(held, dict) else [None]
+    if not all(isinstance(kept, dict) and kept.get("block") in matrix.BLOCKS for kept in parts):
+        raise CheckpointError(f"{path} does not hold what it should: delete it, and give the old blocks with --block")
+    return held
 
 
 def _choose(part: Part, device: torch.device, asked: int | None) -> dict[str, Any]:
@@ -109,8 +122,9 @@ def _choose(part: Part, device: torch.device, asked: int | None) -> dict[str, An
         f"{part.name}: density {part.density:g} in blocks of {block} trains {gains[block]:.2f} times as fast as dense"
     )
     told += f" (steps timed on this machine{others})"
-    if round(gains[block], 2) < 1:
-        told += f". This is SLOWER than dense: {rehearsed.remedy(plans, block, seconds)}"
+    if gains[block] < cost.MARGIN:
+        verdict = "This is SLOWER than dense" if round(gains[block], 2) < 1 else "So short a timing may be a tenth off"
+        told += f". {verdict}: {rehearsed.remedy(plans, block, seconds)}"
     tqdm.write(told, file=sys.stderr)
     return {"block": block, "gain": round(gains[block], 3)}
 

@@ -13,7 +13,7 @@ from procosm.sparse import matrix
 from procosm.sparse.nn import BlockWeight
 from procosm.world_model import blocks
 from procosm.world_model.blocks import DENSE, Part, choose_blocks
-from procosm.world_model.errors import ProcosmError
+from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.presets import preset
 
 CPU = torch.device("cpu")
@@ -71,6 +71,21 @@ def test_the_choice_is_kept_wherever_training_goes_on(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "blocks.json").read_text())["dynamics"]["gain"] == 2.0
     assert choose_blocks([part()], 32, CPU, tmp_path) == {"dynamics": 32}, "what is asked for is obeyed"
     assert choose_blocks([part(density=0.2)], None, CPU, tmp_path) == {"dynamics": 128}, "another run is another choice"
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "3", '{"dynamics": 64}', '{"dynamics": {"block": 17}}', '{"dynamics": {}}']
+)
+def test_a_damaged_choice_is_an_error_that_names_its_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "blocks.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"blocks\.json"):
+        choose_blocks([part()], None, CPU, tmp_path)
+
+
+def test_a_gain_that_a_short_timing_cannot_tell_is_not_promised(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Step.costs[128] = 0.39
+    choose_blocks([part()], None, CPU, tmp_path)
+    assert "1.03 times as fast as dense" in (said := capsys.readouterr().err) and "may be a tenth off" in said
 
 
 def test_a_training_begun_when_nothing_was_chosen_goes_on_with_its_blocks(tmp_path: Path) -> None:
