@@ -22,7 +22,6 @@ from procosm.agents.stages import stage_seconds, write_csv
 from procosm.agents.summary import real_steps, summarise, verdicts
 from procosm.agents.sweep import sweep
 from procosm.agents.training_log import read_log
-from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.errors import DatasetError, ProcosmError
@@ -31,6 +30,7 @@ from procosm.world_model.folders import check_out
 from procosm.world_model.provenance import provenance
 from procosm.world_model.schema import read_file
 from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
+from procosm.world_model.threads import one_thread
 
 JUDGING_SEED = 9_000_000
 """Seed of the first episode that judges: no episode of collecting or training has one near it."""

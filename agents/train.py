@@ -25,7 +25,6 @@ from procosm.agents.replay import load_rounds, save_round
 from procosm.agents.training_log import read_log
 from procosm.agents.worlds import dreams, judged
 from procosm.envs.policy_file import is_pickle, read_stored, save_learner
-from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json
@@ -34,6 +33,7 @@ from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError
 from procosm.world_model.stopping import signals_wait
+from procosm.world_model.threads import one_thread
 
 FILES = {"policy.zip", "training.zip", "training.json", "evaluations.npz", "replay", "tb"}
 """Names of what lies in a policy's folder."""

@@ -20,7 +20,6 @@ import torch
 
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse_cpu import processor
-from procosm.sparse.threads import one_thread
 from procosm.world_model import command
 from procosm.world_model.blocks import Part, choose_blocks
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
@@ -29,6 +28,7 @@ from procosm.world_model.presets import PRESETS, Preset, preset
 from procosm.world_model.rehearsal import dynamics_step
 from procosm.world_model.settings import Count, Settings, Share
 from procosm.world_model.sparsity import sparsify
+from procosm.world_model.threads import one_thread
 
 CPU, SEED = torch.device("cpu"), 0
 LATENT_SHAPE, ACTIONS, STATES = (4, 8, 8), 6, 17  # HalfCheetah's

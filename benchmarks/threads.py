@@ -27,9 +27,9 @@ import tyro
 from procosm import sparse
 from procosm.benchmarks.record import record
 from procosm.envs.weights import open_model
-from procosm.sparse.pace import Pace
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
+from procosm.world_model.pace import Pace
 from procosm.world_model.stage import Optimizer, StageConfig
 from procosm.world_model.tokenizer.loss import TokenizerLoss, TokenizerLossConfig
 from procosm.world_model.tokenizer.model import CausalTokenizer

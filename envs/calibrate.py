@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from procosm.envs.trust import Forecasts
-from procosm.sparse.threads import one_thread
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
 from procosm.world_model.episodes import Episode, load_episodes
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.settings import Device, Seed, Settings
+from procosm.world_model.threads import one_thread
 
 MEMBERS, HIDDEN = 6, 64
 STEPS, BATCH, LEARNING_RATE = 1500, 256, 3e-3

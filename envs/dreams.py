@@ -19,10 +19,10 @@ from procosm.envs.observe import Observed, View
 from procosm.envs.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust import Watch
-from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Memory, Prediction, Sampling
+from procosm.world_model.threads import one_thread
 
 SEEN = ("reward", "termination", "state")
 """Readouts that every step of a dream makes use of."""

@@ -9,7 +9,6 @@ import torch
 
 from procosm.envs.arguments import check_dream
 from procosm.envs.spec import absolute
-from procosm.sparse.threads import one_thread
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import CheckpointError
 from procosm.world_model.folders import find
@@ -62,7 +61,6 @@ def _is_checkpoint(folder: Path) -> bool:
         ) from error
 
 
-@one_thread()
 def open_model(
     checkpoint: str | Path | WorldModel | None, name: str | None, device: str | torch.device, mixed: bool = False
 ) -> WorldModel:

@@ -10,53 +10,14 @@ a child begins with one torch thread.
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from threading import Barrier, local
-from typing import TypeVar
+from functools import lru_cache
+from threading import Barrier
 
 import torch
 
 LEAST_FLOPS = 5e7  # below this, handing work to other threads costs about what they save
-
-T = TypeVar("T")
-_outside = local()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch runs on the calling thread alone, and on as many threads as before afterwards. Also a decorator."""
-    if getattr(_outside, "threads", 0):
-        yield
-        return
-    _outside.threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(_outside.threads)
-        _outside.threads = 0
-
-
-def allowed_threads() -> int:
-    """How many threads torch has, or had outside of ``one_thread``."""
-    return getattr(_outside, "threads", 0) or torch.get_num_threads()
-
-
-def run_each(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of ``tasks``, in order. Each runs on one torch thread, as many at a time as torch has threads.
-
-    Whoever is free takes the next task, so a thread whose core is busy with something else does fewer. An exception of
-    a task comes back.
-    """
-    threads = allowed_threads()
-    if threads == 1 or len(tasks) == 1:
-        with one_thread():
-            return [task() for task in tasks]
-    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-    return list(_workers(threads).map(partial(_call, inference, grad), tasks))
 
 
 def spread(work: Callable[[int, int], None], starts: Sequence[int], flops: float) -> None:
@@ -72,7 +33,7 @@ def spread(work: Callable[[int, int], None], starts: Sequence[int], flops: float
         work(0, lines)
         return
     cuts = [bisect_left(starts, units * part / threads) for part in range(threads)] + [lines]
-    for _ in _workers(threads).map(_without_autograd, [work] * threads, cuts[:-1], cuts[1:]):
+    for _ in workers(threads).map(_without_autograd, [work] * threads, cuts[:-1], cuts[1:]):
         pass  # the results are None; an exception of a thread is raised here
 
 
@@ -81,13 +42,9 @@ def _without_autograd(work: Callable[[int, int], None], first: int, last: int) -
         work(first, last)
 
 
-def _call(inference: bool, grad: bool, task: Callable[[], T]) -> T:
-    with torch.inference_mode(inference), torch.set_grad_enabled(grad):  # as its caller has them
-        return task()
-
-
 @lru_cache(maxsize=1)
-def _workers(threads: int) -> ThreadPoolExecutor:
+def workers(threads: int) -> ThreadPoolExecutor:
+    """A pool of as many threads, kept for the next who asks; each has one torch thread."""
     everyone = Barrier(threads + 1)
 
     def alone() -> None:
@@ -105,9 +62,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 
 
 def _begin_child() -> None:
-    _workers.cache_clear()
-    if getattr(_outside, "threads", 0):
-        _outside.threads = 1
+    workers.cache_clear()
     torch.set_num_threads(1)
 
 

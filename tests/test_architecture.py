@@ -11,10 +11,15 @@ PARTS = ("sparse", "world_model", "envs", "agents", "benchmarks")
 MAY_IMPORT = {
     "sparse": set(),
     "world_model": {"sparse"},
-    "envs": {"world_model", "sparse"},
+    "envs": {"world_model"},
     "agents": {"envs", "world_model", "sparse"},
     "benchmarks": {"agents", "envs", "world_model", "sparse"},
 }
+PAST_AN_ARROW = {
+    "envs/workers.py": ("procosm.sparse.processes", "procosm.sparse.processes.worker_processes"),
+    "envs/segments.py": ("procosm.sparse", "procosm.sparse.strict"),
+}
+"""Worker processes and the strict reader of JSON, which sparse needs, too, and world_model would only rename."""
 FILES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
 
 
@@ -40,7 +45,8 @@ def test_imports_follow_the_arrows(path):
     for module in imported(path):
         pieces = module.split(".")
         if pieces[0] == "procosm" and len(pieces) > 1 and pieces[1] in PARTS and pieces[1] != part:
-            assert pieces[1] in MAY_IMPORT[part], f"{name(path)} imports {module}"
+            other = module in PAST_AN_ARROW.get(name(path), ())
+            assert pieces[1] in MAY_IMPORT[part] or other, f"{name(path)} imports {module}"
         if pieces[0] == "cupy":
             assert name(path) == "sparse/kernels/launch.py", f"{name(path)} imports cupy"
 
@@ -48,7 +54,7 @@ def test_imports_follow_the_arrows(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)
 def test_envs_know_a_world_model_by_its_interface_only(path):
     allowed = {"interface", "errors", "episodes", "checkpoint", "files", "folders", "provenance", "schema", "settings"}
-    allowed |= {"model", "command", "progress", "stopping"}
+    allowed |= {"model", "threads", "command", "progress", "stopping"}
     for module in imported(path):
         pieces = module.split(".")
         if pieces[:2] == ["procosm", "world_model"] and len(pieces) > 2:

@@ -25,6 +25,7 @@ from procosm.world_model.model import WorldModel
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.schema import checked
 from procosm.world_model.sparsity import sparse_blocks, sparsify_like
+from procosm.world_model.threads import one_thread
 from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
 
 FORMAT = 2
@@ -136,6 +137,7 @@ def save(folder: Path, model: WorldModel) -> Path:
     return folder
 
 
+@one_thread()
 def load(folder: Path | str, device: str | torch.device = "cpu") -> WorldModel:
     """Open a checkpoint folder, made on whatever device, on ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:i``).
 

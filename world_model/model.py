@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model.episodes import Task
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
+from procosm.world_model.threads import one_thread, run_each
 
 SMALLEST_PART, MOST_PARTS = 16, 8  # dreams that one thread moves by itself; with fewer it mostly waits for Python
 

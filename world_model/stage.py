@@ -17,9 +17,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from procosm import sparse
-from procosm.sparse.pace import Pace
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors, under, write_tensors
+from procosm.world_model.pace import Pace
 from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Positive, Settings

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from procosm import sparse
 from procosm.sparse import baselines
-from procosm.sparse.threads import one_thread, run_each
 from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.blocks import Part, choose_blocks
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
@@ -28,6 +27,7 @@ from procosm.world_model.rehearsal import dynamics_step, tokenizer_step
 from procosm.world_model.settings import Device, Seed, Settings, Share
 from procosm.world_model.sparsity import census, sparsify, weights
 from procosm.world_model.stage import MakeSparsifier, run_stage
+from procosm.world_model.threads import one_thread, run_each
 from procosm.world_model.tokenizer.loss import TokenizerLoss
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.validation import describe_growth, growth, growth_verdict, open_loop

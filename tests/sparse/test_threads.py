@@ -2,17 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
-from functools import partial
 from itertools import pairwise
-from threading import Barrier
 
 import pytest
 import torch
 
 from procosm.sparse import cpu, matrix
 from procosm.sparse.nn import Linear
-from procosm.sparse.threads import LEAST_FLOPS, one_thread, run_each, spread
+from procosm.sparse.threads import LEAST_FLOPS, spread
 
 
 @pytest.fixture
@@ -54,29 +51,6 @@ def test_an_error_in_a_part_reaches_the_caller(three: None) -> None:
 
     with pytest.raises(ArithmeticError, match="the last part"):
         spread(fail, [0, 1, 2, 3], LEAST_FLOPS)
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_tasks_run_side_by_side_on_one_torch_thread_each(three: None, nested: bool) -> None:
-    met = Barrier(3, timeout=60)
-
-    def task(number: int) -> tuple[int, int, bool]:
-        met.wait()  # opens only when three tasks run at the same time
-        return number, torch.get_num_threads(), torch.is_inference_mode_enabled()
-
-    with one_thread() if nested else nullcontext(), torch.inference_mode():
-        found = run_each([partial(task, number) for number in range(6)])
-    assert found == [(number, 1, True) for number in range(6)]
-    assert torch.get_num_threads() == 3
-
-
-def test_one_thread_gives_back_what_it_took_even_after_an_error(three: None) -> None:
-    with pytest.raises(ArithmeticError), one_thread():
-        with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 1
-        raise ArithmeticError
-    assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from procosm.sparse.threads import allowed_threads
+from procosm.world_model.threads import allowed_threads
 
 T = TypeVar("T")
 

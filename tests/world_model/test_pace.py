@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.sparse.pace import Pace
-from procosm.sparse.threads import one_thread
+from procosm.world_model.pace import Pace
+from procosm.world_model.threads import one_thread
 
 Machine = Callable[[int, int], float]
 """Seconds of a step, from the number of threads and the number of the step."""
