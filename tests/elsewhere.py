@@ -138,6 +138,7 @@ def elsewhere() -> Iterator[Device]:
             "is_available": lambda: True,
             "device_count": lambda: 1,
             "current_device": lambda: 0,
+            "synchronize": lambda device=None: None,
             "is_bf16_supported": lambda: False,  # autocast needs C++ to know the device; all is in float32
             "get_device_capability": lambda device=None: (8, 0),
             "get_device_name": lambda device=None: "a device that is none",

@@ -217,8 +217,8 @@ class _Rehearsed:
 
 
 def _plan(part: Part, block: int) -> dict[str, BlockWeight]:
-    """The layers that ``sparsify`` would make, by name, without weights; none where the block fits none."""
-    thin = copy.deepcopy(part.module).to("meta")
+    """The layers that ``sparsify`` would make, by name; none where the block fits none."""
+    thin = copy.deepcopy(part.module)
     try:
         sparsify(thin, part.density, block, thin.stay_dense)
     except ProcosmError:
