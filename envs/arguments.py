@@ -48,7 +48,9 @@ def check_truth(**arguments: Any) -> None:
 
 
 def whole(value: object) -> bool:
-    """Whether something is an integer, Python's or NumPy's, and not a truth value."""
+    """Whether something is an integer, Python's or NumPy's, an array of one included, and not a truth value."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

@@ -8,6 +8,7 @@ So the same code runs as on a GPU, every branch taken, with the CPU's numbers.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -129,6 +130,10 @@ class Device(TorchDispatchMode):
         return out
 
 
+def _tensor(made: Callable, values, device=None, **how) -> torch.Tensor:
+    return made(values, device="cpu", **how).to(device or torch.get_default_device())
+
+
 @contextmanager
 def elsewhere() -> Iterator[Device]:
     """A machine with the device."""
@@ -147,8 +152,7 @@ def elsewhere() -> Iterator[Device]:
         }.items():
             patch.setattr(torch.cuda, name, value)
         patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-        made = torch.tensor
-        patch.setattr(torch, "tensor", lambda values, device=None, **how: made(values, **how).to(device or "cpu"))
+        patch.setattr(torch, "tensor", partial(_tensor, torch.tensor))
         for module in (autograd, optim):
             patch.setattr(module, "backend", lambda tensor: stand_in)
         with Device() as device:

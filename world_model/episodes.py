@@ -52,6 +52,8 @@ class CameraJson(TypedDict, total=False):
     body: Annotated[str, Field(max_length=200)]
     follow: Annotated[str, Field(pattern="^(|x|y|xy)$")]
     runway: Annotated[float, Field(ge=0, le=1e6)]
+    views: int | list[dict[str, Any]]
+    """Of benchmarks that look from several places: how many, or each camera."""
 
 
 def camera_json(values: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,9 @@ def small_run(truth_checkpoint, tmp_path_factory):
     blank.observation_space, blank.action_space = spaces
     (run / "policy").mkdir()
     save_learner(PPO("MlpPolicy", blank, seed=0, device="cpu"), run / "policy" / "policy.zip")
-    write_json(run / "policy" / "training.json", {"algorithm": "ppo", "observation": "state"})
+    write_json(
+        run / "policy" / "training.json", {"algorithm": "ppo", "observation": "state", "rounds": [], "truth": []}
+    )
     return run
 
 
