@@ -131,7 +131,7 @@ class Device(TorchDispatchMode):
 
 
 def _tensor(made: Callable, values, device=None, **how) -> torch.Tensor:
-    return made(values, device="cpu", **how).to(device or torch.get_default_device())
+    return made(values, device="cpu", **how).to(device or made([]).device)
 
 
 @contextmanager
