@@ -10,8 +10,8 @@ import numpy as np
 from procosm.envs import backend
 from procosm.envs.arguments import check_truth, numbers, usable_actions
 from procosm.envs.backend import mujoco
-from procosm.envs.camera import choose_camera
-from procosm.envs.model_camera import read_camera
+from procosm.envs.camera import Camera, choose_camera
+from procosm.envs.model_camera import ModelCamera, read_camera
 from procosm.envs.names import allow_import, check_import
 from procosm.envs.observe import checked_options, checked_seed
 from procosm.envs.raycast import RaycastRenderer
@@ -81,7 +81,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         arguments = checked_kwargs(env_kwargs)
         self._simulator = open_task(task, arguments)
         if camera is None or (isinstance(camera, dict) and not camera):
-            self._camera = choose_camera(task, arguments)
+            self._camera: Camera | ModelCamera = choose_camera(task, arguments)
         else:
             self._camera = read_camera(camera, self._simulator.model)
         limit = checked_limit(max_episode_steps)

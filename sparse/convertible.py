@@ -49,7 +49,7 @@ def ties_of(model: nn.Module) -> dict[nn.Module, str]:
     spans: dict[tuple[Any, int], list[tuple[int, int, str, nn.Module]]] = {}
     for prefix, module in model.named_modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            shapeless = tensor is None or isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+            shapeless = tensor is None or isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
             if shapeless or tensor.numel() == 0 or tensor.layout != torch.strided:
                 continue
             start = tensor.data_ptr() if not tensor.is_meta else id(tensor)
