@@ -11,16 +11,15 @@ The rules, the same for every task:
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from procosm.envs.backend import mujoco
 from procosm.envs.probe import Probe, actuated_joints, probe
 from procosm.envs.tasks import open_task
-from procosm.world_model.episodes import Coordinate, Length
+from procosm.world_model.episodes import CameraJson
 from procosm.world_model.errors import TaskError
 from procosm.world_model.schema import checked
 
@@ -61,15 +60,15 @@ class Camera:
         runway: how far the floor reaches before and behind ``lookat``, metres; 0 shows all of it.
     """
 
-    lookat: tuple[Coordinate, Coordinate, Coordinate]
-    azimuth: Annotated[float, Field(ge=-360, le=360)]
-    elevation: Annotated[float, Field(ge=-90, le=90)]
-    distance: Length
-    width: Length
-    height: Length
-    body: Annotated[str, Field(max_length=200)]
-    follow: Annotated[str, Field(pattern="^(|x|y|xy)$")]
-    runway: Annotated[float, Field(ge=0, le=1e6)]
+    lookat: tuple[float, float, float]
+    azimuth: float
+    elevation: float
+    distance: float
+    width: float
+    height: float
+    body: str
+    follow: str
+    runway: float
 
     @classmethod
     def from_json(cls, values: dict) -> "Camera":
@@ -83,7 +82,11 @@ class Camera:
             side = round(2 * values["distance"] * float(np.tan(np.radians(USUAL_DEGREES / 2))), 3)
             values = {"width": side, "height": side, "body": "", "follow": "", "runway": 0.0, **values}
         advice = "give the name of one in the model, a pose of lookat, azimuth, elevation and distance, or leave it out"
-        return checked(cls, values, "this is no camera", advice, TaskError)
+        found = checked(CameraJson, values, "this is no camera", advice, TaskError)
+        wrong = sorted({field.name for field in fields(cls)} ^ set(found))
+        if wrong:
+            raise TaskError(f"this is no camera: {', '.join(wrong)} missing or not of a pose; {advice}")
+        return cls(**{**found, "lookat": tuple(found["lookat"])})
 
     def to_json(self) -> dict:
         """Plain JSON values."""
