@@ -37,6 +37,8 @@ from procosm.world_model.threads import one_thread
 
 FILES = {"policy.zip", "training.zip", "training.json", "evaluations.npz", "replay", "tb"}
 """Names of what lies in a policy's folder."""
+LONGEST_ROUND = 64
+"""Iterations, unless more are asked for; an episode of a thousand steps takes 63."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class PolicyConfig(Settings):
             raise SettingsError(f"--std-end {self.std_end} must be at most --std-start {self.std_start}")
         if self.algorithm == "ppo" and self.dreams < 2:
             raise SettingsError(f"--dreams {self.dreams} must be at least 2 for PPO")
-        if self.round_iterations > self.iterations:
+        if self.round_iterations > max(self.iterations, LONGEST_ROUND):
             raise SettingsError(
                 f"--horizon {self.horizon} takes {self.round_iterations} iterations of {self.rollout_steps} steps, in "
                 f"which nothing is saved, and --iterations {self.iterations} are fewer: give more, or a shorter horizon"

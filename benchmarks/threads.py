@@ -22,11 +22,11 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 
 from procosm import sparse
 from procosm.benchmarks.record import record
 from procosm.envs.weights import open_model
+from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.pace import Pace
@@ -169,4 +169,4 @@ def main(config: ThreadsConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ThreadsConfig, description=__doc__))
+    command.main(main, ThreadsConfig, description=__doc__)
