@@ -1,5 +1,6 @@
 """The picture of `transfer`: return in MuJoCo over real steps."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ LOOKS = {
     "untrained": ("#555555", "", "untrained"),
 }
 """Colour, mark and name of each arm."""
+POSSIBLE = {"InvertedPendulum": (0.0, 1000.0), "Reacher": (-math.inf, 0.0)}
+"""Returns that a task can give, by the beginning of its name: a t interval of few seeds reaches beyond, its bar not."""
+ANY = (-math.inf, math.inf)
 APART = 1.04
 """Arms with the same real steps are drawn this factor apart, so that their intervals can be told from each other."""
 
@@ -62,7 +66,10 @@ def _panel(axis: plt.Axes, means: Sequence[dict[str, Any]], most: int) -> None:
             axis.axvline(points[0]["real_steps"], color=colour, lw=0.8, ls=":")
             axis.plot([points[0]["real_steps"] * f for f in (0.2, 5)], [points[0]["value"]] * 2, alpha=0)  # its decade
         x = [row["real_steps"] * (APART ** beside.index(arm) if arm in beside else 1) for row in points]
-        error = [[abs(row["value"] - row.get(end, row["value"])) for row in points] for end in ("low", "high")]
+        least, greatest = next((r for name, r in POSSIBLE.items() if points[0]["task"].startswith(name)), ANY)
+        below = [row["value"] - max(row.get("low", row["value"]), least) for row in points]
+        above = [min(row.get("high", row["value"]), greatest) - row["value"] for row in points]
+        error = [below, above]
         size, line = (11 if arm == "dream" else 5), ("-" if len(points) > 1 else "none")
         axis.errorbar(x, y, error, color=colour, marker=mark, ms=size, ls=line, lw=1.2, capsize=2, label=label)
         if points[-1]["n"] < most:

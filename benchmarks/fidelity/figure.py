@@ -28,16 +28,25 @@ PANELS = {
 
 
 def horizon_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Draw the rows of ``fidelity.json``; bands are 95 % intervals."""
+    """Draw the rows of ``fidelity.json``; bands are 95 % intervals. A metric that tells nothing apart has no panel."""
     behaviours = list(dict.fromkeys(row["behaviour"] for row in rows))
+    told = {
+        metric: title
+        for metric, title in PANELS.items()
+        if any(_tells([r for r in rows if (r["behaviour"], r["metric"]) == (each, metric)]) for each in behaviours)
+    }
     figure, axes = plt.subplots(
-        len(behaviours), len(PANELS), figsize=(3.1 * len(PANELS), 2.5 * len(behaviours) + 0.5), squeeze=False
+        len(behaviours), len(told), figsize=(3.1 * len(told), 2.5 * len(behaviours) + 0.5), squeeze=False
     )
     for axis_row, behaviour in zip(axes, behaviours, strict=True):
-        for axis, (metric, title) in zip(axis_row, PANELS.items(), strict=True):
+        for axis, (metric, title) in zip(axis_row, told.items(), strict=True):
             chosen = [row for row in rows if (row["behaviour"], row["metric"]) == (behaviour, metric)]
-            _panel(axis, chosen)
             axis.set_title(title, fontsize=9)
+            if _tells(chosen):
+                _panel(axis, chosen)
+            else:
+                axis.set_axis_off()
+                axis.text(0.5, 0.5, "no curve: one horizon,\nor all alike", ha="center", va="center", fontsize=8)
         axis_row[0].set_ylabel(behaviour, fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("steps into the dream", fontsize=8)
@@ -48,6 +57,11 @@ def horizon_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     figure.savefig(path, dpi=130)
     plt.close(figure)
     return path
+
+
+def _tells(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is a curve to draw, and one that differs from another or along the horizon."""
+    return len({row["horizon"] for row in rows}) > 1 and len({row["value"] for row in rows}) > 1
 
 
 def _panel(axis: plt.Axes, rows: Sequence[Mapping[str, Any]]) -> None:
