@@ -187,7 +187,7 @@ def dreams_from(
     states = torch.zeros((n, model.task.state_size))  # never shown: a dream estimates its own
     frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
     there = dataclasses.replace(model, starts=begun, start_frames=frames, start_states=states, resets=None)
-    settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", **options}
+    settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", "starts": "wide", **options}  # any frame given
     return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)
 
 

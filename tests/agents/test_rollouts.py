@@ -11,6 +11,7 @@ from procosm.agents.evaluate import trained_player
 from procosm.agents.eyes import Eyes
 from procosm.agents.rollouts import SLOTS, Player, dreams_from, open_policy, play_dreams, play_truth
 from procosm.agents.worlds import judged, truth
+from procosm.envs.dreams import _say_that_starts_are_wide
 from procosm.envs.policy_file import load_policy
 from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import ProcosmError
@@ -82,6 +83,12 @@ def test_each_dream_begins_with_its_own_frame(linear_world):
     np.testing.assert_array_equal(
         observed, np.array([-1.0, 0.0, 1.0])[:, None, None, None, None] * np.ones((3, 3, 1, 2, 2))
     )
+
+
+def test_dreams_from_given_frames_say_nothing_of_others(linear_world, caplog):
+    _say_that_starts_are_wide.cache_clear()
+    dreams_from(linear_world, np.zeros((2, 40, 40, 3), np.uint8), "latent").reset(seed=0)
+    assert not caplog.records
 
 
 def test_a_dream_is_counted_until_its_first_end(finished_run):
