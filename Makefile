@@ -52,45 +52,45 @@ check: $(DEV)
 	$(BIN)/mypy
 
 bench: $(DEV)
-	$(BIN)/python -m procosm.benchmarks.pipeline --env InvertedPendulum --out runs/bench/InvertedPendulum --steps 10000
-	$(BIN)/python -m procosm.benchmarks.pipeline --env Reacher --out runs/bench/Reacher --preset medium --algorithm sac \
+	$(BIN)/python -m procosm.benchmarks.dream.pipeline --env InvertedPendulum --out runs/bench/InvertedPendulum --steps 10000
+	$(BIN)/python -m procosm.benchmarks.dream.pipeline --env Reacher --out runs/bench/Reacher --preset medium --algorithm sac \
 	  --steps 20000 --dreams 64 --iterations 100 --gamma 0.95
-	$(BIN)/python -m procosm.benchmarks.pipeline --env HalfCheetah --out runs/bench/HalfCheetah --preset fast --steps 20000 \
+	$(BIN)/python -m procosm.benchmarks.dream.pipeline --env HalfCheetah --out runs/bench/HalfCheetah --preset fast --steps 20000 \
 	  --episodes 20
-	$(BIN)/python -m procosm.benchmarks.pipeline --env Swimmer-v5 --out runs/bench/Swimmer-v5 --preset fast --steps 20000 \
+	$(BIN)/python -m procosm.benchmarks.dream.pipeline --env Swimmer-v5 --out runs/bench/Swimmer-v5 --preset fast --steps 20000 \
 	  --episodes 20 --seeds 1
-	$(BIN)/python -m procosm.benchmarks.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m procosm.benchmarks.sparse_cpu
-	$(BIN)/python -m procosm.benchmarks.sparse_steps
-	$(BIN)/python -m procosm.benchmarks.sparse_quality
-	$(BIN)/python -m procosm.benchmarks.dropback_digits
-	$(BIN)/python -m procosm.benchmarks.dropback_vgg
-	$(BIN)/python -m procosm.benchmarks.accelerator
-	$(BIN)/python -m procosm.benchmarks.fidelity --run runs/bench/InvertedPendulum/seed1 --publish
-	$(BIN)/python -m procosm.benchmarks.geometry --run runs/bench/InvertedPendulum/seed1 --publish
-	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/InvertedPendulum --zoo.dream-seeds 3 --zoo.trusting 3 \
+	$(BIN)/python -m procosm.benchmarks.machine.dream_speed --checkpoint runs/bench/InvertedPendulum/seed0/world_model
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m procosm.benchmarks.sparse.cpu
+	$(BIN)/python -m procosm.benchmarks.sparse.steps
+	$(BIN)/python -m procosm.benchmarks.sparse.quality
+	$(BIN)/python -m procosm.benchmarks.sparse.dropback_digits
+	$(BIN)/python -m procosm.benchmarks.sparse.dropback_vgg
+	$(BIN)/python -m procosm.benchmarks.sparse.accelerator
+	$(BIN)/python -m procosm.benchmarks.dream.fidelity --run runs/bench/InvertedPendulum/seed1 --publish
+	$(BIN)/python -m procosm.benchmarks.dream.geometry --run runs/bench/InvertedPendulum/seed1 --publish
+	$(BIN)/python -m procosm.benchmarks.dream.ranking --checkpoint envs/checkpoints/InvertedPendulum --zoo.dream-seeds 3 --zoo.trusting 3 \
 	  --zoo.dreamed $(patsubst %,runs/bench/InvertedPendulum/seed%/policy/policy.zip,0 1 2)
-	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint envs/checkpoints/Reacher --zoo.steps 12000 --zoo.dream-seeds 0 \
+	$(BIN)/python -m procosm.benchmarks.dream.ranking --checkpoint envs/checkpoints/Reacher --zoo.steps 12000 --zoo.dream-seeds 0 \
 	  --zoo.dreamed runs/bench/Reacher/seed2/policy/policy.zip
-	$(BIN)/python -m procosm.benchmarks.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo --steps 16000
+	$(BIN)/python -m procosm.benchmarks.dream.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo --steps 16000
 	$(BIN)/procosm collect --env HalfCheetah --out runs/logged/HalfCheetah --steps 80000 \
 	  --policy "policy:runs/ranking/HalfCheetah/zoo/*-s0-*.zip:0.65,noise:0.25,random:0.1"
 	$(BIN)/procosm train --data runs/logged/HalfCheetah/data --out runs/logged/HalfCheetah/world_model --preset medium
-	$(BIN)/python -m procosm.benchmarks.ranking --checkpoint runs/logged/HalfCheetah --zoo.steps 16000 --zoo.dream-seeds 3
-	$(BIN)/python -m procosm.benchmarks.trust --checkpoint runs/logged/HalfCheetah --policies \
+	$(BIN)/python -m procosm.benchmarks.dream.ranking --checkpoint runs/logged/HalfCheetah --zoo.steps 16000 --zoo.dream-seeds 3
+	$(BIN)/python -m procosm.benchmarks.dream.trust --checkpoint runs/logged/HalfCheetah --policies \
 	  runs/ranking/HalfCheetah/zoo/sac-s0-4.zip runs/ranking/HalfCheetah/zoo/sac-s1-4.zip
-	$(BIN)/python -m procosm.benchmarks.beyond --run runs/logged/HalfCheetah
-	$(BIN)/python -m procosm.benchmarks.controllers --checkpoint envs/checkpoints/InvertedPendulum
-	$(BIN)/python -m procosm.benchmarks.near_rest --checkpoint envs/checkpoints/InvertedPendulum
-	$(BIN)/python -m procosm.benchmarks.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
+	$(BIN)/python -m procosm.benchmarks.dream.beyond --run runs/logged/HalfCheetah
+	$(BIN)/python -m procosm.benchmarks.dream.controllers --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.dream.near_rest --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.dream.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
 	  runs/ranking/InvertedPendulum/zoo/dream-s0/policy.zip runs/ranking/InvertedPendulum/zoo/ppo-s0-4.zip
-	$(BIN)/python -m procosm.benchmarks.physics --publish
-	$(BIN)/python -m procosm.benchmarks.transfer
-	$(BIN)/python -m procosm.benchmarks.play_speed
+	$(BIN)/python -m procosm.benchmarks.dream.physics --publish
+	$(BIN)/python -m procosm.benchmarks.dream.transfer
+	$(BIN)/python -m procosm.benchmarks.machine.play_speed
 
 bench-gpu: $(DEV)
-	$(BIN)/python -m procosm.benchmarks.kernels
-	$(BIN)/python -m procosm.benchmarks.sparse_training
+	$(BIN)/python -m procosm.benchmarks.sparse.kernels
+	$(BIN)/python -m procosm.benchmarks.sparse.training
 
 sanitize: $(DEV)
 	compute-sanitizer --tool memcheck $(BIN)/python -m pytest -m gpu tests/sparse/kernels

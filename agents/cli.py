@@ -63,7 +63,7 @@ def _without_imports(arguments: list[str]) -> list[str]:
         if option != "--allow-import":
             rest.append(argument)
             continue
-        from procosm.envs.names import allow_module
+        from procosm.envs.truth.names import allow_module
 
         allow_module(module or next(coming, ""))
     return rest

@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from procosm.agents.evaluate import EvaluateConfig, evaluate
-from procosm.agents.learners import check_observation
-from procosm.agents.measurements import read_metrics
-from procosm.agents.report import ReportConfig, write_report
+from procosm.agents.judge.evaluate import EvaluateConfig, evaluate
+from procosm.agents.judge.measurements import read_metrics
+from procosm.agents.policy.learners import check_observation
+from procosm.agents.policy.train import FILES as POLICY_FILES
+from procosm.agents.policy.train import PolicyConfig, finished_policy, train_policy
+from procosm.agents.report.report import ReportConfig, write_report
+from procosm.agents.report.verdict import told
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
-from procosm.agents.train import FILES as POLICY_FILES
-from procosm.agents.train import PolicyConfig, finished_policy, train_policy
-from procosm.agents.verdict import told
-from procosm.envs.calibrate import CalibrateConfig, calibrate
-from procosm.envs.collect import CollectConfig, check_behaviours, collect
-from procosm.envs.collect import check_outs as collect_outs
-from procosm.envs.names import allow_import
+from procosm.envs.collect.collect import CollectConfig, check_behaviours, collect
+from procosm.envs.collect.collect import check_outs as collect_outs
+from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
+from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
-from procosm.world_model.episodes import check_whole
+from procosm.world_model.data.episodes import check_whole
 from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out, named
-from procosm.world_model.presets import check_frame_size
 from procosm.world_model.settings import Device, Seed, Settings
-from procosm.world_model.train import TrainConfig, train
-from procosm.world_model.train import check_outs as train_outs
+from procosm.world_model.training.presets import check_frame_size
+from procosm.world_model.training.train import TrainConfig, train
+from procosm.world_model.training.train import check_outs as train_outs
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ VERBS = {
         "Acts in MuJoCo and logs frames, true states, actions and rewards as a Minari dataset.\n\n"
         "Example:  procosm collect --env Reacher --out runs/reacher --steps 20000\n\n"
         "Writes OUT/data: training, held-out and constant-action episodes, and task.json.",
-        "procosm.envs.collect:CollectConfig",
+        "procosm.envs.collect.collect:CollectConfig",
         "procosm.agents.run:collect_stage",
         "Next: {program} train --data {made} --out {run}/world_model",
     ),
@@ -60,7 +60,7 @@ VERBS = {
         "own predictions; a growth test on held-out episodes decides when the last part is done.\n\n"
         "Example:  procosm train --data runs/reacher/data --out runs/reacher/world_model\n\n"
         "Writes OUT, a checkpoint folder: config.json, *.safetensors, metrics.json, provenance.json.",
-        "procosm.world_model.train:TrainConfig",
+        "procosm.world_model.training.train:TrainConfig",
         "procosm.agents.run:train_stage",
         "Next: {program} train-policy --world-model {made} --out {run}/policy\n"
         'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
@@ -70,9 +70,9 @@ VERBS = {
         "Trains PPO or SAC (Stable-Baselines3) in many dreams at once. MuJoCo is looked at now and then, to show the "
         "true return, and never learned from.\n\n"
         "Example:  procosm train-policy --world-model runs/reacher/world_model --out runs/reacher/policy\n\n"
-        "Writes OUT/policy.zip (no pickle; procosm.envs.policy_file.load_policy opens it), training.json and "
+        "Writes OUT/policy.zip (no pickle; procosm.envs.collect.policy_file.load_policy opens it), training.json and "
         "TensorBoard logs under tb/.",
-        "procosm.agents.train:PolicyConfig",
+        "procosm.agents.policy.train:PolicyConfig",
         "procosm.agents.run:policy_stage",
         "Next: {program} evaluate --run {run}",
     ),
@@ -82,7 +82,7 @@ VERBS = {
         "same first frames; compares held-out episodes with the dream under the same actions, step by step.\n\n"
         "Example:  procosm evaluate --run runs/reacher --episodes 100\n\n"
         "Writes RUN/evaluation (metrics.json, csv, mp4) and RUN/metrics.json.",
-        "procosm.agents.evaluate:EvaluateConfig",
+        "procosm.agents.judge.evaluate:EvaluateConfig",
         "procosm.agents.run:evaluate_stage",
         "Next: {program} report --run {run}",
     ),
@@ -91,7 +91,7 @@ VERBS = {
         "Joins films, charts and numbers of a run in one self-contained page; it loads nothing from the network.\n\n"
         "Example:  procosm report --run runs/reacher\n\n"
         "Writes RUN/report.html.",
-        "procosm.agents.report:ReportConfig",
+        "procosm.agents.report.report:ReportConfig",
         "procosm.agents.run:report_stage",
         "Open {page} in a browser.",
     ),

@@ -16,9 +16,9 @@ TASKS = {
 }
 """Names of ours that have ids of their own, and the Gymnasium tasks they stand for."""
 
-_WORLD = "procosm.envs.world:make_dream"
-_WORLD_VECTOR = "procosm.envs.world_vector:WorldModelVectorEnv"
-_TRUTH = "procosm.envs.truth:make_truth"
+_WORLD = "procosm.envs.dreams.world:make_dream"
+_WORLD_VECTOR = "procosm.envs.dreams.world_vector:WorldModelVectorEnv"
+_TRUTH = "procosm.envs.truth.truth:make_truth"
 
 
 def _register() -> None:

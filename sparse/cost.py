@@ -2,7 +2,7 @@
 
 Time of an operation = start + operations / (rate * efficiency of the block size) + bytes / bandwidth + calls *
 overhead. Dense is the same formula with the efficiency of its least size, one call and no start.
-``benchmarks/sparse_cpu.py`` measures how well it predicts.
+``benchmarks/sparse/cpu.py`` measures how well it predicts.
 """
 
 from dataclasses import dataclass

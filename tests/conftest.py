@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from procosm.world_model.checkpoint import WorldModel, save
-from procosm.world_model.episodes import Task
+from procosm.world_model.data.episodes import Task
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
-from procosm.world_model.presets import preset
 from procosm.world_model.registry import untrained
+from procosm.world_model.training.presets import preset
 
 CONTEXT, SIDE, FRAME = 3, 2, 40
 DECAY, PUSH, NOISE = 0.9, np.array([[0.5], [-0.25], [0.0], [1.0]], np.float32), 0.1

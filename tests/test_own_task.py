@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from procosm.envs.mujoco import MujocoEnv
-from procosm.envs.names import ALLOWED
+from procosm.envs.truth.mujoco import MujocoEnv
+from procosm.envs.truth.names import ALLOWED
 from procosm.world_model.errors import TaskError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,7 @@ def test_a_checkpoint_imports_nothing_unless_asked(evil, checkpoint_of):
     import gymnasium as gym
 
     import procosm.envs  # noqa: F401
-    from procosm.agents.worlds import truth
+    from procosm.agents.policy.worlds import truth
     from procosm.envs.play.pair import Pair
     from procosm.world_model.checkpoint import load
 

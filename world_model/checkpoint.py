@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model import folders, registry
-from procosm.world_model.episodes import Task
+from procosm.world_model.data.episodes import Task
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_json, write_tensors
 from procosm.world_model.folders import find
@@ -302,7 +302,7 @@ def _expected(path: Path, module: nn.Module, blocks: Mapping[str, int]) -> dict[
 
 
 def _loaded_trust(path: Path, config: Config, device: torch.device) -> dict[str, Tensor] | None:
-    """The tensors of ``procosm.envs.trust``, which knows their shapes; None where there are none."""
+    """The tensors of ``procosm.envs.trust.trust``, which knows their shapes; None where there are none."""
     if not path.exists() and path.name not in config.sha256:
         return None
     trust = read_weights(path, config.sha256)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.world_model.episodes import Task
+from procosm.world_model.data.episodes import Task
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
 from procosm.world_model.threads import one_thread, run_each
@@ -29,7 +29,7 @@ class WorldModel:
         starts: (n, context, c, h, w), the same windows as standardised latents.
         reward_range: least and greatest reward in the data.
         metrics: held-out metrics measured at the end of training. provenance: where it came from.
-        trust: tensors of ``procosm.envs.trust``, which tells when a dream is out of its depth; older models have none.
+        trust: tensors of ``envs.trust.trust``, which tells when a dream is out of its depth; older models have none.
         resets: (m, c, h, w), latents of first frames after the task's own reset, with which its twin begins too; older
             models have none, nor have those of data without such episodes.
     """

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import torch
 
+from procosm.world_model.data.episodes import Task
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
-from procosm.world_model.episodes import Task
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 

@@ -14,11 +14,11 @@ import torch
 import tyro
 from annotated_types import Interval
 
+from procosm.envs.dreams.weights import SHIPPED, find_checkpoint, open_model
 from procosm.envs.play.game import Stage
 from procosm.envs.play.policy import SavedPilot, find_policy
 from procosm.envs.play.protocol import PlayError
 from procosm.envs.play.server import PlayServer, is_loopback
-from procosm.envs.weights import SHIPPED, find_checkpoint, open_model
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.settings import Device, Settings
 

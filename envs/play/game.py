@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from procosm.envs.observe import action_space
+from procosm.envs.dreams.observe import action_space
+from procosm.envs.dreams.weights import open_model
 from procosm.envs.play.history import History
 from procosm.envs.play.pair import Actions, Pair, Side
 from procosm.envs.play.policy import STACK, SavedPilot
 from procosm.envs.play.protocol import MOST_DENOISING, Command, pack
 from procosm.envs.play.record import save
-from procosm.envs.weights import open_model
 from procosm.world_model.errors import ProcosmError
 
 RECORDINGS = 200

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 
-from procosm.envs.dreams import Moment
-from procosm.envs.mujoco import MujocoEnv
-from procosm.envs.world import WorldModelEnv
+from procosm.envs.dreams.dreams import Moment
+from procosm.envs.dreams.world import WorldModelEnv
+from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
 

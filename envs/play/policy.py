@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from procosm.envs.collect.policy_file import load_policy
+from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.play.pair import Pair, Scene
-from procosm.envs.policy_file import load_policy
-from procosm.envs.weights import SHIPPED
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
 
 SHIPPED_POLICIES = Path(__file__).with_name("policies")
-"""One zip for each world model that ships, by its name; ``python -m procosm.benchmarks.ship_policy`` makes them."""
+"""One zip for each world model that ships, by its name; made by ``python -m procosm.benchmarks.dream.ship_policy``."""
 STACK = 3
-"""Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.worlds``)."""
+"""Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.policy.worlds``)."""
 
 
 def find_policy(checkpoint: Path) -> Path | None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from procosm.agents.evaluate import EvaluateConfig
-from procosm.agents.report import ReportConfig
+from procosm.agents.judge.evaluate import EvaluateConfig
+from procosm.agents.policy.train import PolicyConfig
+from procosm.agents.report.report import ReportConfig
 from procosm.agents.run import collect_stage, evaluate_stage, policy_stage, report_stage, train_stage
-from procosm.agents.train import PolicyConfig
-from procosm.envs.collect import CollectConfig
-from procosm.world_model.episodes import Episode
-from procosm.world_model.train import TrainConfig
+from procosm.envs.collect.collect import CollectConfig
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.training.train import TrainConfig
 
 SMALL_POLICY = {"dreams": 8, "horizon": 4, "rollout_steps": 2, "iterations": 4, "width": 16, "epochs": 2}
 SMALL_JUDGEMENT = {"episodes": 3, "horizon": 6, "windows": 16, "dreams": 4, "processes": 1, "speed_seconds": 0.05}

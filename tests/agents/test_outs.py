@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from procosm.agents.evaluate import EvaluateConfig
-from procosm.agents.report import ReportConfig
+from procosm.agents.judge.evaluate import EvaluateConfig
+from procosm.agents.policy.train import PolicyConfig
+from procosm.agents.report.report import ReportConfig
 from procosm.agents.run import RunConfig, collect_stage, evaluate_stage, policy_stage, report_stage, run, train_stage
-from procosm.agents.train import PolicyConfig
-from procosm.envs.collect import CollectConfig, collect
+from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.sparse.accelerator.command import AcceleratorConfig, accelerate
 from procosm.sparse.errors import SparseError
-from procosm.world_model.episodes import load_task
+from procosm.world_model.data.episodes import load_task
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.train import TrainConfig
+from procosm.world_model.training.train import TrainConfig
 
 COMMANDS: dict[str, Callable[[Path, Path], object]] = {
     "collect": lambda out, run: collect_stage(CollectConfig("InvertedPendulum", out, steps=400)),

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from procosm.agents.policy.train import PolicyConfig
 from procosm.agents.run import RunConfig, policy_stage, run, train_stage
 from procosm.agents.stages import StageError, record_path
-from procosm.agents.train import PolicyConfig
-from procosm.envs.policy_file import load_policy
+from procosm.envs.collect.policy_file import load_policy
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json
-from procosm.world_model.train import TrainConfig
+from procosm.world_model.training.train import TrainConfig
 from tests.agents.conftest import SMALL_POLICY
 
 ARGUMENTS = ["--env", "InvertedPendulum", "--preset", "debug", "--steps", "400", "--dreams", "8", "--horizon", "4"]

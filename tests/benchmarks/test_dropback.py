@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from procosm.benchmarks import digits, dropback_digits, dropback_vgg
+from procosm.benchmarks.sparse import digits, dropback_digits, dropback_vgg
 from procosm.sparse.accelerator.workloads import network
 from procosm.sparse.accelerator.workloads.trace import trace
 from procosm.world_model.files import read_tensors, write_tensors

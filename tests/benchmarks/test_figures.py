@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from procosm.benchmarks.fidelity.figure import horizon_figure
-from procosm.benchmarks.transfer_figure import draw
+from procosm.benchmarks.dream.fidelity.figure import horizon_figure
+from procosm.benchmarks.dream.transfer_figure import draw
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import procosm.envs  # noqa: F401  (registers the ids)
-from procosm.envs.mujoco import MujocoEnv
+from procosm.envs.truth.mujoco import MujocoEnv
 from tests.envs import own_tasks
 
 TASKS = (

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.agents.eyes import Eyes
-from procosm.envs import calibrate
-from procosm.envs.perceive import PerceiveWrapper
-from procosm.envs.trust import Forecasts
-from procosm.envs.world import WorldModelEnv
-from procosm.envs.world_vector import WorldModelVectorEnv
+from procosm.agents.judge.eyes import Eyes
+from procosm.envs.dreams.perceive import PerceiveWrapper
+from procosm.envs.dreams.world import WorldModelEnv
+from procosm.envs.dreams.world_vector import WorldModelVectorEnv
+from procosm.envs.trust import calibrate
+from procosm.envs.trust.trust import Forecasts
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.errors import ProcosmError
 from tests.elsewhere import elsewhere

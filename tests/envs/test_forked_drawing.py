@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from procosm.envs.backend import RENDERER
+from procosm.envs.truth.backend import RENDERER
 
 SCRIPT = """
 import os, sys

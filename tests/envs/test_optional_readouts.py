@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from procosm.envs.dreams import Dreams
-from procosm.envs.reward import Reward
-from procosm.envs.world import WorldModelEnv
-from procosm.envs.world_vector import WorldModelVectorEnv
+from procosm.envs.dreams.dreams import Dreams
+from procosm.envs.dreams.reward import Reward
+from procosm.envs.dreams.world import WorldModelEnv
+from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import MEAN, Prediction

@@ -4,12 +4,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from procosm.envs.collect import CollectConfig, collect
-from procosm.envs.mujoco import MujocoEnv
-from procosm.world_model.episodes import load_episodes
+from procosm.envs.collect.collect import CollectConfig, collect
+from procosm.envs.truth.mujoco import MujocoEnv
+from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.errors import TaskError
 from tests.envs import own_tasks
-from tests.envs.test_mujoco import rollout
+from tests.envs.truth.test_mujoco import rollout
 
 HERE = own_tasks.HERE
 NAMES = ("Bare", "Told", "Parts", "Cut", "Limited", "Wrapped", "Stacked")

@@ -10,8 +10,8 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from procosm.envs import TASKS
-from procosm.envs.weights import SHIPPED
-from procosm.world_model.episodes import Task
+from procosm.envs.dreams.weights import SHIPPED
+from procosm.world_model.data.episodes import Task
 
 USUAL = ("symmetric and normalized", "observation space m")  # forces in newtons, states without bounds: as in MuJoCo
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import procosm.envs  # noqa: F401  (registers the ids)
-from procosm.envs.mujoco import MujocoEnv
-from procosm.envs.tasks import open_task
+from procosm.envs.truth.mujoco import MujocoEnv
+from procosm.envs.truth.tasks import open_task
 from tests.envs import own_tasks
 
 TASKS = (

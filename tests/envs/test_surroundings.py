@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.envs.trust import Forecasts
-from procosm.envs.weights import SHIPPED
+from procosm.envs.dreams.weights import SHIPPED
+from procosm.envs.trust.trust import Forecasts
 from procosm.world_model.checkpoint import load, save
 
 EVERYTHING = ("pixels", "latent", "state")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.envs.trust import Forecasts
-from procosm.envs.world import WorldModelEnv
-from procosm.envs.world_vector import WorldModelVectorEnv
+from procosm.envs.dreams.world import WorldModelEnv
+from procosm.envs.dreams.world_vector import WorldModelVectorEnv
+from procosm.envs.trust.trust import Forecasts
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import TaskError
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from procosm.world_model.episodes import Task
+from procosm.world_model.data.episodes import Task
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 
 

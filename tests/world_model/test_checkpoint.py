@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from procosm.envs.weights import SHIPPED
+from procosm.envs.dreams.weights import SHIPPED
 from procosm.world_model.checkpoint import add_trust, load
 from procosm.world_model.errors import CheckpointError
 

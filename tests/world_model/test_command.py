@@ -70,9 +70,9 @@ def test_no_other_code_parses_a_command_line():
 @pytest.mark.parametrize(
     "command",
     [
-        "procosm.benchmarks.fidelity --run '/no such/run'",
-        "procosm.benchmarks.ranking --checkpoint '/no such/run'",
-        "procosm.envs.calibrate --world-model '/no such/run' --data x",
+        "procosm.benchmarks.dream.fidelity --run '/no such/run'",
+        "procosm.benchmarks.dream.ranking --checkpoint '/no such/run'",
+        "procosm.envs.trust.calibrate --world-model '/no such/run' --data x",
     ],
 )
 def test_a_module_given_a_folder_that_is_none_names_it(command):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.envs.weights import SHIPPED
+from procosm.envs.dreams.weights import SHIPPED
 from procosm.world_model import registry
 from procosm.world_model.checkpoint import load, save
-from procosm.world_model.episodes import Task
+from procosm.world_model.data.episodes import Task
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.interface import Condition, Sampling
 from procosm.world_model.model import WorldModel

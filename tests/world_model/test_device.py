@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from procosm.world_model import precision, sparsity, stage
+from procosm.world_model import precision, sparsity
 from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_tensors
 from procosm.world_model.precision import bfloat16_pays, resolve_device
-from procosm.world_model.presets import Preset, preset
-from procosm.world_model.stage import StageConfig, run_stage
-from procosm.world_model.train import TrainConfig, sparsifier, train
+from procosm.world_model.training import stage
+from procosm.world_model.training.presets import Preset, preset
+from procosm.world_model.training.stage import StageConfig, run_stage
+from procosm.world_model.training.train import TrainConfig, sparsifier, train
 from tests.elsewhere import DEVICE, Elsewhere, Mismatch, elsewhere
 from tests.world_model.test_sparse_training import data  # noqa: F401  (a fixture)
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from procosm.envs.weights import SHIPPED, find_checkpoint
+from procosm.envs.dreams.weights import SHIPPED, find_checkpoint
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.checkpoint import WorldModel, load, save
 from procosm.world_model.errors import CheckpointError, ProcosmError
-from procosm.world_model.train import TrainConfig, check_outs
+from procosm.world_model.training.train import TrainConfig, check_outs
 from tests.conftest import restless_model
 
 OPERATIONS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}

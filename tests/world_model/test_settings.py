@@ -8,10 +8,10 @@ import pytest
 import torch
 from annotated_types import Interval
 
-from procosm.world_model.presets import PRESETS, check_frame_size
 from procosm.world_model.settings import Count, Device, Seed, Settings, SettingsError
-from procosm.world_model.stage import StageConfig
 from procosm.world_model.tokenizer.model import TokenizerConfig
+from procosm.world_model.training.presets import PRESETS, check_frame_size
+from procosm.world_model.training.stage import StageConfig
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ from torch import nn
 
 from procosm.sparse import baselines
 from procosm.sparse.nn import BlockWeight
-from procosm.world_model import blocks, checkpoint, registry, sparsity, stage
-from procosm.world_model.episodes import Episode, Task, load_episodes, load_task, write_dataset
+from procosm.world_model import checkpoint, registry, sparsity
+from procosm.world_model.data.episodes import Episode, Task, load_episodes, load_task, write_dataset
+from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors
-from procosm.world_model.presets import preset
-from procosm.world_model.stage import Optimizer, StageConfig, rate, run_stage
 from procosm.world_model.tokenizer.model import CausalTokenizer
-from procosm.world_model.train import TrainConfig, sparsifier, train, train_tokenizer
-from procosm.world_model.windows import tabulate
+from procosm.world_model.training import blocks, stage
+from procosm.world_model.training.presets import preset
+from procosm.world_model.training.stage import Optimizer, StageConfig, rate, run_stage
+from procosm.world_model.training.train import TrainConfig, sparsifier, train, train_tokenizer
 
 DENSITY, BLOCK = 0.25, 16
 

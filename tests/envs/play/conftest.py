@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from procosm.benchmarks.play_speed import serving
+from procosm.benchmarks.machine.play_speed import serving
+from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.play.game import Stage
 from procosm.envs.play.protocol import unpack
 from procosm.envs.play.server import PlayServer
-from procosm.envs.weights import SHIPPED
 
 
 @pytest.fixture

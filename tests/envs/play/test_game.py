@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.agents.rollouts import dreams_from
-from procosm.benchmarks.browser import wait_for
-from procosm.envs.dreams import Dreams
-from procosm.envs.mujoco import MujocoEnv
+from procosm.agents.judge.rollouts import dreams_from
+from procosm.benchmarks.machine.browser import wait_for
+from procosm.envs.dreams.dreams import Dreams
+from procosm.envs.dreams.weights import open_model
 from procosm.envs.play.game import Game
 from procosm.envs.play.history import History
 from procosm.envs.play.pair import Actions, Pair, Scene
 from procosm.envs.play.policy import SHIPPED_POLICIES, SavedPilot
 from procosm.envs.play.protocol import Command
-from procosm.envs.weights import open_model
+from procosm.envs.truth.mujoco import MujocoEnv
 from tests.conftest import restless_model
 from tests.envs.play.conftest import Page, socket_to
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from procosm.benchmarks.browser import Browser, find_chromium
-from procosm.benchmarks.play_speed import serving
+from procosm.benchmarks.machine.browser import Browser, find_chromium
+from procosm.benchmarks.machine.play_speed import serving
+from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.play.command import PlayConfig, find_stage
 from procosm.envs.play.game import Stage
 from procosm.envs.play.server import PlayServer
-from procosm.envs.weights import SHIPPED
 from procosm.world_model.files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine: apt-get install chromium")

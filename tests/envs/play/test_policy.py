@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from procosm.benchmarks.play_speed import serving
+from procosm.benchmarks.machine.play_speed import serving
+from procosm.envs.collect.policy_file import is_pickle, load_policy, save_learner
+from procosm.envs.dreams.weights import SHIPPED, open_model
 from procosm.envs.play.command import PlayConfig, find_stage
 from procosm.envs.play.game import Stage
 from procosm.envs.play.pair import Actions, Pair
 from procosm.envs.play.policy import SHIPPED_POLICIES, SavedPilot
 from procosm.envs.play.server import PlayServer
-from procosm.envs.policy_file import is_pickle, load_policy, save_learner
-from procosm.envs.weights import SHIPPED, open_model
 from procosm.world_model.errors import TaskError
 from tests.envs.play.conftest import Page, socket_to
 

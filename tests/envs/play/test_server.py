@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from procosm.benchmarks.browser import wait_for
-from procosm.benchmarks.play_speed import serving
-from procosm.envs import backend
+from procosm.benchmarks.machine.browser import wait_for
+from procosm.benchmarks.machine.play_speed import serving
+from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.play.command import PlayConfig, play
 from procosm.envs.play.game import Stage
 from procosm.envs.play.protocol import PlayError, parse
 from procosm.envs.play.server import SEATS, PlayServer
-from procosm.envs.weights import SHIPPED
+from procosm.envs.truth import backend
 from procosm.world_model.errors import CheckpointError
 from procosm.world_model.files import read_tensors, write_tensors
 from tests.envs.play.conftest import Page, socket_to

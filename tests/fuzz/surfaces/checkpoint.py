@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from procosm.envs.trust import Forecasts
-from procosm.envs.world import WorldModelEnv
+from procosm.envs.dreams.world import WorldModelEnv
+from procosm.envs.trust.trust import Forecasts
 from procosm.world_model.checkpoint import load, save
-from procosm.world_model.episodes import Task
+from procosm.world_model.data.episodes import Task
 from tests.conftest import restless_model
 
 CAMERA = {

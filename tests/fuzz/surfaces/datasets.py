@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from procosm.world_model.episodes import Episode, acting_policies, load_episodes, load_task, write_dataset
+from procosm.world_model.data.episodes import Episode, acting_policies, load_episodes, load_task, write_dataset
 from tests.fuzz.mutations import Case, cuts, drawn, flips, json_texts
 from tests.fuzz.surfaces.checkpoint import TASK, holding
 

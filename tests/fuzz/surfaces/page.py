@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from procosm.agents.open_loop import METHODS
-from procosm.agents.report import write_report
-from procosm.agents.summary import summarise, verdicts
+from procosm.agents.judge.open_loop import METHODS
+from procosm.agents.judge.summary import summarise, verdicts
+from procosm.agents.report.report import write_report
 from procosm.envs.films import write_mp4
 from tests.fuzz.mutations import Case, cuts, drawn, flips, json_texts
 from tests.fuzz.surfaces.checkpoint import holding

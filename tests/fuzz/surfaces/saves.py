@@ -14,15 +14,15 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from procosm.agents.rollouts import NUMBERS, Player, play_truth
+from procosm.agents.judge.rollouts import NUMBERS, Player, play_truth
 from procosm.agents.stages import record_path, run_stage
-from procosm.envs.collect import CollectConfig, _claim, _same_job
-from procosm.envs.policies import Share
-from procosm.envs.policy_file import load_policy, save_learner
-from procosm.envs.segments import Job, Part, is_collected, read_part, write_part
-from procosm.world_model import stage
-from procosm.world_model.episodes import Episode, write_dataset
+from procosm.envs.collect.collect import CollectConfig, _claim, _same_job
+from procosm.envs.collect.policies import Share
+from procosm.envs.collect.policy_file import load_policy, save_learner
+from procosm.envs.collect.segments import Job, Part, is_collected, read_part, write_part
+from procosm.world_model.data.episodes import Episode, write_dataset
 from procosm.world_model.files import write_tensors
+from procosm.world_model.training import stage
 from tests.fuzz.mutations import Case, cuts, drawn, flips, json_texts, safetensors_files
 from tests.fuzz.surfaces.checkpoint import TASK, holding
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from procosm.envs.mujoco import MujocoEnv
-from procosm.envs.world import WorldModelEnv
-from procosm.envs.world_vector import WorldModelVectorEnv
+from procosm.envs.dreams.world import WorldModelEnv
+from procosm.envs.dreams.world_vector import WorldModelVectorEnv
+from procosm.envs.truth.mujoco import MujocoEnv
 from tests.conftest import restless_model
 from tests.fuzz.mutations import Case
 from tests.fuzz.surfaces.checkpoint import CAMERA, TASK

@@ -10,7 +10,7 @@ from procosm.sparse.accelerator.problem import Layer, Problem, Shape
 from procosm.sparse.accelerator.workloads.trace import trace
 from procosm.sparse.errors import SparseError
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
-from procosm.world_model.rehearsal import rehearse
+from procosm.world_model.training.rehearsal import rehearse
 
 
 @pytest.mark.parametrize("density", [0.1, 0.2, 0.5, 1 / 3, 0.999])

@@ -1,0 +1,1 @@
+"""How good are policy and dream, by MuJoCo?"""

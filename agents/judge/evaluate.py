@@ -1,0 +1,176 @@
+"""Judges a run by MuJoCo: returns with intervals, open-loop error by horizon, growth, speed, steps of real experience.
+
+Each part is written when it is done, and of the returns every ten episodes, so that a killed evaluation goes on there.
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Interval
+
+from procosm.agents.judge.growth import growth, state_deviation
+from procosm.agents.judge.measurements import PARTS
+from procosm.agents.judge.open_loop import choose_windows, open_loop
+from procosm.agents.judge.rollouts import Played, Player, play_dreams, play_truth
+from procosm.agents.judge.speed import speeds
+from procosm.agents.judge.summary import real_steps, summarise, verdicts
+from procosm.agents.judge.sweep import sweep
+from procosm.agents.policy.training_log import read_log
+from procosm.agents.report.scenes import scenes
+from procosm.agents.stages import stage_seconds, write_csv
+from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.data.episodes import Episode, load_episodes
+from procosm.world_model.errors import DatasetError, ProcosmError
+from procosm.world_model.files import write_json
+from procosm.world_model.folders import check_out
+from procosm.world_model.provenance import provenance
+from procosm.world_model.schema import read_file
+from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
+from procosm.world_model.threads import one_thread
+
+JUDGING_SEED = 9_000_000
+"""Seed of the first episode that judges: no episode of collecting or training has one near it."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Settings):
+    """How a finished run is judged."""
+
+    run: Path
+    """Run folder, with data/, world_model/ and policy/ in it."""
+    episodes: Count = 100
+    """MuJoCo episodes of the policy, and of each control."""
+    seed: Seed = 0
+    """Of the choice of windows, the shuffled actions and the intervals; the episodes' seeds never change."""
+    horizon: Count = 32
+    """Steps of the open-loop comparison and the growth test."""
+    windows: Count = 256
+    """Held-out windows in the open-loop comparison."""
+    dreams: Annotated[int, Interval(ge=1, le=65536)] = 256
+    """Dreams side by side where speed is measured."""
+    processes: Processes = 2
+    """Processes that step MuJoCo."""
+    trust_pickle: bool = False
+    """Open a policy that SB3 saved, too: its pickles run whatever code is in them."""
+    speed_seconds: Positive = 2.0
+    """How long each speed is measured."""
+    device: Device = "auto"
+    """Where the world model is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
+
+
+@one_thread()  # dreams have threads of their own, and MuJoCo processes
+def evaluate(config: EvaluateConfig) -> Path:
+    """Judge a run, or go on judging it; writes ``RUN/evaluation`` and ``RUN/metrics.json``.
+
+    Returns:
+        the folder ``RUN/evaluation``.
+
+    Raises:
+        CheckpointError, DatasetError: a part of the run is missing or damaged.
+        ProcosmError: its policy is not trained yet.
+    """
+    folder, run = config.run / "evaluation", config.run
+    check_out(folder)
+    model = load(run / "world_model", config.device)
+    player = trained_player(run, config.device, config.trust_pickle)
+    episodes = load_episodes(run / "data")
+    parts = _parts(config, model, player, episodes)
+    found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items()}
+    metrics = {
+        "task": model.task.id,
+        "frame_size": model.task.frame_size,
+        "dt_s": model.task.dt_s,
+        "policy": {"algorithm": player.algorithm, "observation": player.observation},
+        **found,
+        "returns": summarise(found["returns"]),
+        "verdicts": verdicts(found["open_loop"]),
+        "real_steps": real_steps(read_log(run / "policy")["truth"], model.task, episodes, found["returns"]),
+        "seconds": stage_seconds(run),
+        "provenance": {"world_model": model.provenance, "evaluation": provenance({"evaluate": config})},
+    }
+    for name in ("returns", "open_loop", "growth"):
+        if found[name]:
+            write_csv(folder / f"{name}.csv", found[name])
+    write_json(folder / "metrics.json", metrics)
+    write_json(run / "metrics.json", metrics)
+    return folder
+
+
+def trained_player(run: Path, device: str = "cpu", trust_pickle: bool = False) -> Player:
+    """The policy of a run.
+
+    Raises:
+        ProcosmError: its training is not finished.
+    """
+    path = run / "policy" / "policy.zip"
+    if not path.exists():
+        raise ProcosmError(
+            f"{path} does not exist: finish its training with `procosm train-policy --world-model "
+            f"{shlex.quote(str(run / 'world_model'))} --out {shlex.quote(str(run / 'policy'))}`"
+        )
+    training = read_log(run / "policy")
+    how = training["algorithm"], training["observation"], device, trust_pickle
+    return Player(run / "world_model", "trained", path, *how)
+
+
+def _parts(
+    config: EvaluateConfig, model: WorldModel, player: Player, episodes: list[Episode]
+) -> dict[str, Callable[[], Any]]:
+    """What is measured, in the order of interest."""
+    held_out = [episode for episode in episodes if episode.kind == "holdout"]
+    if not held_out:
+        raise DatasetError(f"{config.run / 'data'} holds no held-out episode to compare with: collect more steps")
+    constant = [episode for episode in episodes if episode.kind == "constant"]
+    scale = state_deviation(held_out)
+
+    def compare() -> list[dict[str, object]]:
+        windows = choose_windows(held_out, model.dynamics.context, config.horizon, config.windows, config.seed)
+        return open_loop(model, windows, scale, config.seed)
+
+    def grow() -> list[dict[str, float]]:
+        return growth(model, constant, config.horizon, scale, config.seed) if constant else []
+
+    return {
+        "returns": lambda: _returns(config, player),
+        "open_loop": compare,
+        "growth": grow,
+        "speed": lambda: speeds(model, config.dreams, config.processes, config.speed_seconds),
+        "films": lambda: scenes(config.run / "evaluation", model, player, held_out, config.horizon, JUDGING_SEED),
+        "sweep": lambda: sweep(config.run / "evaluation" / "sweep.png", model, JUDGING_SEED),
+    }
+
+
+def _part(name: str, path: Path, make: Callable[[], Any]) -> Any:
+    """What ``make`` measures, from ``path`` where an earlier session left it.
+
+    Raises:
+        CheckpointError: what was left is damaged.
+    """
+    if not path.exists():
+        write_json(path, make())
+    return read_file(PARTS[name], path, f"delete {path}, and run the same command again to measure it again")
+
+
+def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
+    """A row for each episode: the policy and both controls in MuJoCo, the policy in the dream from the same frames."""
+    seeds, saves = list(range(JUDGING_SEED, JUDGING_SEED + config.episodes)), config.run / "evaluation" / "played"
+    played = play_truth(player, seeds, config.processes, saves)
+    rows = _rows("mujoco", "trained", played)
+    for control in ("zero", "random"):
+        other = Player(player.world_model, control, device=player.device)
+        rows += _rows("mujoco", control, play_truth(other, seeds, config.processes, saves))
+    frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
+    dreamed = [dream._replace(seed=seed) for dream, seed in zip(play_dreams(player, frames), seeds, strict=True)]
+    return rows + _rows("dream", "trained", dreamed)
+
+
+def _rows(world: str, policy: str, played: list[Played]) -> list[dict[str, object]]:
+    return [
+        {"world": world, "policy": policy, "seed": episode.seed, "return": episode.total, "steps": episode.steps}
+        | {"terminated": episode.terminated}
+        for episode in played
+    ]

@@ -1,0 +1,185 @@
+"""How far a dream drifts from held-out reality under the same actions, by horizon, beside what must be worse.
+
+Axis letters: n window, t step, h w pixels, c channel, s true state, a action.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from procosm.agents.judge.intervals import estimate
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.errors import DatasetError
+from procosm.world_model.interface import Prediction
+
+METHODS = ("dream", "shuffled actions", "copy last frame", "tokenizer")
+"""What is scored; ``tokenizer`` encodes and decodes the true frame: the best the decoder allows."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of held-out episodes; a window shorter than the horizon is padded and masked.
+
+    Attributes:
+        frames: (n, context + horizon, h, w, 3) uint8. actions: (n, horizon, a) float32.
+        states: (n, 1 + horizon, s) float32, from the last context frame on.
+        rewards: (n, horizon) float32.
+        steps: (n,) int64, how many of the horizon's steps are real. ended: (n,) bool, whether the last of them ended
+            the episode for good.
+    """
+
+    frames: np.ndarray
+    actions: np.ndarray
+    states: np.ndarray
+    rewards: np.ndarray
+    steps: np.ndarray
+    ended: np.ndarray
+
+    @classmethod
+    def stack(cls, windows: "Sequence[Windows]") -> "Windows":
+        """Single windows, as ``window`` cuts them, side by side."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.stack([getattr(one, name) for one in windows]) for name in names})
+
+
+def window(episode: Episode, first: int, context: int, horizon: int) -> Windows:
+    """One window without its axis n: the context begins at frame ``first``."""
+    now = first + context - 1
+    real = min(horizon, len(episode.actions) - now)
+    pad = horizon - real
+    return Windows(
+        _padded(episode.frames[first : now + real + 1], pad),
+        _padded(episode.actions[now : now + real], pad),
+        _padded(episode.states[now : now + real + 1], pad),
+        _padded(episode.rewards[now : now + real], pad),
+        np.array(real),
+        np.array(episode.terminated and now + real == len(episode.actions)),
+    )
+
+
+def choose_windows(episodes: Sequence[Episode], context: int, horizon: int, count: int, seed: int) -> Windows:
+    """Up to ``count`` windows, drawn without replacement from every possible start in ``episodes``.
+
+    Raises:
+        DatasetError: no episode outlasts the context.
+    """
+    starts = [(episode, first) for episode in episodes for first in range(len(episode.actions) - context + 1)]
+    if not starts:
+        raise DatasetError(
+            f"no held-out episode has more than {context} frames, so nothing can be compared with it: collect again"
+        )
+    chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
+    return Windows.stack([window(episode, first, context, horizon) for episode, first in (starts[i] for i in chosen)])
+
+
+def _padded(values: np.ndarray, pad: int) -> np.ndarray:
+    """``values`` with its last entry repeated ``pad`` times along time."""
+    return np.concatenate((values, np.repeat(values[-1:], pad, axis=0))) if pad else values
+
+
+@torch.inference_mode()
+def encode(model: WorldModel, frames: np.ndarray, chunk: int = 16) -> Tensor:
+    """(n, t, h, w, 3) uint8 frames, each alone, to (n, t, c, h', w') standardised latents."""
+    n, t = frames.shape[:2]
+    device = model.starts.device
+    parts = []
+    for i in range(0, n, chunk):
+        single = torch.from_numpy(frames[i : i + chunk]).to(device).flatten(0, 1)[:, None]  # (n·t, 1, h, w, 3)
+        parts.append(model.tokenizer.encode(single)[:, 0].unflatten(0, (-1, t)))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
+    """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
+    memory = model.dynamics.begin(context)
+    for action in torch.from_numpy(actions).to(context.device).unbind(1):
+        memory, prediction = model.dynamics.step(memory, action)
+        yield prediction
+
+
+def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """The latent (n, c, h, w) and true-state estimate (n, s) alone of each of the ``predictions``."""
+    for prediction in predictions(model, context, actions):
+        yield prediction.latents, prediction.readouts["state"]
+
+
+def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed: int) -> list[dict[str, object]]:
+    """Error by horizon of the dream and its controls.
+
+    ``pixel_mse`` counts colours from 0 to 1, ``psnr_db`` is its peak signal-to-noise ratio, ``latent_mse`` is between
+    standardised latents, ``state_nrmse`` divides each number of the true state by its deviation in held-out data.
+    Copying the last frame keeps the *true* last state, which no model is given.
+
+    Args:
+        state_scale: (s,) deviations. seed: of the action shuffle and the intervals.
+
+    Returns:
+        one row for each horizon, method and metric, with a 95 % interval over windows.
+    """
+    context = model.dynamics.context
+    real = encode(model, windows.frames)
+    begun = real[:, :context]
+    shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
+    dreams = imagine(model, begun, windows.actions)
+    shuffled = imagine(model, begun, windows.actions[shuffle])
+    rows: list[dict[str, object]] = []
+    for t, (dream, wrong) in enumerate(zip(dreams, shuffled, strict=True)):
+        there = windows.steps > t
+        if not there.any():
+            break
+        truth = windows.frames[:, context + t], real[:, context + t], windows.states[:, t + 1]
+        last = windows.frames[:, context - 1], begun[:, -1], windows.states[:, 0]
+        seen = {
+            "dream": (decode(model, dream[0]), dream[0], dream[1].cpu().numpy()),
+            "shuffled actions": (decode(model, wrong[0]), wrong[0], wrong[1].cpu().numpy()),
+            "copy last frame": last,
+            "tokenizer": (decode(model, truth[1]), truth[1], None),
+        }
+        for method in METHODS:
+            for metric, values in errors(seen[method], truth, state_scale).items():
+                scored = estimate(values[there], seed)
+                rows.append(
+                    {"horizon": t + 1, "method": method, "metric": metric, "value": scored.mean}
+                    | {"low": scored.low, "high": scored.high, "n": scored.n}
+                )
+    return rows
+
+
+@torch.inference_mode()
+def decode(model: WorldModel, latents: Tensor) -> np.ndarray:
+    """(n, c, h', w') latents to (n, h, w, 3) uint8 frames."""
+    return model.tokenizer.decode(latents[:, None])[:, -1].cpu().numpy()
+
+
+def errors(
+    seen: tuple[np.ndarray, Tensor, np.ndarray | None],
+    truth: tuple[np.ndarray, Tensor, np.ndarray],
+    state_scale: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """(n,) errors of frames, latents and (where there is one) the state estimate, by metric."""
+    found = {
+        "pixel_mse": pixel_mse(seen[0], truth[0]),
+        "psnr_db": psnr_db(seen[0], truth[0]),
+        "latent_mse": (seen[1] - truth[1]).square().flatten(1).mean(dim=1).double().cpu().numpy(),
+    }
+    if seen[2] is not None:
+        scaled = (seen[2].astype(np.float64) - truth[2]) / state_scale
+        found["state_nrmse"] = np.sqrt(np.square(scaled).mean(axis=1))
+    return found
+
+
+def pixel_mse(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(n,) mean squared difference of (n, h, w, 3) uint8 frames, colours counting from 0 to 1."""
+    difference = (seen.astype(np.float32) - truth.astype(np.float32)) / 255.0
+    return np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
+
+
+def psnr_db(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(n,) peak signal-to-noise ratio of (n, h, w, 3) uint8 frames, decibels."""
+    # One grey level in one sample of the frame is the least error that 8-bit frames can show.
+    return -10.0 * np.log10(np.maximum(pixel_mse(seen, truth), (1 / 255) ** 2 / truth[0].size))

@@ -1,0 +1,93 @@
+"""Opens the two worlds a policy lives in, by id: many dreams to learn in, MuJoCo to be judged in."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecFrameStack
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+import procosm.envs  # noqa: F401  (importing it registers the ids)
+from procosm.agents.policy.vecenv import WorldModelVecEnv
+from procosm.envs.truth.names import check_import
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.data.episodes import Task
+
+PIXEL_STACK = 3
+"""Frames that a policy from pixels sees at once: one frame shows no motion."""
+
+
+class ScaledReward(VecEnvWrapper):
+    """Multiplies rewards by a constant, so that a critic's targets stay near 1; episode statistics stay in real units.
+
+    Args:
+        venv: the environments. factor: positive.
+    """
+
+    def __init__(self, venv: VecEnv, factor: float) -> None:
+        super().__init__(venv)
+        self.factor = factor
+
+    def reset(self) -> VecEnvObs:
+        """Begin new episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step; rewards (n,) are scaled."""
+        observed, rewards, dones, infos = self.venv.step_wait()
+        return observed, rewards * np.float32(self.factor), dones, infos
+
+
+def dreams(
+    model: WorldModel, count: int, observation: str, horizon: int, gamma: float, trust_below: float | None = None
+) -> VecEnv:
+    """``count`` dreams of at most ``horizon`` steps to train in, their rewards multiplied by ``reward_scale``.
+
+    Below ``trust_below`` a dream is cut, as at its horizon.
+    """
+    batch = gym.make_vec(
+        "Procosm/World-v0",
+        num_envs=count,
+        checkpoint=model,
+        observation=observation,
+        max_episode_steps=horizon,
+        trust_below=trust_below,
+        starts="wide",  # practice begins where policies get, not only where the task does
+        autoreset_mode="SAME_STEP",
+    )
+    counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)
+    return stacked(ScaledReward(WorldModelVecEnv(counted), reward_scale(model, gamma)), observation)
+
+
+def reward_scale(model: WorldModel, gamma: float) -> float:
+    """10 (1 − γ) over the largest reward in the data: rewards multiplied by it have no discounted return beyond ±10."""
+    largest = max(map(abs, model.reward_range))
+    return 10 * (1 - gamma) / largest if largest > 0 else 1.0
+
+
+def truth(task: Task, observation: str) -> gym.Env:
+    """The truth env of a saved task, frame for frame and step for step; it shows ``pixels`` or the true ``state``.
+
+    Raises:
+        TaskError: the task is in a module that the user has not allowed to be imported.
+    """
+    check_import(task.id)
+    derived = ("id", "dt_s", "action_low", "action_high", "state_size")
+    settings = {key: value for key, value in asdict(task).items() if key not in derived}
+    return gym.make("Procosm/Truth-v0", task=task.id, observation=observation, disable_env_checker=True, **settings)
+
+
+def judged(checkpoint: Path, task: Task, observation: str, device: str = "cpu") -> VecEnv:
+    """One truth env as SB3 wants it, seen from pixels alone as a policy trained on ``observation`` expects."""
+    if observation == "pixels":
+        return stacked(DummyVecEnv([lambda: Monitor(truth(task, "pixels"))]), observation)
+    eyes: dict[str, Any] = {"checkpoint": str(checkpoint), "observation": observation, "device": device}
+    return DummyVecEnv([lambda: Monitor(gym.make("Procosm/Truth-v0", **eyes))])
+
+
+def stacked(env: VecEnv, observation: str) -> VecEnv:
+    """The last few frames together where a policy sees pixels; otherwise ``env`` itself."""
+    return VecFrameStack(env, PIXEL_STACK, channels_order="last") if observation == "pixels" else env

@@ -1,0 +1,1 @@
+"""What was measured of a run, as one page."""

@@ -1,0 +1,86 @@
+"""What the films of a run show: the dream beside reality under the same actions, and the policy in both worlds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from procosm.agents.judge.eyes import Eyes
+from procosm.agents.judge.open_loop import Windows, decode, encode, imagine, window
+from procosm.agents.judge.rollouts import Player, actor, dreams_from
+from procosm.agents.policy.worlds import truth
+from procosm.envs.films import difference, panel, write_mp4
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.data.episodes import Episode
+
+WINDOWS = 4
+SLOW_FPS = 10
+POLICY_STEPS = 200
+FASTEST_FPS = 30
+
+
+def scenes(
+    folder: Path, model: WorldModel, player: Player, held_out: Sequence[Episode], horizon: int, seed: int
+) -> dict[str, str]:
+    """Make every film; returns their file names by what they show."""
+    real, first = film_truth(model, player, seed)
+    films = {"comparison": compare(model, held_out, horizon), "policy_mujoco": real}
+    films["policy_dream"] = film_dream(model, player, first)
+    speed = {"comparison": SLOW_FPS}
+    for name, pictures in films.items():
+        write_mp4(folder / f"{name}.mp4", pictures, speed.get(name, min(FASTEST_FPS, round(1 / model.task.dt_s))))
+    return {name: f"{name}.mp4" for name in films}
+
+
+def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> list[np.ndarray]:
+    """Real | dream | difference, from the beginning of the longest held-out episodes, under the recorded actions."""
+    context = model.dynamics.context
+    longest = sorted(held_out, key=lambda episode: -len(episode.actions))[:WINDOWS]
+    windows = Windows.stack([window(e, 0, context, horizon) for e in longest if len(e.actions) >= context])
+    begun = encode(model, windows.frames[:, :context])
+    dreamed = [decode(model, latent) for latent, _ in imagine(model, begun, windows.actions)]  # horizon × (n, h, w, 3)
+    pictures = []
+    for n, steps in enumerate(windows.steps):
+        for t in range(steps):
+            real, dream = windows.frames[n, context + t], dreamed[t][n]
+            labels = (f"real · {n + 1} of {len(windows.steps)}", f"dream · step {t + 1}", "difference")
+            pictures.append(panel((real, dream, difference(real, dream)), labels))
+        pictures += pictures[-1:] * (SLOW_FPS // 2)  # a breath between two windows
+    return pictures
+
+
+def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The policy in MuJoCo from pixels; its pictures, and the (H, W, 3) first frame."""
+    env, eyes, act = truth(model.task, "pixels"), Eyes(model, player.observation, 1), actor(player, model.task, seed)
+    frame, _ = env.reset(seed=seed)
+    first, total, slot, pictures = frame, 0.0, np.zeros(1, np.int64), []
+    for step in range(POLICY_STEPS):
+        pictures.append(panel((frame,), (f"MuJoCo · step {step} · return {total:.1f}",)))
+        action = act(eyes.see(slot, frame[None], first=step == 0))[0]
+        frame, reward, terminated, truncated, _ = env.step(action)
+        total += float(reward)
+        if terminated or truncated:
+            break
+    env.close()
+    return pictures, first
+
+
+def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray) -> list[np.ndarray]:
+    """The same policy in the dream, from the same first frame."""
+    shows = ("pixels",) if player.observation == "pixels" else ("pixels", player.observation)
+    env, act = dreams_from(model, first_frame[None], shows), actor(player, model.task, 0)
+    eyes, slot = Eyes(model, "pixels", 1), np.zeros(1, np.int64)
+    observed, _ = env.reset(seed=0, options={"start": [0]})
+    total, pictures = 0.0, []
+    for step in range(POLICY_STEPS):
+        frame = observed["pixels"]
+        pictures.append(panel((frame[0],), (f"dream · step {step} · return {total:.1f}",)))
+        seen = (
+            eyes.see(slot, frame, first=step == 0) if player.observation == "pixels" else observed[player.observation]
+        )
+        observed, reward, terminated, truncated, _ = env.step(act(seen))
+        total += float(reward[0])
+        if terminated[0] or truncated[0]:
+            break
+    env.close()
+    return pictures

@@ -1,1 +1,0 @@
-"""The questions of benchmarks/accelerator.py, one a file."""

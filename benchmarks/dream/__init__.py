@@ -1,0 +1,1 @@
+"""Questions about world models and the policies trained in them."""

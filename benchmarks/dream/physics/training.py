@@ -1,0 +1,45 @@
+"""The world model of all eight scenarios together: its sizes, and how long it learns."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from procosm.agents.stages import fingerprint, run_stage
+from procosm.benchmarks.dream.physics.data import CONDITION, write_films
+from procosm.world_model.diffusion.dynamics import DynamicsConfig
+from procosm.world_model.tokenizer.model import TokenizerConfig
+from procosm.world_model.training.presets import PRESETS, Preset
+from procosm.world_model.training.stage import StageConfig
+from procosm.world_model.training.train import TrainConfig, train
+
+SIZES = Preset(
+    tokenizer=TokenizerConfig(latent_channels=8),
+    dynamics=DynamicsConfig(context=CONDITION),
+    tokenize=StageConfig(1500, 8, 1.5e-3),
+    diffuse=StageConfig(2000, 128, 1.5e-3),
+    unroll=StageConfig(250, 32, 4e-4),
+    horizon=8,
+    growth_gate=None,
+)
+"""The preset small with a long memory, more latent channels for six colours and thirty-two views, and more steps."""
+
+_DEBUG = PRESETS["debug"]
+QUICK = dataclasses.replace(_DEBUG, dynamics=dataclasses.replace(_DEBUG.dynamics, context=CONDITION))
+"""Goes through every part in seconds, and dreams of nothing recognisable."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What decides the world model: films of each scenario, the seed of films and weights, and whether it is QUICK."""
+
+    films: int
+    seed: int
+    quick: bool
+
+
+def world_model(lesson: Lesson, out: Path) -> Path:
+    """Make the films OUT/data and train OUT/world_model on them, each once; killed, it goes on where it was."""
+    data = run_stage(out / "data", lesson, lambda lesson: write_films(out / "data", lesson.films, lesson.seed))
+    config = TrainConfig(data=data, out=out / "world_model", preset="physics", seed=lesson.seed)
+    inputs = {"dataset": fingerprint(data, (".hdf5", ".json"))}
+    return run_stage(config.out, config, lambda config: train(config, QUICK if lesson.quick else SIZES), inputs)

@@ -1,0 +1,236 @@
+"""Is trust right? Dreams and MuJoCo under the same actions: AUROC against the true error, calibration, long dreams.
+
+    python -m procosm.benchmarks.dream.trust --checkpoint envs/checkpoints/InvertedPendulum \\
+        --policies runs/a.zip runs/b.zip
+
+Actions come from what acts in the dream: uniform and smooth noise, and saved policies, whole and degraded. MuJoCo
+follows from the same start. The error is the root mean square, over the numbers of the true state, of the dream's
+estimate less MuJoCo's state in deviations of the data; a step is good where it is within the bound trust is about.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from procosm.agents.judge.intervals import interval
+from procosm.agents.judge.rollouts import dreams_from
+from procosm.agents.policy.worlds import truth
+from procosm.benchmarks.dream.long_dreams import long_dream_rows
+from procosm.benchmarks.dream.paired import Actor, first_frames
+from procosm.benchmarks.dream.stats import auroc
+from procosm.benchmarks.dream.zoo import CONTROLS, Member
+from procosm.benchmarks.record import RESULTS, in_files, record
+from procosm.envs.dreams.weights import find_checkpoint
+from procosm.world_model import command
+from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.errors import CheckpointError
+from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.settings import Count, Settings
+
+FIRST_SEED = 9_200_000
+HORIZONS = (4, 8, 12, 16, 24, 32, 48)
+DEGRADED = 0.3
+"""Chance with which a degraded policy's action is a uniform one."""
+BINS = 10
+COST_BATCH, COST_ROUNDS, COST_STEPS = 256, 9, 6
+
+
+@dataclass(frozen=True)
+class TrustConfig(Settings):
+    """Judge the trust of one world model."""
+
+    checkpoint: Path
+    """Checkpoint or run folder of the world model."""
+    policies: tuple[Path, ...] = ()
+    """Saved policies that act on states, beside the two kinds of noise."""
+    trust_pickle: bool = False
+    """Open policies that SB3 saved, too: their pickles run whatever code is in them."""
+    episodes: Count = 100
+    """Dreams of each behaviour."""
+    steps: Count = 100
+    """Steps of each dream at most."""
+    long_seeds: Count = 32
+    """Dreams that are followed for long_steps."""
+    long_steps: Count = 1000
+    """Steps of a long dream, whatever the model says of its end."""
+    out: Path = RESULTS
+    """Folder of the result."""
+    quick: bool = False
+    """A minute: a few short dreams."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Dreams of one behaviour that MuJoCo followed.
+
+    Attributes:
+        trust, error: (n, T). there: (n, T), whether the dream was still going on before the step.
+    """
+
+    trust: np.ndarray
+    error: np.ndarray
+    there: np.ndarray
+
+
+def main(config: TrustConfig) -> Path:
+    """Follow the dreams and write ``trust_<task>.json``."""
+    if config.quick:
+        config = dataclasses.replace(config, episodes=16, steps=40, long_seeds=4, long_steps=100)
+    model = load(find_checkpoint(config.checkpoint, None))
+    if model.trust is None:
+        raise CheckpointError(
+            f"{config.checkpoint} has no trust.safetensors: python -m procosm.envs.trust.calibrate --help"
+        )
+    seeds = list(range(FIRST_SEED, FIRST_SEED + config.episodes))
+    frames = first_frames(model.task, seeds)
+    bound, rows, every = float(model.trust["bound"]), [], []
+    for member in behaviours(config.policies, config.trust_pickle):
+        found = follow(model, member, seeds, frames, config.steps)
+        every.append(found)
+        rows += trust_rows(found, bound, member.name)
+    together = [np.concatenate([getattr(found, name) for found in every]) for name in ("trust", "error", "there")]
+    rows += trust_rows(Followed(*together), bound, "all behaviours")
+    for member in behaviours(config.policies, config.trust_pickle)[
+        1:3
+    ]:  # smooth noise, and the first policy where there is one
+        rows += long_dream_rows(model, member, config.long_seeds, config.long_steps)
+    rows.append(cost_row(model))
+    name = in_files(model.task.id)
+    whole = next(row for row in rows if (row["metric"], row["behaviour"]) == ("AUROC", "all behaviours"))
+    details = {
+        "reading": f"Trust tells good steps of a dream from bad ones with an AUROC of {whole['value']:.3f} "
+        f"[{whole['low']:.3f}, {whole['high']:.3f}] over dreams of at most {config.steps} steps; the number of elapsed "
+        "steps alone is a row of its own, and so are single horizons.",
+        "bound": f"root mean square error of the state at most {bound} deviations of the data",
+        "first_seed": FIRST_SEED,
+        "intervals": "95 % bootstrap over dreams, all steps of a dream together",
+    }
+    return record(f"trust_{name}", [{"task": model.task.id, **row} for row in rows], config.out, details)
+
+
+def behaviours(policies: Sequence[Path], trust_pickle: bool = False) -> list[Member]:
+    """What acts: noise of both kinds, each policy, and each policy degraded."""
+    noise = [member for member in CONTROLS if member.name != "zero"]
+    folders = [path.parent.parent if path.parent.name == "policy" else path.parent for path in policies]
+    names = [f.name if p.stem == "policy" else p.stem for f, p in zip(folders, policies, strict=True)]
+    whole = [Member(name, "", path=path, trust_pickle=trust_pickle) for name, path in zip(names, policies, strict=True)]
+    degraded = [dataclasses.replace(m, name=f"{m.name} eps {DEGRADED}", epsilon=DEGRADED) for m in whole]
+    return [*noise, *whole, *degraded]
+
+
+def follow(model: WorldModel, member: Member, seeds: Sequence[int], frames: np.ndarray, steps: int) -> Followed:
+    """Dream from (n, H, W, 3) first frames; MuJoCo, reset with the n seeds, takes every action the dream takes.
+
+    MuJoCo goes on after a termination, as a dream does that has not noticed: where it is then still counts.
+    """
+    n = len(seeds)
+    worlds = [truth(model.task, "state") for _ in seeds]
+    dreams = dreams_from(model, frames, "state", autoreset_mode="DISABLED")
+    for world, seed in zip(worlds, seeds, strict=True):
+        world.reset(seed=int(seed))
+    actor, slots = Actor(member, model.task, n), np.arange(n)
+    for slot, seed in enumerate(seeds):
+        actor.begin(slot, int(seed))
+    observed, _ = dreams.reset(seed=0, options={"start": list(range(n))})
+    assert model.trust is not None  # as main has made sure
+    scale, going = model.trust["std"].cpu().numpy(), np.ones(n, bool)
+    columns: list[tuple[np.ndarray, ...]] = []
+    for _ in range(steps):
+        actions = actor.act(slots, observed)
+        observed, _, terminated, _, infos = dreams.step(actions)
+        real = np.stack([world.step(action)[0] for world, action in zip(worlds, actions, strict=True)])
+        error = np.sqrt(np.square((observed - real) / scale).mean(axis=1))
+        columns.append((infos["trust"], np.nan_to_num(error, nan=np.inf), going.copy()))
+        going &= ~terminated
+    dreams.close()
+    return Followed(*(np.stack(column, axis=1) for column in zip(*columns, strict=True)))
+
+
+def trust_rows(found: Followed, bound: float, behaviour: str) -> list[dict[str, Any]]:
+    """AUROC over all steps and at single horizons, beside the horizon itself as a score; calibration."""
+    place = {"behaviour": behaviour, "unit": "1"}
+    good = found.error <= bound
+    elapsed = np.broadcast_to(np.arange(good.shape[1]), good.shape)
+    steps = {"steps": int(found.there.sum())}
+    rows = []
+
+    def row(metric: str, statistic: Any, dreams: np.ndarray, **more: Any) -> None:
+        try:
+            value = interval(statistic, dreams.astype(float)).as_dict()
+        except ValueError:  # every step is good, or every step bad: no AUROC
+            return
+        rows.append({"metric": metric, **place, **more, **value})
+
+    every = np.arange(len(good))
+    for metric, score in (("AUROC", found.trust), ("AUROC of elapsed steps alone", -elapsed)):
+        row(metric, _by_dream(auroc, score, good, found.there), every, **steps)
+    row("share of good steps", _by_dream(lambda p, y: y.mean(), found.trust, good, found.there), every, **steps)
+    row("mean trust", _by_dream(lambda p, y: p.mean(), found.trust, good, found.there), every, **steps)
+    row("expected calibration error", _by_dream(calibration_error, found.trust, good, found.there), every, **steps)
+    for h in (h for h in HORIZONS if h <= good.shape[1]):
+        alive = np.flatnonzero(found.there[:, h - 1])
+        at = _by_dream(auroc, found.trust[:, [h - 1]], good[:, [h - 1]], found.there[:, [h - 1]])
+        if len(alive) > BINS:
+            row("AUROC at one horizon", at, alive, horizon=h, good=float(good[alive, h - 1].mean()))
+    return rows
+
+
+def cost_row(model: WorldModel) -> dict[str, Any]:
+    """How much longer a step of ``COST_BATCH`` dreams takes with trust than without: ratios of neighbouring rounds."""
+    with_and_without = [
+        gym.make_vec(
+            "Procosm/World-v0", num_envs=COST_BATCH, checkpoint=each, observation="state", mixed=has_bfloat16()
+        )
+        for each in (model, dataclasses.replace(model, trust=None))
+    ]
+    for env in with_and_without:
+        env.reset(seed=0)
+        env.action_space.seed(0)
+    actions = with_and_without[0].action_space.sample()
+    ratios = []
+    for _ in range(COST_ROUNDS):
+        seconds = []
+        for env in with_and_without:
+            env.step(actions)  # the other's step has just emptied the caches
+            began = time.perf_counter()
+            for _ in range(COST_STEPS):
+                env.step(actions)
+            seconds.append(time.perf_counter() - began)
+        ratios.append(seconds[0] / seconds[1])
+    return {"metric": "time of a step with trust over without", "behaviour": "constant action", "unit": "ratio"} | {
+        "value": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "n": COST_ROUNDS,
+        "batch": COST_BATCH,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def calibration_error(trust: np.ndarray, good: np.ndarray) -> float:
+    """Mean |trust − share of good steps| over ten bins of trust, weighted by their steps (Naeini et al. 2015)."""
+    which = np.minimum((trust * BINS).astype(int), BINS - 1)
+    apart = np.bincount(which, trust - good, BINS)
+    return float(np.abs(apart).sum() / len(trust))
+
+
+def _by_dream(statistic: Any, score: np.ndarray, good: np.ndarray, there: np.ndarray) -> Any:
+    """The statistic of all steps that there are in (r, n) drawn dreams: a dream is drawn whole."""
+
+    def of(drawn: np.ndarray) -> np.ndarray:
+        picked = drawn.astype(int)
+        return np.array([statistic(score[row][there[row]], good[row][there[row]]) for row in picked])
+
+    return of
+
+
+if __name__ == "__main__":
+    command.main(main, TrustConfig)

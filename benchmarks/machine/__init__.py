@@ -1,0 +1,1 @@
+"""Questions about speed on the machine at hand."""

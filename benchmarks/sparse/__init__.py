@@ -1,0 +1,1 @@
+"""Questions about sparse training, its kernels and its accelerator."""

@@ -1,0 +1,1 @@
+"""The questions of benchmarks/sparse/accelerator.py, one a file."""

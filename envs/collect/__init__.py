@@ -1,0 +1,1 @@
+"""Real experience: behaviour policies played in a truth env, by several processes, into a dataset."""

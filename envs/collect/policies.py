@@ -1,0 +1,195 @@
+"""Behaviour for collecting real experience: uniform noise, smooth noise, saved SB3 policies, and mixtures of them."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from procosm.envs.collect.policy_file import load_policy
+from procosm.world_model.data.episodes import Task
+from procosm.world_model.errors import TaskError
+
+SMOOTHEST = 0.95
+KIND = re.compile(r"\s*(random|noise|policy:)")
+
+
+class Behaviour(Protocol):
+    """Chooses actions, one episode at a time."""
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """A new episode starts; every draw of it comes from ``rng``."""
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """float32 (a,), given the true state (s,) and a way to see the frame (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part of a mixture: ``kind`` is ``random``, ``noise`` or ``policy``, and ``path`` is the policy's zip."""
+
+    kind: str
+    share: float
+    path: str = ""
+
+
+def parse_mixture(text: str) -> tuple[Share, ...]:
+    """Reads ``noise:0.7,random:0.3`` or ``policy:runs/a/policy.zip:0.5,noise:0.5``; shares are scaled to sum to 1.
+
+    The files of ``policy:runs/*.zip:0.5`` divide its share among them.
+
+    Raises:
+        TaskError: it cannot be read so, or a policy's file is missing.
+    """
+    parts, shares = text.split(","), list[Share]()
+    while parts:
+        # A path may hold commas, colons and brackets: the longest text that names a file counts.
+        taken = next((n for n in range(len(parts), 1, -1) if _literal(",".join(parts[:n]))), None)
+        if taken is None:  # a pattern may hold commas too; it ends where a behaviour begins
+            taken = next((n for n in range(1, len(parts)) if KIND.match(parts[n])), len(parts))
+        shares += _parse_shares(",".join(parts[:taken]).strip())
+        parts = parts[taken:]
+    total = sum(share.share for share in shares)
+    return tuple(Share(share.kind, share.share / total, share.path) for share in shares)
+
+
+def _literal(item: str) -> tuple[str, str] | None:
+    """The path and share of a policy whose path is that of a file as it stands; the share may be left out."""
+    kind, _, rest = item.strip().partition(":")
+    path, _, number = rest.rpartition(":")
+    found = ((p, n) for p, n in ((rest, ""), (path, number)) if kind == "policy" and p and Path(p).is_file())
+    return next(found, None)
+
+
+def _parse_shares(item: str) -> list[Share]:
+    kind, _, rest = item.partition(":")
+    path, number = "", rest
+    if kind == "policy":
+        path, _, number = rest.rpartition(":")
+        if number.endswith(".zip"):
+            path, number = rest, ""
+        path, number = _literal(item) or (path, number)
+    try:
+        share = float(number or 1.0)
+    except ValueError:
+        share = -1.0
+    if kind not in ("random", "noise", "policy") or not 0 < share < math.inf or (kind == "policy") != bool(path):
+        raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
+    paths = [path] if not path or Path(path).is_file() else _matching(path)
+    if not paths:
+        raise TaskError(f"behaviour {item!r}: there is no file {path}")
+    return [Share(kind, share / len(paths), each) for each in paths]
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a pattern matches; a part of it that exists as it stands is no pattern."""
+    first, *rest = Path(pattern).parts
+    found = [Path(first)] if Path(pattern).is_absolute() else [Path()]
+    for part in rest if Path(pattern).is_absolute() else (first, *rest):
+        found = [
+            each for base in found for each in ([base / part] if (base / part).exists() else sorted(base.glob(part)))
+        ]
+    return sorted({str(path) for path in found if path.is_file()})
+
+
+def make_behaviour(share: Share, task: Task, trust_pickle: bool = False) -> Behaviour:
+    """The behaviour that ``share`` names, for ``task``.
+
+    Raises:
+        TaskError: the saved policy is for other observations or actions, or a pickle that is not trusted.
+    """
+    if share.kind == "policy":
+        return SavedPolicy(share.path, task, trust_pickle)
+    return Smooth(task) if share.kind == "noise" else Uniform(task)
+
+
+class Uniform:
+    """Every action drawn anew, uniformly within its bounds."""
+
+    def __init__(self, task: Task) -> None:
+        self._low, self._high = task.bounds
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Keep the episode's generator."""
+        self._rng = rng
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """A fresh draw."""
+        return self._rng.uniform(self._low, self._high).astype(np.float32)
+
+
+class Smooth:
+    """First-order autoregressive noise x' = r x + √(1 − r²) ε round the middle of the bounds, clipped to them.
+
+    Each episode draws how smooth (r from 0 to 0.95) and how strong (0 to 1 half ranges, more often weak) it is: slow
+    pushes reach states that white noise averages away, and weak ones resemble what a good policy does.
+    """
+
+    def __init__(self, task: Task) -> None:
+        low, high = np.array(task.action_low, np.float64), np.array(task.action_high, np.float64)
+        self._middle, self._half = 0.5 * (low + high), 0.5 * (high - low)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Draw the episode's smoothness and strength."""
+        self._rng = rng
+        self._smooth = rng.uniform(0.0, SMOOTHEST)
+        self._scale = rng.uniform() ** 2
+        self._noise = rng.standard_normal(self._middle.shape)
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """The noise's next value."""
+        fresh = self._rng.standard_normal(self._noise.shape)
+        self._noise = self._smooth * self._noise + np.sqrt(1 - self._smooth**2) * fresh
+        return (self._middle + self._half * np.clip(self._scale * self._noise, -1, 1)).astype(np.float32)
+
+
+class Constant:
+    """One action throughout an episode; every third episode takes the middle of the bounds ("no action")."""
+
+    def __init__(self, task: Task) -> None:
+        self._low, self._high = task.bounds
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Draw the episode's action."""
+        drawn = rng.uniform(self._low, self._high).astype(np.float32)
+        self._action = drawn if rng.random() > 1 / 3 else 0.5 * (self._low + self._high)
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """The episode's action."""
+        return self._action
+
+
+class SavedPolicy:
+    """A policy from its zip, acting with its own exploration; it sees the true state or the frame."""
+
+    def __init__(self, path: str, task: Task, trust_pickle: bool = False) -> None:
+        self._model = load_policy(path, trust_pickle)
+        shape = self._model.observation_space.shape
+        size = task.frame_size
+        self._sees_frames = shape in ((size, size, 3), (3, size, size))
+        if not self._sees_frames and shape != (task.state_size,):
+            raise TaskError(
+                f"policy {path} observes {shape}, but {task.id} has states of shape ({task.state_size},) and frames of "
+                f"shape ({size}, {size}, 3): take a policy that was trained on one of these"
+            )
+        if self._model.action_space.shape != (len(task.action_low),):
+            raise TaskError(
+                f"policy {path} gives actions of shape {self._model.action_space.shape}, but {task.id} takes "
+                f"({len(task.action_low)},): take a policy trained on this task"
+            )
+        self._channels_first = shape == (3, size, size)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Seed torch, which SB3 samples from, for this episode."""
+        import torch
+
+        torch.manual_seed(int(rng.integers(2**31)))
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """A sample of the policy."""
+        seen = render() if self._sees_frames else state
+        seen = seen.transpose(2, 0, 1) if self._channels_first else seen
+        return self._model.predict(seen, deterministic=False)[0].astype(np.float32)

@@ -1,0 +1,1 @@
+"""The learned environments: dreams single and batched, what they show, and which weights they open."""

@@ -1,0 +1,369 @@
+"""Dreams side by side: one call of the dynamics moves all of them, and each can begin again alone.
+
+Both environments are thin shells around this: ``WorldModelVectorEnv`` holds many dreams, ``WorldModelEnv`` one.
+A dream draws random numbers only when it begins, from its slot's generator: which window of real frames it starts
+from, and the seed of its own noise. So slot i of a batch and a single environment with the same seed dream alike.
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from procosm.envs.dreams.arguments import check_dream, numbers, whole
+from procosm.envs.dreams.observe import Observed, View
+from procosm.envs.dreams.reward import Reward, Told, checked_reward, rewards
+from procosm.envs.dreams.spec import NO_LIMIT, checked_limit
+from procosm.envs.trust.trust import Watch
+from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.errors import ProcosmError, TaskError
+from procosm.world_model.interface import Memory, Prediction, Sampling
+from procosm.world_model.threads import one_thread
+
+SEEN = ("reward", "termination", "state")
+"""Readouts that every step of a dream makes use of."""
+
+
+class Outcome(NamedTuple):
+    """What one step led to; each (n,).
+
+    Attributes:
+        reward: float64; the model's own is clipped to the range in its data, so that no policy is paid for
+            extrapolation.
+        terminated: the model holds the end for more likely than not.
+        truncated: the dream is as long as it may be, or trusted less than it must be.
+    """
+
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
+class Moment(NamedTuple):
+    """All that one dream is at one step: enough to go back to it, or to go on from it with other settings.
+
+    Attributes:
+        memory: what the model remembers of it, and of no other.
+        latents: (context, c, h, w), newest last.
+        state: (s,) float32; None where the model tells none.
+        start, elapsed: as in ``Dreams``.
+        draws: the generator of the dream's own noise, as it was then.
+        forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
+    """
+
+    memory: Memory
+    latents: torch.Tensor
+    state: np.ndarray | None
+    start: int
+    elapsed: int
+    draws: np.random.Generator
+    forecasts: torch.Tensor | None
+
+
+class Dreams:
+    """A batch of dreams.
+
+    Attributes:
+        latents: (n, context, c, h, w), what is shown of each dream, newest last.
+        state: (n, s) float32, the model's estimate of the task's true state; None where it has learned none.
+        termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun,
+            and always in a model that tells of no end.
+        start: (n,) int64, the window each dream began with: the held-out ones come first, then those of the task's own
+            reset, whose first frame stands for the past as well.
+        elapsed: (n,) int64, steps since it began.
+        trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
+    """
+
+    @one_thread()
+    def __init__(
+        self,
+        model: WorldModel,
+        count: int,
+        denoising_steps: int = 1,
+        max_episode_steps: int | None = None,
+        starts: str | Sequence[int] = "task",
+        trust_below: float | None = None,
+        reward: Reward | None = None,
+    ) -> None:
+        """Room for ``count`` dreams; none has begun.
+
+        Args:
+            model: the world model.
+            count: n.
+            denoising_steps: 1 takes the sampler's mean; more draw the noise it starts from.
+            max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
+            starts: ``task`` begins as the task's own reset does, ``wide`` with held-out windows spread over the states
+                that were reached, indices with those windows.
+            trust_below: dreams trusted less than this are truncated; None lets them go on.
+            reward: in place of the model's own, see ``procosm.envs.dreams.reward``.
+
+        Raises:
+            TaskError: an argument out of range, or no reward in the model and none given.
+        """
+        check_dream(num_envs=count, denoising_steps=denoising_steps, trust_below=trust_below)
+        self.model = model
+        self._reward = checked_reward(reward, model)
+        self._sampling = Sampling(denoising_steps)
+        self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
+        self._windows = self._usable_windows(starts)
+        shape = (count, *model.starts.shape[1:])
+        self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
+        self._memory: Memory | None = None
+        told = "state" in model.capabilities
+        self.state = np.zeros((count, model.task.state_size), np.float32) if told else None
+        # The same on the model's device.
+        self._estimate = self.latents.new_zeros((count, model.task.state_size), dtype=torch.float32)
+        self.termination = np.zeros(count, np.float32)
+        self.start = np.zeros(count, np.int64)
+        self.elapsed = np.zeros(count, np.int64)
+        self._draws = [np.random.default_rng(0)] * count
+        self._slots = np.arange(count)
+        if trust_below is not None and model.trust is None:
+            raise TaskError(
+                f"trust_below={trust_below}, but this checkpoint of {model.task.id} cannot tell its trust: "
+                "`python -m procosm.envs.trust.calibrate --world-model PATH --data PATH` teaches it"
+            )
+        self._trust_below = trust_below
+        self._watch = Watch(model.trust, count) if told and model.trust is not None else None
+        self.trust = None if self._watch is None else np.ones(count, np.float32)
+
+    def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
+        """The indices of the windows that a dream may begin with."""
+        held_out, count = len(self.model.starts), self._window_count
+        if isinstance(starts, str) and starts == "wide":
+            return np.arange(held_out)
+        if isinstance(starts, str) and starts == "task":
+            if count > held_out:
+                return np.arange(held_out, count)
+            _say_that_starts_are_wide(self.model.task.id)
+            return np.arange(held_out)
+        windows = numbers(starts, "starts")
+        if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
+            raise TaskError(f"starts={starts!r}: give 'task', 'wide', or the indices of windows below {count}")
+        return np.array([self.checked_window(window) for window in windows.tolist()])
+
+    @property
+    def _window_count(self) -> int:
+        return len(self.model.starts) + (0 if self.model.resets is None else len(self.model.resets))
+
+    def checked_window(self, window: object) -> int:
+        """The index of a start window.
+
+        Raises:
+            TaskError: there is none such.
+        """
+        if not whole(window) or not 0 <= window < self._window_count:  # type: ignore[operator]
+            last = self._window_count - 1
+            raise TaskError(f"there is no start window {str(window)[:40]}: the checkpoint holds windows 0 to {last}")
+        return int(window)  # type: ignore[call-overload]
+
+    def _begun(self, windows: Sequence[int]) -> torch.Tensor:
+        """(k, context, c, h, w), the latents of k windows."""
+        starts, resets, index = self.model.starts, self.model.resets, self._there(np.array(windows, np.int64))
+        if resets is None:
+            return starts[index]
+        held_out = len(starts)
+        wide, own = starts[index.clamp_max(held_out - 1)], resets[(index - held_out).clamp_min(0)][:, None]
+        return torch.where((index < held_out).view(-1, 1, 1, 1, 1), wide, own)
+
+    @one_thread()
+    @torch.inference_mode()
+    def restart(
+        self, slots: np.ndarray, generators: Sequence[np.random.Generator], windows: Sequence[int | None]
+    ) -> None:
+        """Begin new dreams in some slots and leave the others as they are.
+
+        Args:
+            slots: (k,) which slots.
+            generators: k generators; each is drawn from twice, whatever the settings, so that the same seed begins
+                with the same windows at every number of denoising steps.
+            windows: k windows to begin with; None draws one.
+
+        Raises:
+            TaskError: no such window.
+        """
+        chosen = []
+        for slot, generator, window in zip(slots.tolist(), generators, windows, strict=True):
+            drawn = self._windows[generator.integers(len(self._windows))]
+            self._draws[slot] = np.random.default_rng(generator.integers(2**63))
+            chosen.append(int(drawn) if window is None else self.checked_window(window))
+        self.start[slots] = chosen
+        self.begin(slots, self._begun(chosen))
+
+    @one_thread()
+    @torch.inference_mode()
+    def begin(self, slots: np.ndarray, latents: torch.Tensor) -> None:
+        """Begin new dreams in (k,) slots after real frames, given as (k, context, c, h, w) latents.
+
+        Their noise goes on as it was: ``restart`` draws it, and windows to begin with, for each seed.
+        """
+        index, begun = self._there(slots), self.model.begin(latents)
+        if self._memory is None:  # until they begin, too, the others are dreams like the first
+            self._memory = begun.take(index.new_zeros(len(self._slots)))
+        self._memory.put(index, begun)
+        self.elapsed[slots], self.termination[slots] = 0, 0.0
+        self.latents[index] = latents
+        if self.state is None:
+            return
+        estimate = self.model.dynamics.read(begun)["state"].float()
+        self._estimate[index], self.state[slots] = estimate, estimate.cpu().numpy()
+        self._check_numbers("state", self.state[slots], slots)
+        if self._watch is not None and self.trust is not None:
+            self.trust[slots] = self._watch.begin(index, estimate).cpu().numpy()
+            self._check_numbers("trust", self.trust[slots], slots)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Dreams":
+        """Dreams that go on by themselves; the world model, which never changes, is shared."""
+        memo[id(self.model)] = self.model
+        twin = memo[id(self)] = copy.copy(self)
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
+
+    def moment(self, slot: int) -> Moment:
+        """What the dream in ``slot`` is now; a copy.
+
+        Raises:
+            TaskError: no dream has begun.
+        """
+        return Moment(
+            self._remembered.take(self._there(self._slots[[slot]])),
+            self.latents[slot].clone(),
+            None if self.state is None else self.state[slot].copy(),
+            int(self.start[slot]),
+            int(self.elapsed[slot]),
+            copy.deepcopy(self._draws[slot]),
+            None if self._watch is None else self._watch.forecasts(slot),
+        )
+
+    @property
+    def _remembered(self) -> Memory:
+        if self._memory is None:
+            raise TaskError("no dream has begun: call restart() first")
+        return self._memory
+
+    @one_thread()
+    @torch.inference_mode()
+    def resume(self, slot: int, moment: Moment) -> None:
+        """Make the dream in ``slot`` what it was at ``moment``, here or in other ``Dreams`` of the same model.
+
+        It then dreams on as it did then, also where noise is drawn, given the same number of denoising steps.
+        """
+        if self._memory is None:
+            self._memory = moment.memory.take(self._there(np.zeros(len(self._slots), np.int64)))
+        self._memory.put(self._there(self._slots[[slot]]), moment.memory)
+        self.latents[slot], self._draws[slot] = moment.latents, copy.deepcopy(moment.draws)
+        self.start[slot], self.elapsed[slot], self.termination[slot] = moment.start, moment.elapsed, 0.0
+        if self.state is not None and moment.state is not None:
+            self.state[slot], self._estimate[slot] = moment.state, self._there(moment.state)
+        if self._watch is not None and self.trust is not None:
+            assert moment.forecasts is not None  # told by the same model
+            self.trust[slot] = self._watch.resume(slot, moment.forecasts, self._estimate[slot])
+            self._check_numbers("trust", self.trust[[slot]], np.array([slot]))
+
+    @one_thread()
+    @torch.inference_mode()
+    def advance(self, actions: np.ndarray) -> Outcome:
+        """One step of every dream, under (n, a) float32 actions within bounds.
+
+        Raises:
+            ProcosmError: the model predicted something that is not a number.
+        """
+        action = self._there(actions)
+        self._memory, prediction = self.model.step(self._remembered, action, self._draws, self._sampling)
+        # Two buffers take turns: shifting in place would copy onto memory still to be read.
+        self._spare[:, :-1] = self.latents[:, 1:]
+        self._spare[:, -1] = prediction.latents
+        self.latents, self._spare = self._spare, self.latents
+        seen = self._seen(action, prediction)
+        self.elapsed += 1
+        for name in ("reward", "state", "termination", "latent", "trust"):
+            if name in seen:
+                self._check_numbers(name, seen[name], self._slots)
+        if self.state is not None:
+            self.state[:] = seen["state"]
+        if "termination" in seen:
+            self.termination[:] = seen["termination"][:, 0]
+        truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
+        if self.trust is not None:
+            self.trust[:] = seen["trust"][:, 0]
+            if self._trust_below is not None:
+                truncated |= self.trust < self._trust_below
+        if self._reward is None:
+            reward = np.clip(seen["reward"][:, 0], *self.model.reward_range)
+        else:
+            reward = rewards(self._reward, self._told(actions, prediction), len(actions))
+        return Outcome(reward, self.termination > 0.5, truncated)
+
+    def _seen(self, action: torch.Tensor, prediction: Prediction) -> dict[str, np.ndarray]:
+        """(n, k) float64 numbers of this step by name, those that the model tells; the device is waited for once."""
+        told = {name: value.reshape(len(action), -1) for name, value in prediction.readouts.items() if name in SEEN}
+        told["latent"] = prediction.latents.flatten(1).float().abs().amax(1, keepdim=True)  # not finite if one is not
+        if "state" in told:
+            told["state"] = self._estimate = told["state"].float()
+        if self._watch is not None:
+            told["trust"] = self._watch.advance(action, self._estimate)[:, None]
+        ends = np.cumsum([value.shape[1] for value in told.values()])[:-1]
+        columns = torch.cat(list(told.values()), dim=1).to("cpu", torch.float64).numpy()
+        return dict(zip(told, np.split(columns, ends, axis=1), strict=True))
+
+    def _told(self, actions: np.ndarray, prediction: Prediction) -> Told:
+        """What a reward of the user's own may read of this step."""
+        readouts = {name: partial(_host, value) for name, value in prediction.readouts.items()}
+        latents = partial(_host, prediction.latents)
+        return Told({"action": actions.copy, "latents": latents, "frames": self.frames, **readouts})
+
+    def _there(self, array: np.ndarray) -> torch.Tensor:
+        """An array on the dreams' device."""
+        return torch.from_numpy(array).to(self.latents.device)
+
+    def _check_numbers(self, name: str, values: np.ndarray, slots: np.ndarray) -> None:
+        """Refuse (k, …) values of k slots that are not finite: which, in which dream, at which step."""
+        if not np.isfinite(values).all():
+            first = np.argwhere(~np.isfinite(values))[0]
+            slot = int(slots[first[0]])
+            raise ProcosmError(
+                f"the world model of {self.model.task.id} predicted a {name} of {values[tuple(first)]} in slot {slot}, "
+                f"step {self.elapsed[slot]} of the dream from window {self.start[slot]}: its weights are damaged or "
+                "its training diverged. Train it again, or open another checkpoint"
+            )
+
+    @one_thread()
+    @torch.inference_mode()
+    def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(k, H, W, 3) uint8, the newest frame of some dreams, decoded."""
+        return _host(self.model.decode(self._chosen(slots)[:, -1]))
+
+    def _chosen(self, slots: np.ndarray | slice) -> torch.Tensor:
+        """(k, context, c, h, w), the latents of some dreams."""
+        return self.latents[self._there(slots) if isinstance(slots, np.ndarray) else slots]
+
+    def observe(self, view: View, slots: np.ndarray | slice = slice(None)) -> Observed:
+        """What some dreams show; arrays of the caller's own. The decoder runs only where pixels are shown."""
+        return view.show(
+            {
+                "pixels": lambda: self.frames(slots),
+                "latent": lambda: _host(self._chosen(slots).float()),
+                **({} if self.state is None else {"state": self.state[slots].copy}),
+            }
+        )
+
+
+@lru_cache(maxsize=64)  # once for each task is enough
+def _say_that_starts_are_wide(task: str) -> None:
+    logging.getLogger("procosm").warning(
+        "the checkpoint of %s has no frames of its task's own reset, so its dreams begin with any held-out window; "
+        "`python -m procosm.envs.truth.resets --world-model PATH` adds some",
+        task,
+    )
+
+
+def _host(tensor: torch.Tensor) -> np.ndarray:
+    """A contiguous array of the caller's own; from a device by way of pinned memory, which is several times as fast."""
+    if tensor.is_cuda:
+        tensor = tensor.contiguous()
+        tensor = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
+    return np.array(tensor.numpy(), order="C")

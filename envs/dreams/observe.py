@@ -1,0 +1,127 @@
+"""What an environment shows: pixels, latents, state, or several of them, in the same spaces dreamed or real."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from procosm.world_model.data.episodes import Task
+from procosm.world_model.errors import TaskError
+from procosm.world_model.model import WorldModel
+
+KINDS = ("pixels", "latent", "state")
+
+Observed = np.ndarray | dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class View:
+    """Which kinds of observation an environment shows.
+
+    Attributes:
+        kinds: one or more of ``pixels``, ``latent``, ``state``.
+        alone: True shows the one kind as a bare array, False shows a dict with a key for each kind.
+    """
+
+    kinds: tuple[str, ...]
+    alone: bool
+
+    @classmethod
+    def parse(cls, observation: str | Sequence[str]) -> "View":
+        """The view named by an environment's ``observation`` argument.
+
+        Raises:
+            TaskError: an unknown, repeated or missing kind.
+        """
+        alone = isinstance(observation, str)
+        listed = isinstance(observation, Sequence) and all(isinstance(kind, str) for kind in observation)
+        kinds = (str(observation),) if alone else tuple(observation) if listed else ()
+        if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= set(KINDS):
+            raise TaskError(
+                f"observation={observation!r} is not something to show: give one of {', '.join(KINDS)}, "
+                "or several different ones in a tuple"
+            )
+        return cls(kinds, alone)
+
+    def space(self, task: Task, latents_shape: tuple[int, ...]) -> spaces.Space:
+        """The observation space, given the task and the shape (context, c, h, w) of the latents."""
+        every: dict[str, spaces.Space] = {
+            "pixels": spaces.Box(0, 255, (task.frame_size, task.frame_size, 3), np.uint8),
+            "latent": spaces.Box(-np.inf, np.inf, latents_shape, np.float32),
+            "state": spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32),
+        }
+        return every[self.kinds[0]] if self.alone else spaces.Dict({kind: every[kind] for kind in self.kinds})
+
+    def show(self, sources: Mapping[str, Callable[[], np.ndarray]]) -> Observed:
+        """An observation made by calling the sources of the kinds in this view, and no others."""
+        return sources[self.kinds[0]]() if self.alone else {kind: sources[kind]() for kind in self.kinds}
+
+
+def dream_space(view: View, model: WorldModel) -> spaces.Space:
+    """What a dream of this model, or a twin seen through it, shows in a view.
+
+    Raises:
+        TaskError: the model does not tell what the view shows.
+    """
+    if "state" in view.kinds and "state" not in model.capabilities:
+        raise TaskError(
+            f"observation='state', but the world model of {model.task.id} has learned none: observe 'pixels' or "
+            "'latent', or train on a log that has states"
+        )
+    return view.space(model.task, tuple(model.starts.shape[1:]))
+
+
+def row(observed: Observed, slot: int) -> Observed:
+    """A copy of what one slot of a batch shows."""
+    if isinstance(observed, dict):
+        return {kind: values[slot].copy() for kind, values in observed.items()}
+    return observed[slot].copy()
+
+
+def overwrite(observed: Observed, slots: np.ndarray, part: Observed) -> None:
+    """Write what some slots show into a batch of observations, in place."""
+    if isinstance(observed, dict):
+        assert isinstance(part, dict)
+        for kind, values in observed.items():
+            values[slots] = part[kind]
+    else:
+        observed[slots] = part
+
+
+def action_space(task: Task) -> spaces.Box:
+    """The actions of a task, in its own units."""
+    return spaces.Box(*task.bounds, dtype=np.float32)
+
+
+def checked_options(options: object, known: Sequence[str]) -> dict[str, Any]:
+    """The options of a ``reset``, a dict of the caller's own.
+
+    Raises:
+        TaskError: not a dict, or one with other keys than ``known``.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TaskError(f"reset options are a dict with {' and '.join(map(repr, known))} or less, not {options!r}")
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise TaskError(f"unknown reset options {unknown}: known are {' and '.join(map(repr, known))}")
+    return dict(options)
+
+
+def checked_seed(seed: object) -> int | None:
+    """A seed as Gymnasium takes it, NumPy's whole numbers among them.
+
+    Raises:
+        TaskError: anything but None and a whole number from 0 up.
+    """
+    try:
+        value = None if seed is None else operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        value = -1
+    if value is not None and value < 0:
+        raise TaskError(f"seed={seed!r}: give a whole number from 0 up, or None")
+    return value

@@ -1,0 +1,1 @@
+"""When is a dream out of its depth?"""

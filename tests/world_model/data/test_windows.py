@@ -1,0 +1,123 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.windows import choose_starts, context_index, cut, draw, tabulate
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.transformer import TransformerConfig
+from procosm.world_model.errors import DatasetError
+
+
+def episodes() -> list[Episode]:
+    rng = np.random.default_rng(0)
+    made = []
+    for length, ended, kind in ((5, True, "train"), (1, False, "train"), (7, False, "train"), (4, True, "holdout")):
+        made.append(
+            Episode(
+                frames=rng.integers(0, 256, (length + 1, 8, 8, 3), dtype=np.uint8),
+                states=rng.normal(size=(length + 1, 3)).astype(np.float32),
+                actions=rng.uniform(-2, 2, (length, 2)).astype(np.float32),
+                rewards=rng.normal(size=length).astype(np.float32),
+                terminated=ended,
+                kind=kind,
+            )
+        )
+    return made
+
+
+def test_windows_against_a_loop_over_episodes():
+    made = episodes()
+    table = tabulate(made, "train", 3)
+    dynamics = DiffusionDynamics(
+        DynamicsConfig(transformer=TransformerConfig(width=12, layers=1, heads=2)), (1, 2, 2), 2, 3
+    )
+    dynamics.action_low.fill_(-2.0)
+    dynamics.action_high.fill_(2.0)
+    latents = torch.arange(len(table.frames)).float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    window = cut(table, latents, table.steps, 4, dynamics)
+    row, offset = 0, 0
+    for e in (e for e in made if e.kind == "train"):
+        length = len(e.actions)
+        for t in range(length):
+            context = [max(t - 2 + j, 0) + offset for j in range(3)]
+            assert window.latents[row, :3, 0, 0, 0].tolist() == context
+            for j, done in enumerate(range(t - 2, t)):
+                if done < 0:
+                    assert window.actions[row, j].isnan().all(), "nothing was done before the episode began"
+                else:
+                    assert torch.allclose(window.actions[row, j], torch.from_numpy(e.actions[done]) / 2)
+            for h in range(4):
+                assert window.mask[row, h] == (t + h < length)
+                if t + h < length:
+                    assert window.latents[row, 3 + h, 0, 0, 0] == offset + t + h + 1
+                    assert torch.allclose(window.actions[row, 2 + h], torch.from_numpy(e.actions[t + h]) / 2)
+                    assert torch.allclose(window.states[row, h], torch.from_numpy(e.states[t + h + 1]))
+                    assert window.rewards[row, h] == pytest.approx(float(e.rewards[t + h]))
+                    assert window.ends[row, h] == float(e.terminated and t + h == length - 1)
+            row += 1
+        offset += length + 1
+    assert row == len(table.steps) == 13
+
+
+def test_context_repeats_the_first_frame():
+    table = tabulate(episodes(), "train", 3)
+    assert context_index(table, torch.tensor([6, 8, 9]), 3).tolist() == [[6, 6, 6], [8, 8, 8], [8, 8, 9]]
+
+
+def test_draws_depend_on_seed_and_step_only():
+    table = tabulate(episodes(), "train", 3)
+    first = draw(table, 50, 1, 7)[0]
+    assert torch.equal(first, draw(table, 50, 1, 7)[0])
+    assert not torch.equal(first, draw(table, 50, 1, 8)[0])
+    assert set(first.tolist()) <= set(table.steps.tolist())
+
+
+def test_a_kind_without_episodes_is_an_error():
+    with pytest.raises(DatasetError, match="no constant episodes"):
+        tabulate(episodes(), "constant", 3)
+
+
+def test_blind_steps_of_wide_starts_are_left_out():
+    first, *others = episodes()
+    table = tabulate([dataclasses.replace(first, wide=True), *others], "train", 3)
+    assert table.steps.tolist() == [2, 3, 4, 6, *range(8, 15)]
+
+
+def crowd(states: np.ndarray) -> Episode:
+    """An episode that passes these states, whatever it looks like."""
+    n = len(states) - 1
+    frames = np.zeros((n + 1, 8, 8, 3), np.uint8)
+    return Episode(
+        frames, states.astype(np.float32), np.zeros((n, 2), np.float32), np.zeros(n, np.float32), False, "holdout"
+    )
+
+
+def test_start_windows_are_spread_over_the_states():
+    rng = np.random.default_rng(0)
+    states = np.concatenate([0.01 * rng.normal(size=(180, 2)), rng.uniform(-1, 1, (21, 2))])
+    table = tabulate([crowd(states)], "holdout", 3)
+    starts = choose_starts(table, 3, most=20)
+    chosen = states[starts[:, -1]]
+    assert (
+        len(set(starts[:, -1].tolist())) == 20 and (starts.diff(dim=1) >= 0).all() and (starts[:, -1].diff() > 0).all()
+    )
+    assert (np.abs(chosen).max(axis=1) > 0.1).sum() >= 15  # as they come, two of 20 would lie out there
+    # What is left out lies nearer to a chosen state than any two chosen states lie to each other.
+    scaled = states[:-1] / states[:-1].std(axis=0)
+    chosen, left = scaled[starts[:, -1]], np.delete(scaled, starts[:, -1], axis=0)
+    between = np.linalg.norm(chosen[:, None] - chosen, axis=2)[~np.eye(20, dtype=bool)]
+    assert np.linalg.norm(left[:, None] - chosen, axis=2).min(axis=1).max() <= between.min() + 1e-6
+
+
+def test_every_window_is_a_start_where_there_are_few_and_equal_states_count_apart():
+    table = tabulate([crowd(np.zeros((9, 2)))], "holdout", 3)
+    assert choose_starts(table, 3)[:, -1].tolist() == table.steps.tolist()
+
+
+def test_held_out_episodes_too_short_to_show_speeds_are_an_error():
+    table = tabulate([dataclasses.replace(crowd(np.zeros((3, 2))), wide=True)], "holdout", 3)
+    with pytest.raises(DatasetError, match="collect more steps"):
+        choose_starts(table, 3)

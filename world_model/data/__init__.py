@@ -1,0 +1,1 @@
+"""What a world model learns from: episodes on disk, and the windows cut from them."""
