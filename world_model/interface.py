@@ -29,10 +29,17 @@ class Sampling:
     """How the next latents are drawn.
 
     Attributes:
-        steps: denoising steps, from 1 up; 1 takes the mean and draws nothing.
+        steps: denoising steps, from 1 up; 1 takes the mean, or the most probable tokens, and draws nothing. More than 1
+            makes a model of tokens draw each of them.
+        temperature: of tokens that are drawn; above 0. Below 1 they are the more probable ones.
+        top_k: how many of the most probable tokens may be drawn; None for all.
+        top_p: the most probable tokens that have this share of the probability together may be drawn.
     """
 
     steps: int = 1
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
 
 
 MEAN = Sampling()

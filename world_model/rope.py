@@ -1,21 +1,47 @@
-"""Rotary positions on three axes (time, height, width), as in Cosmos §5.1.
+"""Rotary positions on three axes (time, height, width), as in Cosmos §5.1, and YaRN, which stretches one of them.
 
 A head's channels are shared out: a third (rounded down to even) each for height and width, the rest for time. Each
 pair of channels turns by position times frequency, so that attention sees only relative positions.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 
+def axis_dims(head_dim: int) -> tuple[int, int, int]:
+    """How many channels of a head turn with time, height and width."""
+    space = head_dim // 6 * 2
+    return head_dim - 2 * space, space, space
+
+
+def frequencies(dim: int, theta: float = 10000.0) -> Tensor:
+    """(dim / 2,) radians by which the channel pairs of an axis turn from one position to the next."""
+    return theta ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+
+
+def yarn(frequency: Tensor, scale: float, length: float, fast: float = 32.0, slow: float = 1.0) -> Tensor:
+    """Frequencies for ``scale`` times the length that they were trained with (YaRN, arXiv 2309.00071, §3.2).
+
+    Pairs that turn more than ``fast`` times within ``length`` positions stay as they are, those that turn less than
+    ``slow`` times are slowed down by ``scale``, and between them it goes from one to the other in a straight line.
+    """
+    kept = ((length * frequency / (2 * math.pi) - slow) / (fast - slow)).clamp(0, 1)
+    return frequency * (kept + (1 - kept) / scale)
+
+
+def yarn_temperature(scale: float) -> float:
+    """What attention's logits are multiplied by, at ``scale`` times the length (the same paper, §3.3)."""
+    return (0.1 * math.log(scale) + 1) ** 2
+
+
 def angles(frames: int, height: int, width: int, head_dim: int, theta: float = 10000.0) -> Tensor:
     """(t h w, head_dim / 2) rotation angles of every token, rows first within a frame, frames in order."""
-    dim_h = dim_w = head_dim // 6 * 2
-    dim_t = head_dim - dim_h - dim_w
+    dim_t, dim_h, dim_w = axis_dims(head_dim)
 
     def axis(n: int, dim: int) -> Tensor:
-        frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-        return torch.arange(n)[:, None] * frequency
+        return torch.arange(n)[:, None] * frequencies(dim, theta)
 
     t = axis(frames, dim_t)[:, None, None].expand(frames, height, width, -1)
     h = axis(height, dim_h)[None, :, None].expand(frames, height, width, -1)
