@@ -12,7 +12,7 @@ import torch
 
 from procosm.world_model.checkpoint import WorldModel, save
 from procosm.world_model.data.episodes import Task
-from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
+from procosm.world_model.interface import MEAN, Condition, LatentSpec, Prediction, Sampling
 from procosm.world_model.registry import untrained
 from procosm.world_model.training.presets import preset
 
@@ -23,7 +23,7 @@ DECAY, PUSH, NOISE = 0.9, np.array([[0.5], [-0.25], [0.0], [1.0]], np.float32), 
 class BrightnessTokenizer:
     """A latent of 2 by 2 numbers is the brightness of the four quarters of a grey frame, 20 levels for each unit."""
 
-    latent_shape = (1, SIDE, SIDE)
+    spec = LatentSpec((1, SIDE, SIDE))
     mixed = False
 
     def __init__(self) -> None:

@@ -167,7 +167,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
     config = read_config(folder)
     tokenizer, dynamics, dtype = _loaded_modules(folder, config)
     starts = read_weights(find(folder, "starts.safetensors"), config.sha256)
-    shape = (dynamics.context, *tokenizer.latent_shape)
+    shape = (dynamics.context, *tokenizer.spec.shape)
     _check_starts(folder / "starts.safetensors", starts, config, shape)
     metrics, provenance = (
         checked(dict[str, Any], read_json(find(folder, name)), str(folder / name), RESTORE)
@@ -276,7 +276,7 @@ def _configs(path: Path, config: Config) -> list[Any]:
     except ProcosmError as error:
         raise CheckpointError(f"{path}: {error}; take a version of procosm that has it") from error
     return [
-        checked(kind.config, getattr(config, part), f"{path}: {part}", RESTORE)
+        checked(kind.config, getattr(config, part), f"{path}: {part}", RESTORE, optional=kind.later)
         for kind, part in zip(kinds, PARTS, strict=True)
     ]
 

@@ -60,6 +60,23 @@ class Prediction:
     readouts: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class LatentSpec:
+    """What the latents of a tokenizer are like.
+
+    Attributes:
+        shape: (c, h, w) of one latent.
+        frames_per_latent: k. The first latent stands for the first frame alone, every later one for the k frames after
+            those before it: 1 + k n frames become 1 + n latents.
+        vocabulary: how many different tokens there are, where each place of a latent is one; None where latents are
+            continuous.
+    """
+
+    shape: tuple[int, int, int]
+    frames_per_latent: int = 1
+    vocabulary: int | None = None
+
+
 class Memory(Protocol):
     """What a dynamics remembers of a batch of dreams. Only the dynamics that made it knows what is in it."""
 
@@ -73,15 +90,25 @@ class Memory(Protocol):
 class Tokenizer(Protocol):
     """Frames to latents and back; causal in time."""
 
-    latent_shape: tuple[int, int, int]
+    spec: LatentSpec
     mixed: bool
     """Whether frames are decoded in bfloat16; see :class:`Dynamics`."""
 
     def encode(self, frames: Tensor) -> Tensor:
-        """uint8 (b, t, h, w, 3) to standardised latents (b, t', c, h', w')."""
+        """uint8 (b, t, h, w, 3) to standardised latents (b, t', c, h', w'); t as ``spec`` says."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3)."""
+
+
+class DiscreteTokenizer(Tokenizer, Protocol):
+    """A tokenizer whose ``spec`` has a vocabulary."""
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        """Standardised latents (b, t', c, h', w') to the nearest tokens, int64 (b, t', h', w')."""
+
+    def dequantize(self, tokens: Tensor) -> Tensor:
+        """Tokens (b, t', h', w') to the standardised latents that they stand for, (b, t', c, h', w')."""
 
 
 class Dynamics(Protocol):

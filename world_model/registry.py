@@ -27,11 +27,13 @@ class Kind:
         build: an untrained ``torch.nn.Module`` with this ``config``. A tokenizer is built of (config, task) and
             satisfies ``interface.Tokenizer``; dynamics of (config, task, latent shape), and ``interface.Dynamics``.
         fitted: the config with what follows from the task put in.
+        later: fields that checkpoints of earlier versions lack; what their defaults say is what those did.
     """
 
     config: type
     build: Callable[..., Any]
     fitted: Callable[[Any, Task], Any] = lambda config, task: config
+    later: tuple[str, ...] = ()
 
 
 def _causal(config: TokenizerConfig, task: Task) -> CausalTokenizer:
@@ -50,7 +52,12 @@ def _diffusion(config: DynamicsConfig, task: Task, latent_shape: Shape) -> Diffu
 
 KINDS: dict[Part, dict[str, Kind]] = {
     "tokenizer": {
-        "causal": Kind(TokenizerConfig, _causal, lambda config, task: replace(config, frame_size=task.frame_size))
+        "causal": Kind(
+            TokenizerConfig,
+            _causal,
+            lambda config, task: replace(config, frame_size=task.frame_size),
+            later=("levels",),
+        )
     },
     "dynamics": {"diffusion": Kind(DynamicsConfig, _diffusion)},
 }
@@ -86,7 +93,7 @@ def build(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:
         ProcosmError: configs of no kind, or that do not fit the task or each other.
     """
     tokens = KINDS["tokenizer"][kind_of("tokenizer", tokenizer)].build(tokenizer, task)
-    return tokens, KINDS["dynamics"][kind_of("dynamics", dynamics)].build(dynamics, task, tokens.latent_shape)
+    return tokens, KINDS["dynamics"][kind_of("dynamics", dynamics)].build(dynamics, task, tokens.spec.shape)
 
 
 def untrained(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:

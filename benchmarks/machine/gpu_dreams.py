@@ -105,7 +105,7 @@ def large(small: WorldModel, transformer: TransformerConfig, frame_size: int, de
         tokenizer, dynamics = untrained(
             task, TokenizerConfig(frame_size=frame_size, latent_size=side), DynamicsConfig(transformer=transformer)
         )
-        starts = torch.randn(4, dynamics.context, *tokenizer.latent_shape)
+        starts = torch.randn(4, dynamics.context, *tokenizer.spec.shape)
         frames = torch.zeros(4, dynamics.context, frame_size, frame_size, 3, dtype=torch.uint8)
     for module in (tokenizer, dynamics):
         module.requires_grad_(False).eval()

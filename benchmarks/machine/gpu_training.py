@@ -171,7 +171,7 @@ def arm(config: GpuTrainingConfig, sizes: Preset, seen: Seen, name: str, density
     """Train one arm and write its checkpoint; its rows."""
     device, task = seen.tables["train"].device, seen.task
     torch.manual_seed(config.seed)
-    dynamics = Timed(sizes.dynamics, seen.tokenizer.latent_shape, len(task.action_low), task.state_size)
+    dynamics = Timed(sizes.dynamics, seen.tokenizer.spec.shape, len(task.action_low), task.state_size)
     # Everything but the network is as it was learned of single frames; the network begins anew.
     learned = {k: v for k, v in seen.dynamics.state_dict().items() if not k.startswith(("net.", "uncertainty."))}
     dynamics.load_state_dict(learned, strict=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from procosm.world_model.data.episodes import Task
-from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
+from procosm.world_model.interface import MEAN, Condition, LatentSpec, Prediction, Sampling
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pooled(nn.Module):
     def __init__(self, config: PooledConfig, task: Task) -> None:
         super().__init__()
         self.config, self.side, self.mixed = config, task.frame_size, False
-        self.latent_shape = (3, config.cells, config.cells)
+        self.spec = LatentSpec((3, config.cells, config.cells))
         self.register_buffer("gain", torch.full((), 127.5))
 
     @torch.no_grad()

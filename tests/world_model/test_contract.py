@@ -82,7 +82,7 @@ def dreamed(model: WorldModel, memory, taken: torch.Tensor, *drawn) -> list:
 
 def test_a_prediction_holds_latents_and_the_named_readouts(model):
     (prediction,) = dreamed(model, begun(model), actions(1))
-    assert prediction.latents.shape == (COUNT, *model.tokenizer.latent_shape)
+    assert prediction.latents.shape == (COUNT, *model.tokenizer.spec.shape)
     assert set(prediction.readouts) == model.dynamics.readouts == model.capabilities
     assert set(model.dynamics.read(begun(model))) == model.dynamics.readouts & {"state", "features"}
     for name, value in prediction.readouts.items():

@@ -1,8 +1,10 @@
-"""The continuous tokenizer: frames to a small grid of latents and back (Cosmos §4, arXiv 2501.03575).
+"""The tokenizer: frames to a small grid of latents and back (Cosmos §4, arXiv 2501.03575).
 
-Haar patches, a convolutional encoder, plain continuous latents, and the mirrored decoder. With
+Haar patches, a convolutional encoder, latents that are continuous or, with ``levels``, tokens, and the mirrored
+decoder. With
 ``temporal_compression`` 1 every frame is coded alone (image mode, what step-by-step dreams use); with 2, 4 or 8 time is
-compressed too and every layer is causal (video mode). A video model codes a single frame as well.
+compressed too and every layer is causal (video mode). A video model codes a single frame as well. Weights know nothing
+of a frame's size but ``mean_frame``, which is zero where none was fitted.
 """
 
 import math
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.graphs import Recorder, fingerprint
+from procosm.world_model.interface import LatentSpec
 from procosm.world_model.precision import float32_convolutions
+from procosm.world_model.tokenizer.bottleneck import FSQ
 from procosm.world_model.tokenizer.causal import (
     CausalAttention,
     CausalConv,
@@ -47,6 +51,8 @@ class TokenizerConfig:
     """Height and width of a latent."""
     temporal_compression: Annotated[int, Field(ge=1, le=8)] = 1
     """Frames for each latent: 1 (image mode), or 2, 4, 8 (video mode)."""
+    levels: Annotated[tuple[Annotated[int, Field(ge=2, le=64)], ...], Field(max_length=16)] = ()
+    """Levels of each channel of a discrete latent, as many as ``latent_channels``; none: latents are continuous."""
 
     @property
     def halvings(self) -> int:
@@ -58,8 +64,10 @@ class TokenizerConfig:
         return self.temporal_compression > 1
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        return (self.latent_channels, self.latent_size, self.latent_size)
+    def spec(self) -> LatentSpec:
+        """What its latents are like."""
+        shape = (self.latent_channels, self.latent_size, self.latent_size)
+        return LatentSpec(shape, self.temporal_compression, math.prod(self.levels) if self.levels else None)
 
     def takes(self, frame_size: int) -> bool:
         """Whether frames of this size can become latents of ``latent_size``."""
@@ -79,6 +87,10 @@ class TokenizerConfig:
                 f"temporal_compression {self.temporal_compression}: give 1, or a power of 2 from "
                 f"{2**self.haar_levels} (the wavelet's own) to 8"
             )
+        if self.levels and len(self.levels) != self.latent_channels:
+            raise ProcosmError(f"levels of {len(self.levels)} channels for latents of {self.latent_channels}")
+        if math.prod(self.levels) >= 2**31:
+            raise ProcosmError(f"levels {self.levels} make {math.prod(self.levels)} tokens: give fewer than 2**31")
 
 
 class Down(nn.Module):
@@ -157,10 +169,11 @@ class CausalTokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.latent_shape = config.latent_shape
+        self.spec = config.spec
         self.mixed = False  # decoding in bfloat16: faster where the processor has it, pixels within a level or two
         self._recorder = Recorder()
         self.encoder, self.decoder = encoder(config), decoder(config)
+        self.bottleneck: nn.Module = FSQ(config.levels) if config.levels else nn.Identity()
         sides = ((side, i, layer) for side in ("encoder", "decoder") for i, layer in enumerate(getattr(self, side)))
         self.stay_dense = tuple(f"{side}.{i}.*" for side, i, layer in sides if not spare(layer, config.width))
         self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1, 1))
@@ -177,9 +190,22 @@ class CausalTokenizer(nn.Module):
         return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
 
     def to_latents(self, x: Tensor) -> Tensor:
-        """(b, 3, t, h, w) in [-1, 1] to (b, c, t', h', w'), before standardising."""
+        """(b, 3, t, h, w) in [-1, 1] to (b, c, t', h', w'), before standardising; codes where there are ``levels``.
+
+        Raises:
+            ProcosmError: a number of frames that is not 1 + k n.
+        """
+        k, t = self.spec.frames_per_latent, x.shape[2]
+        if t < 1 or (t - 1) % k:
+            below = 1 + max(t - 1, 0) // k * k
+            raise ProcosmError(
+                f"{t} frames cannot be coded: the first is coded alone and every {k} after it together, so give "
+                f"1 + {k} n frames, such as {below} or {below + k}"
+            )
         with float32_convolutions():
-            return self.encoder(haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal))
+            return self.bottleneck(
+                self.encoder(haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal))
+            )
 
     def to_pixels(self, z: Tensor) -> Tensor:
         """The inverse direction of :meth:`to_latents`."""
@@ -197,6 +223,28 @@ class CausalTokenizer(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 (b, t, h, w, 3) to standardised latents (b, t', c, h', w')."""
         return ((self.to_latents(self.pixels(frames)) - self.mean) / self.std).transpose(1, 2)
+
+    @torch.no_grad()
+    def quantize(self, latents: Tensor) -> Tensor:
+        """Standardised latents (b, t', c, h', w') to the nearest tokens, int64 (b, t', h', w')."""
+        return self._fsq().tokens(latents.transpose(1, 2) * self.std + self.mean)
+
+    @torch.no_grad()
+    def dequantize(self, tokens: Tensor) -> Tensor:
+        """Tokens (b, t', h', w') to the standardised latents that they stand for, (b, t', c, h', w').
+
+        Raises:
+            ProcosmError: numbers that are no tokens.
+        """
+        fsq = self._fsq()
+        if tokens.is_floating_point() or not ((tokens >= 0) & (tokens < fsq.vocabulary)).all():
+            raise ProcosmError(f"tokens must be whole numbers from 0 to {fsq.vocabulary - 1}")
+        return ((fsq.codes(tokens) - self.mean) / self.std).transpose(1, 2)
+
+    def _fsq(self) -> FSQ:
+        if not isinstance(self.bottleneck, FSQ):
+            raise ProcosmError("this tokenizer is continuous and has no tokens: train a discrete one (levels)")
+        return self.bottleneck
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def tokenizer_step(
     device, side = tokenizer.mean.device, tokenizer.mean_frame.shape[-1]
     frames = torch.randint(0, 256, (batch, context, side, side, 3), dtype=torch.uint8).to(device)
     truth = torch.randn(batch, context, states).to(device)
-    loss = TokenizerLoss(loss_config, tokenizer, StateHead(context, tokenizer.latent_shape, states)).to(device)
+    loss = TokenizerLoss(loss_config, tokenizer, StateHead(context, tokenizer.spec.shape, states)).to(device)
     tokenizer.mixed = device.type == "cuda" and bfloat16_pays(device)
     return _step(lambda: loss(frames, truth)[0], Optimizer(loss, config), config)
 

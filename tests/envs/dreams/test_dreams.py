@@ -83,7 +83,7 @@ def test_a_start_that_is_no_number_is_named(linear_world):
 
 def test_pixels_that_are_no_numbers_are_refused(tiny_checkpoint):
     tokenizer = load(tiny_checkpoint).tokenizer
-    latents = torch.zeros(3, 1, *tokenizer.latent_shape)
+    latents = torch.zeros(3, 1, *tokenizer.spec.shape)
     latents[1] = float("nan")
     with pytest.raises(ProcosmError, match="frame 1 of 3 was decoded to pixels that are no finite numbers"):
         tokenizer.decode(latents)

@@ -87,9 +87,9 @@ def test_one_frame_stands_for_the_past_it_does_not_have():
 
 
 def test_sampled_dreams_differ_by_seed_alone(model):
-    begun = torch.randn(2, CONDITION, *model.tokenizer.latent_shape, generator=torch.Generator().manual_seed(1))
+    begun = torch.randn(2, CONDITION, *model.tokenizer.spec.shape, generator=torch.Generator().manual_seed(1))
     first, again, other = (dream(model, begun, 3, seed) for seed in (1, 1, 2))
-    assert first.shape == (2, 3, *model.tokenizer.latent_shape)
+    assert first.shape == (2, 3, *model.tokenizer.spec.shape)
     assert torch.equal(first, again) and not torch.allclose(first, other)
     assert torch.equal(dream(model, begun, 3, None), dream(model, begun, 3, None))
     longer = dream(model, begun, 4, None)

@@ -24,7 +24,7 @@ def shake(model: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("compression", [1, 4, 8])
 def test_shapes_of_videos_and_single_frames(compression):
     model = make(latent_size=4 if compression == 8 else 8, temporal_compression=compression)
-    c, h, w = model.latent_shape
+    c, h, w = model.spec.shape
     for frames in (1, 9, 17):
         latents = model.encode(torch.randint(0, 256, (2, frames, 32, 32, 3), dtype=torch.uint8))
         assert latents.shape == (2, 1 + (frames - 1) // compression, c, h, w)
@@ -48,7 +48,7 @@ def test_a_later_frame_changes_no_earlier_latent_at_all(compression):
 @pytest.mark.parametrize("compression", [4, 8])
 def test_decoding_is_causal_too(compression):
     model = shake(make(latent_size=4 if compression == 8 else 8, temporal_compression=compression))
-    z = torch.randn(1, 4, 3, *model.latent_shape[1:])
+    z = torch.randn(1, 4, 3, *model.spec.shape[1:])
     changed = z.clone()
     changed[:, :, 2] += 1
     before, after = model.to_pixels(z), model.to_pixels(changed)
@@ -57,7 +57,7 @@ def test_decoding_is_causal_too(compression):
 
 def test_decoding_in_bfloat16_is_within_two_levels_of_float32():
     model = make()
-    z = torch.randn(4, 1, *model.latent_shape)
+    z = torch.randn(4, 1, *model.spec.shape)
     exact = model.decode(z).int()
     model.mixed = True
     difference = (model.decode(z).int() - exact).abs()
@@ -125,7 +125,7 @@ def test_curvature_of_a_random_walk_is_two_at_any_pace_above_still(size):
 
 def test_latents_are_straightened_where_the_state_moves_evenly_and_nowhere_else():
     model, config = make(), TokenizerLossConfig()
-    loss = TokenizerLoss(config, model, StateHead(3, model.latent_shape, 2))
+    loss = TokenizerLoss(config, model, StateHead(3, model.spec.shape, 2))
     frames = torch.randint(0, 256, (4, 3, 32, 32, 3), dtype=torch.uint8)
     even = torch.arange(3.0).view(1, 3, 1).expand(4, 3, 2)
     pushed = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1).expand(4, 3, 2)

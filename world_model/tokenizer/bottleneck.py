@@ -1,0 +1,61 @@
+"""Finite scalar quantization: a token is a few numbers, each rounded to one of a few levels.
+
+Source: Mentzer et al. 2023 (arXiv 2309.15505), appendix A.1; Cosmos takes levels 8, 8, 8, 5, 5, 5 (arXiv 2501.03575).
+There is no codebook to learn and none to collapse. A continuous tokenizer has no bottleneck but its channels.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+COSMOS_LEVELS = (8, 8, 8, 5, 5, 5)
+EPSILON = 1e-3
+"""Share of the range left free, so that rounding never leaves the levels."""
+
+
+class FSQ(nn.Module):
+    """Latents to codes: of channel i one of ``levels[i]`` values from -1 up to at most 1, 0 among them.
+
+    Gradients pass the rounding as if it were not there; the bounding before it is differentiated.
+    """
+
+    half_range: Tensor
+    half_width: Tensor
+    offset: Tensor
+    shift: Tensor
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.vocabulary = math.prod(levels)
+        # Computed in double precision; not saved, for the configuration has them.
+        counts = torch.tensor(self.levels, dtype=torch.float64, device="cpu")
+        half_range = (counts - 1) * (1 - EPSILON) / 2
+        offset = torch.where(counts % 2 == 1, 0.0, 0.5)  # an even number of levels lies askew around 0
+        constants = {"half_range": half_range, "offset": offset, "shift": torch.tan(offset / half_range)}
+        for name, value in (constants | {"half_width": counts // 2}).items():
+            self.register_buffer(name, value.float().view(-1, 1, 1, 1), persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(b, c, t, h, w), any numbers, to codes of that shape."""
+        bounded = torch.tanh(z + self.shift) * self.half_range - self.offset
+        return (bounded + (bounded.round() - bounded).detach()) / self.half_width
+
+    def tokens(self, codes: Tensor) -> Tensor:
+        """Codes (b, c, t, h, w), or numbers near them, to tokens, int64 (b, t, h, w); the first channel counts ones."""
+        digits = (codes * self.half_width + self.half_width).round().long()
+        found = torch.zeros_like(digits[:, 0])
+        for channel in reversed(range(len(self.levels))):
+            level = self.levels[channel]
+            found = found * level + digits[:, channel].clamp(0, level - 1)
+        return found
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        """The inverse of :meth:`tokens`."""
+        digits = []
+        for level in self.levels:
+            digits.append(tokens % level)
+            tokens = tokens // level
+        return torch.stack(digits, dim=1).to(self.half_width.dtype) / self.half_width - 1
