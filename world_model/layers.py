@@ -22,9 +22,9 @@ class AdaLNLoRA(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, embedding: Tensor, shared: Tensor) -> tuple[Tensor, ...]:
-        """(b, d) and (b, 3 d) to ``parts`` tensors (b, 1, d)."""
+        """(b, d) and (b, 3 d) to ``parts`` tensors (b, 1, d); also of several embeddings, (b, n, d) to (b, n, 1, d)."""
         out = self.up(self.down(F.silu(embedding)))
-        return (out + shared[:, : out.shape[1]])[:, None].chunk(self.parts, dim=-1)
+        return (out + shared[..., : out.shape[-1]]).unsqueeze(-2).chunk(self.parts, dim=-1)
 
 
 class SelfAttention(nn.Module):

@@ -38,14 +38,46 @@ def yarn_temperature(scale: float) -> float:
 
 def angles(frames: int, height: int, width: int, head_dim: int, theta: float = 10000.0) -> Tensor:
     """(t h w, head_dim / 2) rotation angles of every token, rows first within a frame, frames in order."""
-    dim_t, dim_h, dim_w = axis_dims(head_dim)
 
     def axis(n: int, dim: int) -> Tensor:
         return torch.arange(n)[:, None] * frequencies(dim, theta)
 
-    t = axis(frames, dim_t)[:, None, None].expand(frames, height, width, -1)
-    h = axis(height, dim_h)[None, :, None].expand(frames, height, width, -1)
-    w = axis(width, dim_w)[None, None, :].expand(frames, height, width, -1)
+    dim_t, dim_h, dim_w = axis_dims(head_dim)
+    return joined(axis(frames, dim_t), axis(height, dim_h), axis(width, dim_w))
+
+
+def scaled_angles(
+    size: tuple[int, int, int],
+    head_dim: int,
+    scale: tuple[float, float, float],
+    fps: float | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """The same for other lengths and sizes than a model was trained on first, as published models have it.
+
+    Args:
+        size: (t, h, w) tokens.
+        head_dim: at least 12, so that each axis turns in more than one frequency.
+        scale: of each axis, by the NTK rule: theta grows so that the slowest frequency slows by as much.
+        fps: frames per second, which place tokens in time: one frame of 24 per second is a unit; None counts tokens.
+    """
+
+    def axis(positions: Tensor, dim: int, by: float) -> Tensor:
+        theta = 10000.0 * by ** (dim / (dim - 2))
+        return positions[:, None] * (1 / theta ** (torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim))
+
+    t, h, w = (torch.arange(n, device=device, dtype=torch.float32) for n in size)
+    if fps is not None:
+        t = t / fps * 24
+    return joined(*(axis(*each) for each in zip((t, h, w), axis_dims(head_dim), scale, strict=True)))
+
+
+def joined(t: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    """(t h w, ·) angles of every token, given those of each axis, (t, ·), (h, ·) and (w, ·)."""
+    size = (len(t), len(h), len(w))
+    t = t[:, None, None].expand(*size, -1)
+    h = h[None, :, None].expand(*size, -1)
+    w = w[None, None, :].expand(*size, -1)
     return torch.cat([t, h, w], dim=-1).flatten(0, 2)
 
 

@@ -11,16 +11,16 @@ from torch import Tensor
 _HALF = 0.5**0.5
 
 
-def _split(x: Tensor, axis: int) -> Tensor:
-    """(…, 2n, …, c last is axis 1) to n along ``axis`` and twice the channels: sums first, differences after."""
+def split(x: Tensor, axis: int, scale: float = _HALF) -> Tensor:
+    """(b, c, …, 2n, …) to n along ``axis`` and twice the channels: sums first, differences after, times ``scale``."""
     even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
-    return torch.cat([(even + odd) * _HALF, (even - odd) * _HALF], dim=1)
+    return torch.cat([(even + odd) * scale, (even - odd) * scale], dim=1)
 
 
-def _merge(x: Tensor, axis: int) -> Tensor:
-    """The inverse of :func:`_split`."""
+def merge(x: Tensor, axis: int, scale: float = _HALF) -> Tensor:
+    """The inverse of :func:`split` by ``0.5 / scale``."""
     low, high = x.chunk(2, dim=1)
-    return torch.stack([(low + high) * _HALF, (low - high) * _HALF], dim=axis + 1).flatten(axis, axis + 1)
+    return torch.stack([(low + high) * scale, (low - high) * scale], dim=axis + 1).flatten(axis, axis + 1)
 
 
 def haar(x: Tensor, levels: int, temporal: bool) -> Tensor:
@@ -39,7 +39,7 @@ def haar(x: Tensor, levels: int, temporal: bool) -> Tensor:
         x = torch.cat([x[:, :, :1].expand(-1, -1, 2**levels - 1, -1, -1), x], dim=2)
     for _ in range(levels):
         for axis in (2, 3, 4) if temporal else (3, 4):
-            x = _split(x, axis)
+            x = split(x, axis)
     return x
 
 
@@ -47,5 +47,5 @@ def inverse_haar(x: Tensor, levels: int, temporal: bool) -> Tensor:
     """The frames whose :func:`haar` coefficients are ``x``; shapes as there, the other way round."""
     for _ in range(levels):
         for axis in (4, 3, 2) if temporal else (4, 3):
-            x = _merge(x, axis)
+            x = merge(x, axis)
     return x[:, :, 2**levels - 1 :] if temporal else x

@@ -1,0 +1,1 @@
+"""NVIDIA's published Cosmos models: the same architectures, weights and numbers, read from the folders they come in."""
