@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from procosm.world_model.data.episodes import finite_json
+from procosm.world_model.data.task import finite_json
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_bytes, write_json
 from procosm.world_model.folders import files, named

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from procosm.world_model.checkpoint import WorldModel, save
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import MAIN, Task, Twin, View, logged_signals
 from procosm.world_model.interface import MEAN, Condition, LatentSpec, Prediction, Sampling
 from procosm.world_model.registry import untrained
 from procosm.world_model.training.presets import preset
@@ -90,6 +90,24 @@ class LinearDynamics:
         return after, Prediction(latent, told | self.read(after))
 
 
+def simulated_task(
+    name: str, size: int, state_size: int, bound: float = 1.0, actions: int = 1, max_episode_steps: int = 1000
+) -> Task:
+    """A MuJoCo task seen by one square camera, with everything logged; actions from -bound to bound."""
+    camera = {"azimuth": 20.0, "lookat": [0.0, 0.0, 1.0]}
+    return Task(
+        id=name,
+        views=(View(MAIN, size, size),),
+        action_low=(-bound,) * actions,
+        action_high=(bound,) * actions,
+        action_repeat=1,
+        dt_s=0.04,
+        max_episode_steps=max_episode_steps,
+        signals=logged_signals(state_size),
+        twin=Twin(name, {}, "egl", {MAIN: camera}, state_size, 1),
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals_act() -> None:
     """A shell has SIGINT ignored in the background, and nohup SIGHUP; for tests, and processes they start, both act."""
@@ -99,19 +117,7 @@ def signals_act() -> None:
 
 @pytest.fixture
 def linear_task() -> Task:
-    return Task(
-        id="Linear-v0",
-        frame_size=FRAME,
-        action_repeat=1,
-        max_episode_steps=7,
-        dt_s=0.04,
-        action_low=(-1.0,),
-        action_high=(1.0,),
-        state_size=2,
-        camera={"azimuth": 20.0, "lookat": [0.0, 0.0, 1.0]},
-        renderer="egl",
-        version=1,
-    )
+    return simulated_task("Linear-v0", FRAME, 2, max_episode_steps=7)
 
 
 @pytest.fixture
@@ -140,13 +146,13 @@ def restless_model(task: Task, seed: int = 0) -> WorldModel:
     with torch.no_grad():
         for parameter in (*tokenizer.parameters(), *dynamics.parameters()):
             parameter.add_(0.02 * torch.randn_like(parameter))
-    frames = torch.randint(0, 256, (9, dynamics.context, task.frame_size, task.frame_size, 3), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (9, dynamics.context, *task.frame_shape), dtype=torch.uint8)
     return WorldModel(
         task=task,
         tokenizer=tokenizer.requires_grad_(False).eval(),
         dynamics=dynamics.requires_grad_(False).eval(),
         start_frames=frames,
-        start_states=torch.zeros(len(frames), task.state_size),
+        start_states=torch.zeros(len(frames), task.state_size) if "state" in task.signals else None,
         starts=tokenizer.encode(frames.flatten(0, 1)[:, None]).unflatten(0, frames.shape[:2])[:, :, 0],
         reward_range=(-1.0, 1.0),
         metrics={},
@@ -157,19 +163,7 @@ def restless_model(task: Task, seed: int = 0) -> WorldModel:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as training writes it, with a real but untrained model of InvertedPendulum."""
-    task = Task(
-        id="InvertedPendulum-v5",
-        frame_size=64,
-        action_repeat=1,
-        max_episode_steps=1000,
-        dt_s=0.04,
-        action_low=(-3.0,),
-        action_high=(3.0,),
-        state_size=4,
-        camera={"azimuth": 20.0},
-        renderer="egl",
-        version=1,
-    )
+    task = simulated_task("InvertedPendulum-v5", 64, 4, bound=3.0)
     return save(tmp_path_factory.mktemp("run") / "world_model", restless_model(task))
 
 

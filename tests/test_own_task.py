@@ -40,7 +40,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path):
         assert command == "procosm"
         done(["-m", "procosm.agents.cli", *arguments], tmp_path)
     task = json.loads((tmp_path / "runs" / "arm" / "data" / "task.json").read_text())
-    assert task["camera"] == {"name": "above"} and task["env_kwargs"] == {"goal": 0.5}
+    assert task["twin"]["cameras"] == {"main": {"name": "above"}} and task["twin"]["env_kwargs"] == {"goal": 0.5}
     assert (tmp_path / "runs" / "arm" / "report.html").exists()
 
 

@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model import folders, registry
-from procosm.world_model.data.episodes import Task
-from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.data.task import Task, migrated
+from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 from procosm.world_model.files import read_json, write_json, write_tensors
 from procosm.world_model.folders import find
 from procosm.world_model.model import WorldModel
@@ -28,8 +28,9 @@ from procosm.world_model.sparsity import sparse_blocks, sparsify_like
 from procosm.world_model.threads import one_thread
 from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
 
-FORMAT = 2
-"""Format 1 had one kind of each part and did not name it; it opens as before."""
+FORMAT = 3
+"""Format 1 had one kind of each part and did not name it. Up to format 2 a task was one square view of a MuJoCo task
+with everything logged. Both open as before."""
 PARTS: tuple[registry.Part, registry.Part] = ("tokenizer", "dynamics")
 BOUNDS = ("action_low", "action_high")
 WEIGHTS = (*PARTS, "starts")
@@ -66,14 +67,17 @@ class Config:
     kinds: Kinds
     tokenizer: dict[str, Any]
     dynamics: dict[str, Any]
-    reward_range: tuple[float, float]
+    reward_range: tuple[float, float] | None
+    """None where no rewards were logged."""
     sparse: Blocks = field(default_factory=Blocks)
     sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = field(default_factory=dict)
     """Checksum of each weight file by its name."""
 
     def __post_init__(self) -> None:
-        if self.reward_range[0] > self.reward_range[1]:
+        if self.reward_range is not None and self.reward_range[0] > self.reward_range[1]:
             raise CheckpointError(f"reward_range goes from {self.reward_range[0]} down to {self.reward_range[1]}")
+        if (self.reward_range is None) == ("reward" in self.task.signals):
+            raise CheckpointError("reward_range must be given where rewards were logged, and null where none were")
         lacking = {f"{name}.safetensors" for name in WEIGHTS} - set(self.sha256)
         if self.sha256 and lacking:
             raise CheckpointError(f"sha256 lacks {', '.join(sorted(lacking))}")
@@ -108,7 +112,8 @@ def save(folder: Path, model: WorldModel) -> Path:
         ProcosmError: the folder holds anything but a checkpoint, or the disk does not take this one.
     """
     check_out(folder)
-    starts = {"frames": model.start_frames, "states": model.start_states, "latents": model.starts}
+    starts = {"frames": model.start_frames, "latents": model.starts}
+    starts |= {} if model.start_states is None else {"states": model.start_states}
     tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs
     kinds = Kinds(registry.kind_of("tokenizer", tokenizer.config), registry.kind_of("dynamics", dynamics.config))
 
@@ -179,7 +184,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         tokenizer=tokenizer.to(device),
         dynamics=dynamics.to(device),
         start_frames=starts["frames"].to(device),
-        start_states=starts["states"].to(device),
+        start_states=starts["states"].to(device) if "states" in starts else None,
         starts=latents,
         reward_range=config.reward_range,
         metrics=metrics,
@@ -196,21 +201,24 @@ def read_config(folder: Path) -> Config:
         CheckpointError: it is missing or damaged, of another format, or a value in it cannot be; by name.
     """
     path = find(folder, "config.json")
-    return checked(
-        Config, _migrated(path, read_json(path)), str(path), RESTORE, optional=("sparse", "sha256", "task.env_kwargs")
-    )
+    return checked(Config, _migrated(path, read_json(path)), str(path), RESTORE, optional=("sparse", "sha256"))
 
 
 def _migrated(path: Path, values: Any) -> Any:
     """A configuration of any format that was ever written, in this one."""
     if not isinstance(values, dict) or values.get("format") == FORMAT:
         return values
-    if values.get("format") != 1:
+    if values.get("format") not in (1, 2):
         raise CheckpointError(
             f"{path} has format {str(values.get('format'))[:60]}, this version reads 1 to {FORMAT}: open it with the "
             "version of procosm that wrote it, or a newer one"
         )
-    return values | {"format": FORMAT, "kinds": {"tokenizer": "causal", "dynamics": "diffusion"}}
+    if values["format"] == 1:
+        values = values | {"kinds": {"tokenizer": "causal", "dynamics": "diffusion"}}
+    try:
+        return values | {"format": FORMAT, "task": migrated(values.get("task"))}
+    except TaskError as error:
+        raise CheckpointError(f"{path}: task: {error}; {RESTORE}") from error
 
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:
@@ -330,17 +338,14 @@ def _loaded_resets(path: Path, config: Config, starts: Tensor) -> Tensor | None:
 def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]) -> None:
     """Refuse start windows that are not what the model begins with, latents of (context, c, h, w)."""
     count = len(starts["latents"]) if "latents" in starts and starts["latents"].ndim else 0
-    size = config.task.frame_size
-    shapes = {
-        "frames": (count, shape[0], size, size, 3),
-        "states": (count, config.task.state_size),
-        "latents": (count, *shape),
-    }
+    shapes = {"frames": (count, shape[0], *config.task.frame_shape), "latents": (count, *shape)}
+    if "state" in config.task.signals:
+        shapes["states"] = (count, config.task.state_size)
     found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
     if not count or found != shapes:
         raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
-    for name, dtype in (("frames", torch.uint8), ("states", torch.float32), ("latents", torch.float32)):
-        check_numbers(f"{path}: {name}", starts[name], dtype)
+    for name in shapes:
+        check_numbers(f"{path}: {name}", starts[name], torch.uint8 if name == "frames" else torch.float32)
 
 
 def _dtype_of(weights: Iterable[Mapping[str, Tensor]]) -> torch.dtype:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
 from procosm.world_model.threads import one_thread, run_each
@@ -25,9 +25,10 @@ class WorldModel:
     Attributes:
         task: the task it has learned.
         tokenizer, dynamics: frozen, in eval mode.
-        start_frames: (n, context, H, W, 3) uint8, held-out real frames. start_states: (n, s), true state at the last.
+        start_frames: (n, context, H, W, 3) uint8, held-out real frames. start_states: (n, s), true state at the last;
+            None where no states were logged.
         starts: (n, context, c, h, w), the same windows as standardised latents.
-        reward_range: least and greatest reward in the data.
+        reward_range: least and greatest reward in the data; None where no rewards were logged.
         metrics: held-out metrics measured at the end of training. provenance: where it came from.
         trust: tensors of ``envs.trust.trust``, which tells when a dream is out of its depth; older models have none.
         resets: (m, c, h, w), latents of first frames after the task's own reset, with which its twin begins too; older
@@ -38,9 +39,9 @@ class WorldModel:
     tokenizer: Tokenizer
     dynamics: Dynamics
     start_frames: Tensor
-    start_states: Tensor
+    start_states: Tensor | None
     starts: Tensor
-    reward_range: tuple[float, float]
+    reward_range: tuple[float, float] | None
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     trust: dict[str, Tensor] | None = None

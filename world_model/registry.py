@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
@@ -37,8 +37,8 @@ class Kind:
 
 
 def _causal(config: TokenizerConfig, task: Task) -> CausalTokenizer:
-    if config.frame_size != task.frame_size:
-        raise ProcosmError(f"frames of {task.frame_size} for a tokenizer of {config.frame_size}")
+    if (config.frame_size, config.frame_size) != (task.height, task.width):
+        raise ProcosmError(f"frames of {task.height} by {task.width} for a tokenizer of {config.frame_size}")
     return CausalTokenizer(config)
 
 
@@ -55,7 +55,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
         "causal": Kind(
             TokenizerConfig,
             _causal,
-            lambda config, task: replace(config, frame_size=task.frame_size),
+            lambda config, task: replace(config, frame_size=task.height),
             later=("levels",),
         )
     },

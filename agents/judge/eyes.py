@@ -19,8 +19,8 @@ class Eyes:
         self.model = model
         self.observation = observation
         self._latents = model.starts.new_zeros((slots, *model.starts.shape[1:]))
-        size = model.task.frame_size
-        self._pixels = np.zeros((slots, size, size, 3 * PIXEL_STACK), np.uint8)
+        height, width, colours = model.task.frame_shape
+        self._pixels = np.zeros((slots, height, width, colours * PIXEL_STACK), np.uint8)
 
     @torch.inference_mode()
     def see(self, slots: np.ndarray, frames: np.ndarray, first: bool) -> np.ndarray:

@@ -18,7 +18,7 @@ from procosm.world_model.errors import DatasetError
 
 def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
     """(s,) standard deviation of the true state over some episodes; 1 for a number that never varies."""
-    deviation = np.concatenate([episode.states for episode in episodes]).astype(np.float64).std(axis=0)
+    deviation = np.concatenate([episode.signals["state"] for episode in episodes]).astype(np.float64).std(axis=0)
     return np.where(deviation > 1e-6, deviation, 1.0)
 
 

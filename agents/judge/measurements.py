@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from procosm.agents.judge.summary import verdicts
-from procosm.world_model.data.episodes import finite_json
+from procosm.world_model.data.task import finite_json
 from procosm.world_model.schema import read_file
 
 Natural = Annotated[int, Field(ge=0, le=10**15)]

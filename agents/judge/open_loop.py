@@ -54,8 +54,8 @@ def window(episode: Episode, first: int, context: int, horizon: int) -> Windows:
     return Windows(
         _padded(episode.frames[first : now + real + 1], pad),
         _padded(episode.actions[now : now + real], pad),
-        _padded(episode.states[now : now + real + 1], pad),
-        _padded(episode.rewards[now : now + real], pad),
+        _padded(episode.signals["state"][now : now + real + 1], pad),
+        _padded(episode.signals["reward"][now : now + real], pad),
         np.array(real),
         np.array(episode.terminated and now + real == len(episode.actions)),
     )

@@ -19,8 +19,8 @@ from procosm.agents.policy.worlds import truth
 from procosm.envs.collect.policy_file import load_policy
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.data.episodes import Task
-from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.data.task import Task, read_task
+from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.folders import Identity, identity
 from procosm.world_model.progress import Progress
@@ -184,9 +184,8 @@ def dreams_from(
     """
     begun = before_first(model, first_frames)
     n, context = begun.shape[:2]
-    states = torch.zeros((n, model.task.state_size))  # never shown: a dream estimates its own
     frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
-    there = dataclasses.replace(model, starts=begun, start_frames=frames, start_states=states, resets=None)
+    there = dataclasses.replace(model, starts=begun, start_frames=frames, start_states=None, resets=None)
     settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", "starts": "wide", **options}  # any frame given
     return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)
 
@@ -231,5 +230,5 @@ def _read_model(world_model: Path, content: Identity, device: str) -> WorldModel
 @lru_cache(maxsize=1)
 def _envs(task: str, observation: str) -> list[gym.Env]:
     """The truth envs of this process; making a renderer takes longer than an episode."""
-    values = json.loads(task)
-    return [truth(Task(**values), observation) for _ in range(SLOTS)]
+    saved = read_task(json.loads(task), "task", "give another", TaskError)
+    return [truth(saved, observation) for _ in range(SLOTS)]

@@ -9,7 +9,7 @@ import numpy as np
 from procosm.agents.policy.worlds import truth
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 
 
 def speeds(model: WorldModel, dreams: int, processes: int, seconds: float = 2.0) -> dict[str, float]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from procosm.agents.judge.intervals import estimate
-from procosm.world_model.data.episodes import Episode, Task
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.task import Task
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -17,7 +17,7 @@ from procosm.agents.judge.open_loop import decode, predictions
 from procosm.agents.policy.worlds import truth
 from procosm.envs.films import INK, PAPER
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.files import write_bytes
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16)

@@ -93,6 +93,7 @@ def set_exploration(learner: BaseAlgorithm, share: float) -> None:
 def _features(observation: str, model: WorldModel) -> dict[str, Any]:
     """Policy keywords that choose how an observation enters the network; nothing for pixels (SB3's own CNN)."""
     if observation == "state":
+        assert model.start_states is not None  # logged, or the model could not tell any
         mean, scale = state_statistics(np.asarray(model.start_states.cpu()))
         return {
             "features_extractor_class": StandardisedState,

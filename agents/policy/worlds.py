@@ -1,6 +1,5 @@
 """Opens the two worlds a policy lives in, by id: many dreams to learn in, MuJoCo to be judged in."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.policy.vecenv import WorldModelVecEnv
-from procosm.envs.truth.names import check_import
+from procosm.envs.truth.mujoco import settings_of
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 
 PIXEL_STACK = 3
 """Frames that a policy from pixels sees at once: one frame shows no motion."""
@@ -63,8 +62,11 @@ def dreams(
 
 
 def reward_scale(model: WorldModel, gamma: float) -> float:
-    """10 (1 − γ) over the largest reward in the data: rewards multiplied by it have no discounted return beyond ±10."""
-    largest = max(map(abs, model.reward_range))
+    """10 (1 − γ) over the largest reward in the data: rewards multiplied by it have no discounted return beyond ±10.
+
+    1 where no reward was logged: those of the user's own are left as they are.
+    """
+    largest = max(map(abs, model.reward_range or (0.0,)))
     return 10 * (1 - gamma) / largest if largest > 0 else 1.0
 
 
@@ -72,12 +74,9 @@ def truth(task: Task, observation: str) -> gym.Env:
     """The truth env of a saved task, frame for frame and step for step; it shows ``pixels`` or the true ``state``.
 
     Raises:
-        TaskError: the task is in a module that the user has not allowed to be imported.
+        TaskError: the task has no twin, or it is in a module that the user has not allowed to be imported.
     """
-    check_import(task.id)
-    derived = ("id", "dt_s", "action_low", "action_high", "state_size")
-    settings = {key: value for key, value in asdict(task).items() if key not in derived}
-    return gym.make("Procosm/Truth-v0", task=task.id, observation=observation, disable_env_checker=True, **settings)
+    return gym.make("Procosm/Truth-v0", observation=observation, disable_env_checker=True, **settings_of(task))
 
 
 def judged(checkpoint: Path, task: Task, observation: str, device: str = "cpu") -> VecEnv:

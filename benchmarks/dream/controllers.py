@@ -24,7 +24,7 @@ from procosm.envs.dreams.weights import find_checkpoint
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.settings import Count, Seed, Settings

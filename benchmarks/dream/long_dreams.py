@@ -15,7 +15,7 @@ from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.probe import probe
 from procosm.envs.truth.starts import wide_start
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 
 FIRST_SEED = 9_300_000
 LOOK_EVERY = 10
@@ -92,7 +92,9 @@ def frame_range(model: WorldModel) -> tuple[np.ndarray, np.ndarray]:
 
 def real_frames(task: Task) -> np.ndarray:
     """(n, H, W, 3) uint8, MuJoCo in states drawn as those are from which collecting begins wide."""
-    env, seen, rng = truth(task, "pixels"), probe(task.id, task.env_kwargs), np.random.default_rng(0)
+    env, rng = truth(task, "pixels"), np.random.default_rng(0)
+    twin = cast(MujocoEnv, env.unwrapped).twin
+    seen = probe(twin.id, twin.env_kwargs)
     frames = []
     for _ in range(REAL_FRAMES):
         frame, _ = env.reset(seed=int(rng.integers(2**31)))

@@ -14,7 +14,7 @@ from procosm.benchmarks.dream.zoo import Member
 from procosm.envs.collect.policies import Smooth
 from procosm.envs.collect.policy_file import load_policy
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 
 Rows = list[dict[str, Any]]
 

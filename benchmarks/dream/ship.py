@@ -50,7 +50,7 @@ def ship(config: ShipConfig) -> Path:
     small = dataclasses.replace(
         model,
         start_frames=model.start_frames[chosen],
-        start_states=model.start_states[chosen],
+        start_states=None if model.start_states is None else model.start_states[chosen],
         starts=model.starts[chosen],
         provenance=json.loads(json.dumps(origin).replace(f"{Path.cwd()}/", "")),  # a reader has other folders
     )

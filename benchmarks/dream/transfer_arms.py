@@ -149,12 +149,13 @@ def logged(run: Path, store: Path) -> Logged:
 
 def _see(run: Path) -> Logged:
     model, episodes = opened(run / "world_model"), load_episodes(run / "data")
-    returns = [float(e.rewards.sum()) for e in episodes if e.kind != "constant"]
+    returns = [float(e.signals["reward"].sum()) for e in episodes if e.kind != "constant"]
     bar = float(np.quantile(returns, 1 - BEST_SHARE))
     parts = []
     for kind in sorted({episode.kind for episode in episodes}):
         table = tabulate(episodes, kind, model.dynamics.context)
-        total = torch.nn.functional.pad(table.rewards.double().cumsum(0), (1, 0))
+        rewards = table.signals["reward"]
+        total = torch.nn.functional.pad(rewards.double().cumsum(0), (1, 0))
         earned = total[table.last + 1] - total[table.first]
         with torch.inference_mode():
             latents = encode(model.tokenizer, table.frames, model.starts.device)
@@ -162,7 +163,7 @@ def _see(run: Path) -> Logged:
             states = torch.cat([model.states(latents[part]) for part in index.split(1024)])
         at = table.steps
         best = (earned[at] >= bar - 1e-6) & (kind != "constant")
-        parts.append((states[at], table.actions[at], table.rewards[at], states[at + 1], table.ends[at], best))
+        parts.append((states[at], table.actions[at], rewards[at], states[at + 1], table.ends[at], best))
     return Logged(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

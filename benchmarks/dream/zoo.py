@@ -29,7 +29,7 @@ from procosm.envs.collect.policy_file import save_learner
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.names import resolve_name
 from procosm.world_model import command
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.files import read_json, sha256
 from procosm.world_model.settings import Count, Settings
 

@@ -128,7 +128,7 @@ def measure(config: DreamSpeedConfig, model: WorldModel) -> list[tuple[dict, lis
             each = [model.task] * config.processes, [config.seconds * 2] * config.processes
             truth.append(sum(pool.map(truth_speed, *each)))
             bar.update()
-    mujoco = {"metric": "mujoco_rendered_steps_per_s", "batch": config.processes, "frame_size": model.task.frame_size}
+    mujoco = {"metric": "mujoco_rendered_steps_per_s", "batch": config.processes, "frame_size": model.task.height}
     return [(row, found) for (row, *_), found in zip(timed, rates, strict=True)] + [(mujoco, truth)]
 
 

@@ -25,6 +25,7 @@ from procosm.envs.dreams.weights import find_checkpoint
 from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.data.task import MAIN, View
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import resolve_device
@@ -99,7 +100,7 @@ def row(config: GpuDreamsConfig, model: WorldModel, task: str, batch: int, **opt
 
 def large(small: WorldModel, transformer: TransformerConfig, frame_size: int, device: torch.device) -> WorldModel:
     """An untrained world model of the task of another one, with latents an eighth as wide as its frames."""
-    task, side = dataclasses.replace(small.task, frame_size=frame_size), frame_size // 8
+    task, side = dataclasses.replace(small.task, views=(View(MAIN, frame_size, frame_size),)), frame_size // 8
     torch.manual_seed(SEED)
     with torch.device(device):  # two billion numbers are drawn where they are needed
         tokenizer, dynamics = untrained(
@@ -111,7 +112,7 @@ def large(small: WorldModel, transformer: TransformerConfig, frame_size: int, de
         module.requires_grad_(False).eval()
     return dataclasses.replace(
         small, task=task, tokenizer=tokenizer, dynamics=dynamics, starts=starts, start_frames=frames, trust=None,
-        start_states=small.start_states[:4],
+        start_states=None if small.start_states is None else small.start_states[:4],
     )  # fmt: skip
 
 

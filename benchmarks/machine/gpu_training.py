@@ -21,7 +21,8 @@ from torch import Tensor
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.kernels import machine
 from procosm.world_model import checkpoint, command, registry
-from procosm.world_model.data.episodes import Task, load_episodes, load_task
+from procosm.world_model.data.episodes import load_episodes, load_task
+from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, tabulate
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
 from procosm.world_model.diffusion.transformer import TransformerConfig

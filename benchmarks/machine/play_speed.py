@@ -156,7 +156,7 @@ def play_speed(config: PlaySpeedConfig) -> Path:
     folder = find_checkpoint(config.checkpoint, "InvertedPendulum")
     model, rows = load(folder), []
     threads = torch.get_num_threads()
-    common = {"task": model.task.id, "frame_size": model.task.frame_size, "products": "float32"}
+    common = {"task": model.task.id, "frame_size": model.task.height, "products": "float32"}
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
         for name, step in parts(model).items():

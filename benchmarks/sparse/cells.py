@@ -18,7 +18,8 @@ from procosm.agents.judge.open_loop import psnr_db
 from procosm.agents.run import RunConfig, run
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model import checkpoint, registry
-from procosm.world_model.data.episodes import Task, load_episodes, load_task
+from procosm.world_model.data.episodes import load_episodes, load_task
+from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, context_index, cut, draw, tabulate
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
@@ -246,7 +247,7 @@ def dreamed(
     dynamics.state_head.load_state_dict(head)
     dynamics.state_head.requires_grad_(False)
     dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
-    dynamics.outcome_head.fit(table.rewards[table.steps])
+    dynamics.outcome_head.fit(table.signals["reward"][table.steps])
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, generator = draw(table, stage.batch, cell.seed + 1, step)

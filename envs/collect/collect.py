@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,12 +29,12 @@ from procosm.envs.collect.segments import (
 )
 from procosm.envs.collect.workers import run_parts
 from procosm.envs.truth.model_camera import parse_camera
-from procosm.envs.truth.mujoco import MujocoEnv
+from procosm.envs.truth.mujoco import MujocoEnv, settings_of
 from procosm.envs.truth.names import resolve_name
 from procosm.envs.truth.probe import STEPS, probe
 from procosm.envs.truth.tasks import parse_kwargs
 from procosm.world_model.data import episodes as dataset
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import DatasetError, ProcosmError, TaskError
 from procosm.world_model.files import read_json, sha256, write_bytes
 from procosm.world_model.folders import check_out, find, finish
@@ -116,7 +117,7 @@ def collect(config: CollectConfig) -> Path:
         _check_space(folder, job)
         missing = [part for part in job.parts if not is_collected(folder, job, part)]
         run_parts(folder, job, missing, config.processes, config.trust_pickle)
-        origin = {**provenance({"collect": config}), "renderer": job.task.renderer, "job": json.loads(job.to_json())}
+        origin = {**provenance({"collect": config}), "job": json.loads(job.to_json())}
         dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
     shutil.rmtree(folder, ignore_errors=True)
     return data
@@ -148,7 +149,7 @@ def check_behaviours(config: CollectConfig) -> None:
         return
     try:
         there = by_content({key: told[key] for key in ("mixture", "policies")})
-    except ValueError as error:
+    except (ValueError, TaskError) as error:
         raise DatasetError(f"{path} is damaged ({error}): restore it, or delete {path.parent}") from error
     mixture = parse_mixture(config.policy)
     policies = {share.path: sha256(Path(share.path)) for share in mixture if share.path}
@@ -211,13 +212,14 @@ def _check_motion(env: MujocoEnv) -> None:
     if (np.stack(frames) == frames[0]).all():
         raise TaskError(
             f"nothing moves in the picture of {env.task.id}, whatever is done: give another camera than "
-            f"{env.task.camera}"
+            f"{env.twin.cameras}"
         )
 
 
 def _segment(task: Task) -> int:
     """Steps after which an episode of noise is cut: noise learns nothing new late in an episode."""
-    seen = probe(task.id, task.env_kwargs)
+    assert task.twin is not None  # what is collected is simulated
+    seen = probe(task.twin.id, task.twin.env_kwargs)
     if not seen.ended:
         return LONGEST
     return int(np.clip(2 * np.median(seen.lengths) / task.action_repeat, SHORTEST, STEPS))
@@ -277,7 +279,7 @@ def _same_job(data: Path, job: Job) -> None:
     dataset.load_task(data)
     try:
         stored = by_content(json.loads((data / "provenance.json").read_text(encoding="utf-8"))["job"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, TaskError) as error:
         raise DatasetError(f"{data} does not say how it was collected ({error!r}): give another --out") from error
     if stored != job.content:
         raise DatasetError(
@@ -299,7 +301,7 @@ def _short(value: object) -> str:
 def _check_space(folder: Path, job: Job) -> None:
     steps = sum(part.steps for part in job.parts)
     # Parts are kept whole until the dataset, a tenth of their size, is written.
-    need = int(1.3 * steps * (3 * job.task.frame_size**2 + 8 * job.task.state_size + 200))
+    need = int(1.3 * steps * (math.prod(job.task.frame_shape) + 8 * job.task.state_size + 200))
     free = shutil.disk_usage(folder).free
     if free < need:
         raise DatasetError(
@@ -309,16 +311,9 @@ def _check_space(folder: Path, job: Job) -> None:
 
 
 def _env_spec(job: Job) -> str:
-    task = job.task
-    spec = gym.spec("Procosm/Truth-v0")
-    kwargs = {
-        "task": task.id,
-        "frame_size": task.frame_size,
-        "action_repeat": task.action_repeat,
-        "camera": task.camera,
-        "renderer": task.renderer,
-        "version": task.version,
-        "env_kwargs": task.env_kwargs,
-        "observation": ["pixels", "state"],
-    }
-    return replace(spec, kwargs=kwargs, max_episode_steps=task.max_episode_steps).to_json()
+    settings = settings_of(job.task)
+    limit = settings.pop("max_episode_steps")
+    shown = ["pixels", "state"] if "state" in job.task.signals else "pixels"
+    return replace(
+        gym.spec("Procosm/Truth-v0"), kwargs=settings | {"observation": shown}, max_episode_steps=limit
+    ).to_json()

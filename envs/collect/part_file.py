@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import DatasetError
 
-NAMES = ("job", "frames", "states", "physics", "actions", "rewards", "lengths", "terminated", "wide")
+SIGNAL = "signal-"
+"""Begins the name of each signal's array."""
 DIGEST = 64
 """Letters of a job's name."""
 
@@ -26,33 +28,36 @@ def job_of(path: Path) -> str | None:
         return str(_array(archive, "job")) if "job.npy" in archive.namelist() else None
 
 
-def read_arrays(path: Path, steps: int, frame_size: int, state_size: int, action_size: int) -> dict[str, np.ndarray]:
-    """Every array of a part, of the shapes and kinds that it must have.
+def read_arrays(path: Path, steps: int, task: Task) -> dict[str, np.ndarray]:
+    """Every array of a part of ``steps`` steps, of the shapes and kinds that ``task`` gives it.
 
-    Args:
-        steps: of the part. frame_size, state_size, action_size: of its task.
+    Physics states are there where the true state is logged.
 
     Raises:
         DatasetError: the file is damaged, or holds something else.
     """
+    signals = {f"{SIGNAL}{name}": signal for name, signal in task.signals.items() if name != "termination"}
+    names = ("job", "frames", "actions", "lengths", "terminated", "wide", *signals)
+    names += ("physics",) if "state" in task.signals else ()
     with _opened(path) as archive:
-        if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in NAMES):
+        if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in names):
             raise ValueError(f"it holds {', '.join(archive.namelist())[:200]}")
-        found = {name: _array(archive, name) for name in NAMES}
-        lengths, physics = found["lengths"], found["physics"]
+        found = {name: _array(archive, name) for name in names}
+        lengths, physics = found["lengths"], found.get("physics")
         if lengths.dtype != np.int64 or lengths.ndim != 1 or (lengths < 1).any() or (lengths > steps).any():
             raise ValueError("lengths are no steps of episodes")
         count, moments = len(lengths), steps + len(lengths)
         wanted: dict[str, tuple[tuple[int, ...], type]] = {
-            "frames": ((moments, frame_size, frame_size, 3), np.uint8),
-            "states": ((moments, state_size), np.float32),
-            "physics": ((moments, *physics.shape[1:2]), np.float64),
-            "actions": ((steps, action_size), np.float32),
-            "rewards": ((steps,), np.float32),
+            "frames": ((moments, *task.frame_shape), np.uint8),
+            "actions": ((steps, len(task.action_low)), np.float32),
             "terminated": ((count,), np.bool_),
             "wide": ((count,), np.bool_),
         }
-        if lengths.sum() != steps or physics.ndim != 2:
+        for name, signal in signals.items():
+            wanted[name] = (moments if signal.per == "frame" else steps, *signal.shape), np.float32
+        if physics is not None:
+            wanted["physics"] = (moments, *physics.shape[1:2]), np.float64
+        if lengths.sum() != steps or (physics is not None and physics.ndim != 2):
             raise ValueError(f"its episodes have {lengths.sum()} steps, and the part has {steps}")
         for name, (shape, dtype) in wanted.items():
             array = found[name]

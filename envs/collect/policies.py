@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from procosm.envs.collect.policy_file import load_policy
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 
 SMOOTHEST = 0.95
@@ -168,19 +168,21 @@ class SavedPolicy:
     def __init__(self, path: str, task: Task, trust_pickle: bool = False) -> None:
         self._model = load_policy(path, trust_pickle)
         shape = self._model.observation_space.shape
-        size = task.frame_size
-        self._sees_frames = shape in ((size, size, 3), (3, size, size))
-        if not self._sees_frames and shape != (task.state_size,):
+        height, width, colours = task.frame_shape
+        channels_first = (colours, height, width)
+        states = () if task.twin is None else (task.twin.state_size,)
+        self._sees_frames = shape in (task.frame_shape, channels_first)
+        if not self._sees_frames and shape != states:
             raise TaskError(
-                f"policy {path} observes {shape}, but {task.id} has states of shape ({task.state_size},) and frames of "
-                f"shape ({size}, {size}, 3): take a policy that was trained on one of these"
+                f"policy {path} observes {shape}, but {task.id} has states of shape {states} and frames of "
+                f"shape {task.frame_shape}: take a policy that was trained on one of these"
             )
         if self._model.action_space.shape != (len(task.action_low),):
             raise TaskError(
                 f"policy {path} gives actions of shape {self._model.action_space.shape}, but {task.id} takes "
                 f"({len(task.action_low)},): take a policy trained on this task"
             )
-        self._channels_first = shape == (3, size, size)
+        self._channels_first = shape == channels_first
 
     def begin(self, rng: np.random.Generator) -> None:
         """Seed torch, which SB3 samples from, for this episode."""

@@ -16,16 +16,16 @@ import numpy as np
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from procosm.envs.collect.part_file import job_of, read_arrays
+from procosm.envs.collect.part_file import SIGNAL, job_of, read_arrays
 from procosm.envs.collect.policies import Behaviour, Constant, Share, make_behaviour
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.probe import Probe, probe
 from procosm.envs.truth.starts import wide_start
 from procosm.sparse import strict
-from procosm.world_model.data.episodes import Episode, Task
-from procosm.world_model.errors import DatasetError, ProcosmError
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.task import Task, migrated
+from procosm.world_model.errors import CheckpointError, DatasetError, ProcosmError
 from procosm.world_model.files import read_json, write_bytes
-from procosm.world_model.schema import read_file
 
 KINDS = ("train", "holdout", "constant")
 CONSTANT_STEPS = 16
@@ -74,10 +74,7 @@ class Job:
 
     def to_json(self) -> str:
         """JSON text, the same for the same job."""
-        values = asdict(self)
-        if not values["task"]["env_kwargs"]:
-            del values["task"]["env_kwargs"]  # collections begun before there were any go on
-        return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @property
     def id(self) -> str:
@@ -92,12 +89,7 @@ class Job:
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """The job that :meth:`to_json` wrote."""
-        values = json.loads(text)
-        bounds = {name: tuple(values["task"][name]) for name in ("action_low", "action_high")}
-        values["task"] = Task(**{**values["task"], **bounds})
-        values["mixture"] = tuple(Share(**share) for share in values["mixture"])
-        values["parts"] = tuple(Part(**part | {"behaviours": tuple(part["behaviours"])}) for part in values["parts"])
-        return cls(**values)
+        return strict.read(cls, json.loads(text))
 
 
 def read_job(folder: Path) -> Job:
@@ -108,8 +100,16 @@ def read_job(folder: Path) -> Job:
     """
     path = folder / JOB_FILE
     advice = f"delete {folder} and run the same command again"
-    read_file(Job, path, advice)
-    return Job.from_json(json.dumps(read_json(path, advice)))
+    values = read_json(path, advice)
+    try:
+        return strict.read(Job, with_migrated_task(values))
+    except (strict.Wrong, ProcosmError) as fault:
+        raise CheckpointError(f"{path} is damaged ({fault}): {advice}") from fault
+
+
+def with_migrated_task(job: Any) -> Any:
+    """JSON values of a job that any version wrote, its task as this one writes it."""
+    return job | {"task": migrated(job["task"])} if isinstance(job, dict) and "task" in job else job
 
 
 class _Actors(TypedDict):
@@ -119,12 +119,13 @@ class _Actors(TypedDict):
 
 
 def by_content(job: Any) -> dict[str, Any]:
-    """JSON values of a job, its policies named by the sha256 of their files instead of their paths.
+    """JSON values of a job of any version, its policies named by the sha256 of their files instead of their paths.
 
     Raises:
-        ValueError: these are no values of a job.
+        ValueError, TaskError: these are no values of a job.
     """
     strict.read(_Actors, job)
+    job = with_migrated_task(job)
     policies = job["policies"]
     mixture = [share | {"path": policies.get(share["path"], share["path"])} for share in job["mixture"]]
     return {key: value for key, value in job.items() if key != "policies"} | {"mixture": mixture}
@@ -136,11 +137,12 @@ class Collector:
     def __init__(self, job: Job, trust_pickle: bool = False) -> None:
         self._job = job
         self._env = MujocoEnv.from_task(job.task)
-        self._seen: Probe = probe(job.task.id, job.task.env_kwargs)
+        assert job.task.twin is not None  # what is collected is simulated
+        self._seen: Probe = probe(job.task.twin.id, job.task.twin.env_kwargs)
         self._behaviours = [make_behaviour(share, job.task, trust_pickle) for share in job.mixture]
         self._constant = Constant(job.task)
 
-    def episodes(self, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
+    def episodes(self, part: Part) -> Iterator[tuple[Episode, np.ndarray | None]]:
         """The episodes of one part, each with its physics states; the last one is cut where the steps are used up."""
         left, index = part.steps, 0
         while left > 0:
@@ -166,7 +168,7 @@ class Collector:
         cut = max(job.segment, HELD_OUT_STEPS) if part.kind == "holdout" else job.segment
         return self._behaviours[which], job.task.max_episode_steps if free else min(cut, job.task.max_episode_steps)
 
-    def _episode(self, part: Part, rng: np.random.Generator, left: int) -> tuple[Episode, np.ndarray]:
+    def _episode(self, part: Part, rng: np.random.Generator, left: int) -> tuple[Episode, np.ndarray | None]:
         env = self._env
         behaviour, limit = self._choose(part, rng)
         observation, info = env.reset(seed=int(rng.integers(2**31)))
@@ -190,19 +192,20 @@ class Collector:
             physics_states.append(info["physics"])
             actions.append(action)
             rewards.append(reward)
+        seen = {"state": np.stack(states), "reward": np.array(rewards, np.float32)}
+        logged = self._job.task.signals
         episode = Episode(
             np.stack(frames),
-            np.stack(states),
             np.stack(actions),
-            np.array(rewards, np.float32),
-            terminated,
+            terminated and "termination" in logged,
             part.kind,
             wide=physics is not None,
+            signals={name: values for name, values in seen.items() if name in logged},
         )
-        return episode, np.stack(physics_states)
+        return episode, np.stack(physics_states) if "state" in logged else None
 
 
-def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode, np.ndarray]]) -> None:
+def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode, np.ndarray | None]]) -> None:
     """Write one part's file, whole or not at all.
 
     Raises:
@@ -211,17 +214,21 @@ def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode,
     if not (folder / JOB_FILE).exists() or read_job(folder).id != job.id:
         raise DatasetError(f"{folder} was deleted or given to another collection while {part.name} was collected")
     buffer = io.BytesIO()
+    logged = [name for name in job.task.signals if name != "termination"]
+    arrays: dict[str, Any] = {
+        f"{SIGNAL}{name}": np.concatenate([episode.signals[name] for episode, _ in episodes]) for name in logged
+    }
+    if physics := [states for _, states in episodes if states is not None]:
+        arrays["physics"] = np.concatenate(physics)
     np.savez(
         buffer,
         job=np.array(job.id),
         frames=np.concatenate([episode.frames for episode, _ in episodes]),
-        states=np.concatenate([episode.states for episode, _ in episodes]),
-        physics=np.concatenate([physics for _, physics in episodes]),
         actions=np.concatenate([episode.actions for episode, _ in episodes]),
-        rewards=np.concatenate([episode.rewards for episode, _ in episodes]),
         lengths=np.array([len(episode.actions) for episode, _ in episodes]),
         terminated=np.array([episode.terminated for episode, _ in episodes]),
         wide=np.array([episode.wide for episode, _ in episodes]),
+        **arrays,
     )
     try:
         write_bytes(folder / f"{part.name}.npz", buffer.getvalue())
@@ -239,7 +246,7 @@ def is_collected(folder: Path, job: Job, part: Part) -> bool:
     return path.exists() and job_of(path) == job.id
 
 
-def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.ndarray]]:
+def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.ndarray | None]]:
     """The episodes of one part's file, each with its physics states.
 
     Raises:
@@ -248,19 +255,18 @@ def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.
     path = folder / f"{part.name}.npz"
     if job_of(path) != job.id:
         raise DatasetError(f"{path} was put there by another collection: run the same command again")
-    task = job.task
-    arrays = read_arrays(path, part.steps, task.frame_size, task.state_size, len(task.action_low))
+    arrays = read_arrays(path, part.steps, job.task)
+    logged = {name: signal for name, signal in job.task.signals.items() if name != "termination"}
     first_frame = first_step = 0
     for length, terminated, wide in zip(arrays["lengths"], arrays["terminated"], arrays["wide"], strict=True):
         moments, steps = slice(first_frame, first_frame + length + 1), slice(first_step, first_step + length)
         episode = Episode(
             arrays["frames"][moments],
-            arrays["states"][moments],
             arrays["actions"][steps],
-            arrays["rewards"][steps],
             bool(terminated),
             part.kind,
             bool(wide),
+            {name: arrays[f"{SIGNAL}{name}"][moments if s.per == "frame" else steps] for name, s in logged.items()},
         )
-        yield episode, arrays["physics"][moments]
+        yield episode, arrays["physics"][moments] if "physics" in arrays else None
         first_frame, first_step = moments.stop, steps.stop

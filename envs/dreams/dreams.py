@@ -293,7 +293,8 @@ class Dreams:
             if self._trust_below is not None:
                 truncated |= self.trust < self._trust_below
         if self._reward is None:
-            reward = np.clip(seen["reward"][:, 0], *self.model.reward_range)
+            limits = self.model.reward_range
+            reward = seen["reward"][:, 0] if limits is None else np.clip(seen["reward"][:, 0], *limits)
         else:
             reward = rewards(self._reward, self._told(actions, prediction), len(actions))
         return Outcome(reward, self.termination > 0.5, truncated)

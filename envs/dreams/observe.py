@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 from procosm.world_model.model import WorldModel
 
@@ -49,7 +49,7 @@ class View:
     def space(self, task: Task, latents_shape: tuple[int, ...]) -> spaces.Space:
         """The observation space, given the task and the shape (context, c, h, w) of the latents."""
         every: dict[str, spaces.Space] = {
-            "pixels": spaces.Box(0, 255, (task.frame_size, task.frame_size, 3), np.uint8),
+            "pixels": spaces.Box(0, 255, task.frame_shape, np.uint8),
             "latent": spaces.Box(-np.inf, np.inf, latents_shape, np.float32),
             "state": spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32),
         }

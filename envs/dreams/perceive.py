@@ -16,9 +16,16 @@ from procosm.envs.dreams.observe import Observed, View, dream_space
 from procosm.envs.dreams.spec import portable
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 
-SAME_FRAMES = ("id", "frame_size", "action_repeat", "camera", "renderer", "version")
+
+def _frames_of(task: Task) -> dict[str, Any]:
+    """All that decides what a task's frames show, as JSON values."""
+    values = json.loads(json.dumps(asdict(task)))
+    twin = values["twin"] or {}
+    shown = {name: twin.get(name) for name in ("cameras", "renderer", "version")}
+    return {name: values[name] for name in ("id", "views", "action_repeat")} | shown
 
 
 class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
@@ -59,9 +66,8 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
 
     def _check_frames(self) -> None:
         """Refuse an env whose frames the model was not trained on."""
-        seen, learned = asdict(self.env.get_wrapper_attr("task")), asdict(self.model.task)
-        # Compared as JSON, because a checkpoint has been through it: tuples came back as lists.
-        other = [key for key in SAME_FRAMES if json.dumps(seen[key]) != json.dumps(learned[key])]
+        seen, learned = _frames_of(self.env.get_wrapper_attr("task")), _frames_of(self.model.task)
+        other = [key for key in learned if seen[key] != learned[key]]
         if other:
             raise TaskError(
                 "this env does not show the frames the world model learned: "

@@ -38,11 +38,11 @@ class SavedPilot:
             TaskError: no policy in ``path``, one for another task, or a pickle that is not trusted.
         """
         self._policy = load_policy(path, trust_pickle)
-        size = model.task.frame_size
+        height, width, colours = model.task.frame_shape
         self._kinds: dict[tuple[int, ...], str] = {
             tuple(model.starts.shape[1:]): "latent",
-            (size, size, 3 * STACK): "pixels",
-            (3 * STACK, size, size): "pixels",
+            (height, width, colours * STACK): "pixels",
+            (colours * STACK, height, width): "pixels",
         }
         if "state" in model.capabilities:
             self._kinds[(model.task.state_size,)] = "state"

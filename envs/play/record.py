@@ -12,7 +12,7 @@ import numpy as np
 from procosm.envs.films import difference, panel, write_mp4
 from procosm.envs.play.pair import Scene, Side
 from procosm.envs.play.protocol import PlayError
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.files import write_bytes
 
 FILM, EPISODE = "film.mp4", "episode.npz"

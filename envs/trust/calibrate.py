@@ -101,7 +101,7 @@ def train_forecasts(model: WorldModel, episodes: Sequence[Episode]) -> Forecasts
     """The networks, each on batches of its own of every logged step."""
     before, after, actions = (
         torch.from_numpy(np.concatenate(parts))
-        for parts in zip(*((e.states[:-1], e.states[1:], e.actions) for e in episodes), strict=True)
+        for parts in zip(*((e.signals["state"][:-1], e.signals["state"][1:], e.actions) for e in episodes), strict=True)
     )
     forecasts = Forecasts(MEMBERS, before.shape[1], actions.shape[1], HIDDEN)
     forecasts.mean.copy_(before.mean(0))
@@ -143,7 +143,7 @@ def dream_again(model: WorldModel, episodes: Sequence[Episode]) -> Dreamed:
     ahead = np.arange(HORIZON + 1)
     # A shorter episode stands still at its end; what stands there is not counted.
     index = [np.minimum(now + ahead, len(episode.actions)) for episode, now in chosen]
-    true = np.stack([e.states[i] for (e, _), i in zip(chosen, index, strict=True)])
+    true = np.stack([e.signals["state"][i] for (e, _), i in zip(chosen, index, strict=True)])
     taken = np.stack(
         [e.actions[np.minimum(i[:-1], len(e.actions) - 1)] for (e, _), i in zip(chosen, index, strict=True)]
     )

@@ -19,7 +19,7 @@ import numpy as np
 from procosm.envs.truth.backend import mujoco
 from procosm.envs.truth.probe import Probe, actuated_joints, probe
 from procosm.envs.truth.tasks import open_task
-from procosm.world_model.data.episodes import CameraJson
+from procosm.world_model.data.task import CameraJson
 from procosm.world_model.errors import TaskError
 from procosm.world_model.schema import checked
 

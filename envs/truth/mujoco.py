@@ -1,7 +1,7 @@
 """MujocoEnv: any MuJoCo task seen through a camera. It is the truth that every dream is judged by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +18,7 @@ from procosm.envs.truth.names import allow_import, check_import
 from procosm.envs.truth.raycast import RaycastRenderer
 from procosm.envs.truth.render import MULTISAMPLES, VERSION, GLRenderer
 from procosm.envs.truth.tasks import checked_kwargs, open_task
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import MAIN, Task, Twin, View, logged_signals
 from procosm.world_model.errors import TaskError
 
 PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
@@ -88,27 +88,32 @@ class MujocoEnv(PortableSpec, gym.Env):
         self._endless = limit == NO_LIMIT
         if limit in (None, NO_LIMIT):
             limit = -(-self._simulator.max_steps // action_repeat)
+        self.twin = Twin(
+            id=task,
+            env_kwargs=arguments,
+            renderer=backend.resolve(renderer),
+            cameras={MAIN: self._camera.to_json()},
+            state_size=self._simulator.state_size,
+            version=version,
+        )
         self.task = Task(
             id=task,
-            frame_size=frame_size,
-            action_repeat=action_repeat,
-            max_episode_steps=limit,
-            dt_s=self._simulator.dt_s * action_repeat,
+            views=(View(MAIN, frame_size, frame_size),),
             action_low=tuple(float(value) for value in self._simulator.action_low),
             action_high=tuple(float(value) for value in self._simulator.action_high),
-            state_size=self._simulator.state_size,
-            camera=self._camera.to_json(),
-            renderer=backend.resolve(renderer),
-            version=version,
-            env_kwargs=arguments,
+            action_repeat=action_repeat,
+            dt_s=self._simulator.dt_s * action_repeat,
+            max_episode_steps=limit,
+            signals=logged_signals(self._simulator.state_size),
+            twin=self.twin,
         )
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.task.dt_s))}
         self.action_space = gym.spaces.Box(self._simulator.action_low, self._simulator.action_high, dtype=np.float32)
         self._shown = observation
         every: dict[str, gym.spaces.Space] = {
-            "pixels": gym.spaces.Box(0, 255, (frame_size, frame_size, 3), np.uint8),
-            "state": gym.spaces.Box(-np.inf, np.inf, (self.task.state_size,), np.float32),
+            "pixels": gym.spaces.Box(0, 255, self.task.frame_shape, np.uint8),
+            "state": gym.spaces.Box(-np.inf, np.inf, (self._simulator.state_size,), np.float32),
         }
         self.observation_space = (
             every[observation]
@@ -129,13 +134,10 @@ class MujocoEnv(PortableSpec, gym.Env):
         """The environment that a saved task describes: the same camera, frames, action repeat and time limit.
 
         Raises:
-            TaskError: this machine or this version of procosm cannot make the same frames, or the task's module would
-                have to be imported and the user has not allowed it.
+            TaskError: the task has no twin, this machine or this version of procosm cannot make the same frames, or the
+                task's module would have to be imported and the user has not allowed it.
         """
-        check_import(task.id)
-        names = {field.name for field in fields(Task)} - {"id", "dt_s", "action_low", "action_high", "state_size"}
-        settings = {name: value for name, value in asdict(task).items() if name in names}
-        env = cls(task.id, **{**settings, **kwargs})
+        env = cls(**{**settings_of(task), **kwargs})
         if kwargs.get("max_episode_steps") == NO_LIMIT:
             env.task = replace(env.task, max_episode_steps=task.max_episode_steps)
         return env
@@ -182,12 +184,11 @@ class MujocoEnv(PortableSpec, gym.Env):
         model = simulator.model
         if self._renderer is None or self._view is None or self._drawn_model is not model:
             self.close()
-            backend.resolve(self.task.renderer)  # a copy may have come from a process that draws otherwise
-            size, version = self.task.frame_size, self.task.version
+            backend.resolve(self.twin.renderer)  # a copy may have come from a process that draws otherwise
             self._renderer = (
-                RaycastRenderer(model, size, self._camera)
-                if self.task.renderer == "raycast"
-                else GLRenderer(model, size, self._camera, version)
+                RaycastRenderer(model, self.task.height, self._camera)
+                if self.twin.renderer == "raycast"
+                else GLRenderer(model, self.task.height, self._camera, self.twin.version)
             )
             self._view, self._drawn_model = mujoco.MjData(model), model
         # Positions in the task's own data lag half a step behind its qpos, and tasks compute rewards from them:
@@ -204,7 +205,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         if not self._saw_something and frame.min() == frame.max():
             raise TaskError(
                 f"the camera of {self.task.id} sees nothing: its first frame is {frame.max()} all over. Give another "
-                f"camera than {self.task.camera}"
+                f"camera than {self.twin.cameras}"
             )
         self._saw_something = True
         return frame
@@ -262,6 +263,31 @@ class MujocoEnv(PortableSpec, gym.Env):
         if self._state is None:
             self._state = self._simulator.state()
         return self._state.copy()
+
+
+def settings_of(task: Task) -> dict[str, Any]:
+    """The keywords of :class:`MujocoEnv` that make the twin of a saved task.
+
+    Raises:
+        TaskError: it has none, or the twin's module would have to be imported and the user has not allowed it.
+    """
+    twin = task.twin
+    if twin is None:
+        raise TaskError(
+            f"{task.id} has no twin in MuJoCo: its log does not say what would simulate it, so nothing can be judged "
+            "there. Dream in Procosm/World-v0, or name a twin in the dataset's task.json"
+        )
+    check_import(twin.id)
+    return {
+        "task": twin.id,
+        "frame_size": task.height,
+        "action_repeat": task.action_repeat,
+        "max_episode_steps": task.max_episode_steps,
+        "camera": twin.cameras[MAIN],
+        "renderer": twin.renderer,
+        "version": twin.version,
+        "env_kwargs": twin.env_kwargs,
+    }
 
 
 def _check_options(observation: object, render_mode: str | None, version: int) -> None:

@@ -31,7 +31,8 @@ def linear_episode(seed: int, steps: int, kind: str = "holdout", constant: float
     change = np.diff(values[:, 0], prepend=values[0, 0])
     states = np.stack((values[:, 0], change), axis=1).astype(np.float32)
     rewards = values[1:].mean(axis=1).astype(np.float32)
-    return Episode(frames, states, actions.astype(np.float32), rewards, False, kind)
+    signals = {"state": states, "reward": rewards}
+    return Episode(frames, actions.astype(np.float32), False, kind, signals=signals)
 
 
 @pytest.fixture

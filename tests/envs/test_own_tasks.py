@@ -86,8 +86,8 @@ def test_own_tasks_are_collected_in_this_process_and_in_workers(name, processes,
         assert max(len(episode.actions) for episode in episodes) == 7
         assert not any(episode.terminated for episode in episodes)
     if name == "Wrapped":
-        paid = np.concatenate([episode.rewards for episode in episodes])
-        angles = np.concatenate([episode.states[1:, 0] for episode in episodes])
+        paid = np.concatenate([episode.signals["reward"] for episode in episodes])
+        angles = np.concatenate([episode.signals["state"][1:, 0] for episode in episodes])
         np.testing.assert_allclose(paid, -3 * np.abs(angles), rtol=1e-5)
 
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from procosm.envs import TASKS
 from procosm.envs.dreams.weights import SHIPPED
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 
 USUAL = ("symmetric and normalized", "observation space m")  # forces in newtons, states without bounds: as in MuJoCo
 

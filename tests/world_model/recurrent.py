@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import Task
 from procosm.world_model.interface import MEAN, Condition, LatentSpec, Prediction, Sampling
 
 
@@ -35,7 +35,7 @@ class Pooled(nn.Module):
 
     def __init__(self, config: PooledConfig, task: Task) -> None:
         super().__init__()
-        self.config, self.side, self.mixed = config, task.frame_size, False
+        self.config, self.side, self.mixed = config, task.height, False
         self.spec = LatentSpec((3, config.cells, config.cells))
         self.register_buffer("gain", torch.full((), 127.5))
 

@@ -12,7 +12,7 @@ import torch
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.world_model import registry
 from procosm.world_model.checkpoint import load, save
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import MAIN, Task, View
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.interface import Condition, Sampling
 from procosm.world_model.model import WorldModel
@@ -40,7 +40,7 @@ def kinds(monkeypatch):
 def model(request, kinds, linear_task: Task) -> WorldModel:
     """An untrained model of each kind, every weight of which counts."""
     torch.manual_seed(1)
-    task = dataclasses.replace(linear_task, frame_size=64, state_size=2)
+    task = dataclasses.replace(linear_task, views=(View(MAIN, 64, 64),))
     configs = [kinds[part][name].config(**SMALL.get(name, {})) for part, name in zip(kinds, request.param, strict=True)]
     tokenizer, dynamics = registry.untrained(task, *configs)
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_a_batch_in_parts_is_the_batch(model):
 def test_it_goes_through_a_folder_to_the_bit(model, tmp_path):
     again = load(save(tmp_path / "model", model))
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert config["format"] == 2 and set(config["kinds"]) == {"tokenizer", "dynamics"}
+    assert config["format"] == 3 and set(config["kinds"]) == {"tokenizer", "dynamics"}
     assert type(again.dynamics) is type(model.dynamics) and type(again.tokenizer) is type(model.tokenizer)
     for ours, theirs in zip(*(dreamed(each, begun(each), actions()) for each in (model, again)), strict=True):
         assert torch.equal(ours.latents, theirs.latents)
@@ -208,13 +208,24 @@ def test_a_kind_that_is_not_here_is_named(tiny_checkpoint, tmp_path):
         load(folder)
 
 
-def test_format_1_opens_as_it_did_and_is_saved_as_format_2(tiny_checkpoint, tmp_path):
-    """As the first format wrote it: without kinds."""
+@pytest.mark.parametrize("number", [1, 2])
+def test_older_formats_open_as_they_did_and_are_saved_as_the_newest(tiny_checkpoint, tmp_path, number):
+    """The first did not name kinds; in both a task was one square view of a MuJoCo task with everything logged."""
     old = shutil.copytree(tiny_checkpoint, tmp_path / "old")
     config = json.loads((old / "config.json").read_text())
-    del config["kinds"]
-    (old / "config.json").write_text(json.dumps(config | {"format": 1}))
+    twin, signals = config["task"].pop("twin"), config["task"].pop("signals")
+    config["task"] |= {
+        "frame_size": config["task"].pop("views")[0]["height"],
+        "camera": twin["cameras"]["main"],
+        "state_size": signals["state"]["shape"][0],
+        "renderer": twin["renderer"],
+        "version": twin["version"],
+    }
+    if number == 1:
+        del config["kinds"]
+    (old / "config.json").write_text(json.dumps(config | {"format": number}))
     models = [load(tiny_checkpoint), load(old), load(save(tmp_path / "new", load(old)))]
+    assert len({str(each.task) for each in models}) == 1
     runs = [dreamed(each, begun(each), actions(), draws(*range(COUNT)), DRAWN)[-1] for each in models]
     for other in runs[1:]:
         assert torch.equal(runs[0].latents, other.latents)

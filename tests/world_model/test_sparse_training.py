@@ -14,7 +14,7 @@ from torch import nn
 from procosm.sparse import baselines
 from procosm.sparse.nn import BlockWeight
 from procosm.world_model import checkpoint, registry, sparsity
-from procosm.world_model.data.episodes import Episode, Task, load_episodes, load_task, write_dataset
+from procosm.world_model.data.episodes import Episode, load_episodes, load_task, write_dataset
 from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_tensors
@@ -23,6 +23,7 @@ from procosm.world_model.training import blocks, stage
 from procosm.world_model.training.presets import preset
 from procosm.world_model.training.stage import Optimizer, StageConfig, rate, run_stage
 from procosm.world_model.training.train import TrainConfig, sparsifier, train, train_tokenizer
+from tests.conftest import simulated_task
 
 DENSITY, BLOCK = 0.25, 16
 
@@ -37,13 +38,14 @@ def episode(seed: int, steps: int, kind: str) -> tuple[Episode, np.ndarray]:
         frame[28:36, x : x + 8] = 220
     states = np.stack([place / 64, np.append(0.0, actions[:, 0])], 1).astype(np.float32)
     rewards = -np.abs(actions[:, 0]).astype(np.float32)
-    return Episode(frames, states, actions.astype(np.float32), rewards, seed == 0, kind), np.zeros((steps + 1, 4))
+    signals = {"state": states, "reward": rewards}
+    return Episode(frames, actions.astype(np.float32), seed == 0, kind, signals=signals), np.zeros((steps + 1, 4))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """A dataset on disk as `procosm collect` writes one, without MuJoCo."""
-    task = Task("InvertedPendulum-v5", 64, 1, 50, 0.04, (-1.0,), (1.0,), 2, {"lookat": [0.0, 1.5, 0.0]}, "egl", 1)
+    task = simulated_task("InvertedPendulum-v5", 64, 2, max_episode_steps=50)
     kinds = ["train"] * 4 + ["holdout"] * 2 + ["constant"] * 2
     path = tmp_path_factory.mktemp("run") / "data"
     episodes = (episode(seed, 10, kind) for seed, kind in enumerate(kinds))

@@ -1,24 +1,25 @@
 """What a world model is trained on: episodes on disk, written as a Minari dataset and read as arrays.
 
 A dataset is a folder: ``main_data.hdf5`` and ``metadata.json`` as ``minari.MinariDataset(folder)`` reads them
-(observations ``pixels`` and ``state``, infos ``physics``), ``task.json`` and ``provenance.json`` beside them.
+(observations ``pixels`` and what else was logged for each frame, such as ``state``; ``rewards``, zeros where
+``task.json`` does not list the signal; infos ``physics``), ``task.json`` and ``provenance.json`` beside them.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 import h5py
 import numpy as np
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from procosm.sparse import strict
 from procosm.world_model.data.stored import member, read
-from procosm.world_model.errors import DatasetError, ProcosmError, TaskError
+from procosm.world_model.data.task import Task, read_task
+from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.folders import find, replace
 from procosm.world_model.schema import checked
 
@@ -26,107 +27,34 @@ MAIN_FILE = "main_data.hdf5"
 KINDS = ("train", "holdout", "constant", "test")
 MOST_STEPS = 10**7
 FILES = {MAIN_FILE, "metadata.json", "task.json", "provenance.json"}
-Bound = Annotated[float, Field(ge=-1e30, le=1e30)]
-"""Of an action: float32 holds it, and the distance to the other bound."""
-Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
-Length = Annotated[float, Field(gt=0, le=1e6)]
 AGAIN = "collect it again (procosm collect --out DIR) or restore it from a copy"
-
-
-def finite_json(values: dict[str, Any]) -> dict[str, Any]:
-    """The same JSON values; a ValueError where one of them is NaN or infinite."""
-    json.dumps(values, allow_nan=False)
-    return values
-
-
-class CameraJson(TypedDict, total=False):
-    """What a task's camera may hold: ``envs.truth.camera`` reads a pose, ``envs.truth.model_camera`` a name."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    lookat: Annotated[list[Coordinate], Field(min_length=3, max_length=3)]
-    azimuth: Annotated[float, Field(ge=-360, le=360)]
-    elevation: Annotated[float, Field(ge=-90, le=90)]
-    distance: Length
-    width: Length
-    height: Length
-    body: Annotated[str, Field(max_length=200)]
-    follow: Annotated[str, Field(pattern="^(|x|y|xy)$")]
-    runway: Annotated[float, Field(ge=0, le=1e6)]
-    views: int | list[dict[str, Any]]
-    """Of benchmarks that look from several places: how many, or each camera."""
-
-
-def camera_json(values: dict[str, Any]) -> dict[str, Any]:
-    """The same JSON values; a ValueError where they are no camera's."""
-    strict.check(CameraJson, values)
-    return values
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task as a camera sees it: everything needed to make the truth env again, and the world-model env like it.
-
-    Attributes:
-        id: what ``gym.make`` or dm_control knows it by, such as ``Reacher-v5`` or ``dm_control/cartpole-swingup``.
-        frame_size: height and width of a frame, pixels.
-        action_repeat: simulator control steps for each step here.
-        max_episode_steps: steps here after which an episode is truncated.
-        dt_s: seconds of simulated time for each step here.
-        action_low, action_high: bounds of each action.
-        state_size: length of the true state, which is the task's own observation vector.
-        camera: the camera's pose and settings as chosen for this task (JSON values), so that frames can be made again.
-        renderer: ``egl``, ``osmesa`` or ``raycast``; pixels of different renderers never mix.
-        version: version of the truth env; a change of pixels changes it.
-        env_kwargs: keyword arguments that the task is made with (JSON values).
-    """
-
-    id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
-    frame_size: Annotated[int, Field(ge=8, le=1024)]
-    action_repeat: Annotated[int, Field(ge=1, le=1000)]
-    max_episode_steps: Annotated[int, Field(ge=1, le=10**9)]
-    dt_s: Annotated[float, Field(gt=1e-6, le=3600)]
-    action_low: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
-    action_high: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
-    state_size: Annotated[int, Field(ge=1, le=10**6)]
-    camera: Annotated[dict[str, Any], AfterValidator(camera_json)]
-    renderer: Annotated[str, Field(pattern="^(egl|osmesa|raycast)$")]
-    version: Annotated[int, Field(ge=1, le=1000)]
-    env_kwargs: Annotated[dict[str, Any], AfterValidator(finite_json)] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        pairs = zip(self.action_low, self.action_high, strict=False)
-        if len(self.action_low) != len(self.action_high) or not all(low < high for low, high in pairs):
-            raise TaskError(
-                f"actions of {self.id} from {self.action_low} to {self.action_high}: each needs a low below its high"
-            )
-
-    @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """``action_low`` and ``action_high`` as arrays, float32 (a,)."""
-        return np.array(self.action_low, np.float32), np.array(self.action_high, np.float32)
 
 
 @dataclass(frozen=True)
 class Episode:
     """One logged episode of T steps.
 
+    A signal that is not in the mapping was not logged; nobody puts zeros there for it.
+
     Attributes:
-        frames: (T+1, H, W, 3) uint8.
-        states: (T+1, s) float32, the task's own observation vector.
-        actions: (T, a) float32. rewards: (T,) float32.
-        terminated: whether the last step ended the episode for good (False: it was cut off).
+        frames: (T+1, H, W, 3) uint8, the views of each side by side.
+        actions: (T, a) float32.
+        terminated: whether the last step ended the episode for good (False: it was cut off, or it is not known).
         kind: ``train``, ``holdout`` (never trained on) or ``constant`` (held out, one action throughout: growth test).
         wide: whether it began where the task's own reset does not, perhaps in motion: its first frame, which stands
             for the past as well, shows no speed, so that its first steps cannot be predicted.
+        signals: what else was logged, float32 arrays by name: ``state`` (T+1, s), the task's own observation vector;
+            ``reward`` (T,); any other with T+1 values, one for each frame, or T, one for each step.
+        text: what was asked for, in words; "" where nothing was.
     """
 
     frames: np.ndarray
-    states: np.ndarray
     actions: np.ndarray
-    rewards: np.ndarray
     terminated: bool
     kind: str
     wide: bool = False
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    text: str = ""
 
 
 class Counted(TypedDict):
@@ -155,10 +83,10 @@ def load_task(path: str | Path) -> Task:
     """The task that the dataset in folder ``path`` was collected on.
 
     Raises:
-        DatasetError: there is no dataset, or its ``task.json`` is damaged or from another version.
+        DatasetError: there is no dataset, or its ``task.json`` is damaged.
     """
     file = find(Path(path), "task.json")
-    return checked(Task, _read_json(file), str(file), AGAIN, DatasetError, optional=("env_kwargs",))
+    return read_task(_read_json(file), str(file), AGAIN, DatasetError)
 
 
 def is_whole(path: Path) -> bool:
@@ -210,14 +138,14 @@ def acting_policies(path: Path) -> dict[str, str]:
 
 
 def write_dataset(
-    path: Path, task: Task, episodes: Iterable[tuple[Episode, np.ndarray]], provenance: dict, env_spec: str
+    path: Path, task: Task, episodes: Iterable[tuple[Episode, np.ndarray | None]], provenance: dict, env_spec: str
 ) -> None:
     """Write a dataset into the folder ``path``, whole or not at all.
 
     Args:
         path: the folder; it need not exist, and may be a link or a mount point.
         task: what the episodes were collected on.
-        episodes: episodes, each with its physics states, float64 (T+1, n).
+        episodes: episodes with the signals that the task logs, each with its physics states, float64 (T+1, n), or None.
         provenance: JSON values: where the data come from and how to repeat them.
         env_spec: JSON of the Gymnasium spec from which Minari can make the environment again.
 
@@ -230,7 +158,7 @@ def write_dataset(
     def write(staging: Path) -> None:
         try:
             with h5py.File(staging / MAIN_FILE, "w", libver="latest") as file:
-                counts = [_write_episode(file, index, *pair) for index, pair in enumerate(episodes)]
+                counts = [_write_episode(file, index, task, *pair) for index, pair in enumerate(episodes)]
             size_mb = (staging / MAIN_FILE).stat().st_size / 1e6
             metadata = _metadata(task, len(counts), sum(counts), size_mb, env_spec)
             for name, values in (("metadata", metadata), ("task", asdict(task)), ("provenance", provenance)):
@@ -261,8 +189,10 @@ def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: s
     from minari.serialization import serialize_space
 
     name = "".join(letter if letter.isalnum() else "-" for letter in task.id)
-    frames = gym.spaces.Box(0, 255, (task.frame_size, task.frame_size, 3), np.uint8)
-    states = gym.spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32)
+    observed: dict[str, gym.Space] = {"pixels": gym.spaces.Box(0, 255, task.frame_shape, np.uint8)}
+    for signal in sorted(task.signals):
+        if task.signals[signal].per == "frame":
+            observed[signal] = gym.spaces.Box(-np.inf, np.inf, task.signals[signal].shape, np.float32)
     actions = gym.spaces.Box(*task.bounds, dtype=np.float32)
     return {
         "dataset_id": f"procosm/{name}-v0",
@@ -272,52 +202,82 @@ def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: s
         "data_format": "hdf5",
         "jpeg_encoding": False,
         "minari_version": minari.__version__,
-        "observation_space": serialize_space(gym.spaces.Dict({"pixels": frames, "state": states})),
+        "observation_space": serialize_space(gym.spaces.Dict(observed)),
         "action_space": serialize_space(actions),
         "env_spec": env_spec,
     }
 
 
-def _write_episode(file: h5py.File, index: int, episode: Episode, physics: np.ndarray) -> int:
-    """Minari's layout; lzf makes frames ten times smaller and costs little to read. Returns the steps."""
+def _arrays(task: Task, steps: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Where each signal of an episode lies in its group, and its shape; termination has a place of its own."""
+    places = {}
+    for name, signal in task.signals.items():
+        folder = "observations" if signal.per == "frame" else "infos"
+        place = "rewards" if name == "reward" else f"{folder}/{name}"
+        places[name] = place, (steps + (signal.per == "frame"), *signal.shape)
+    places.pop("termination", None)
+    return places
+
+
+def _write_episode(file: h5py.File, index: int, task: Task, episode: Episode, physics: np.ndarray | None) -> int:
+    """Minari's layout; lzf makes frames ten times smaller and costs little to read. Returns the steps.
+
+    Minari wants ``rewards`` of every episode: zeros stand there where none were logged, and the task tells.
+    """
     steps = len(episode.actions)
+    places = _arrays(task, steps)
+    found = {name: (values.shape, values.dtype) for name, values in episode.signals.items()}
+    wanted = {name: (shape, np.dtype(np.float32)) for name, (_, shape) in places.items()}
+    if found != wanted:
+        raise DatasetError(f"episode {index} has the signals {found}, where its task logs {wanted}")
+    if episode.terminated and "termination" not in task.signals:
+        raise DatasetError(f"episode {index} ends for good, and its task logs no termination")
     ends, cuts = np.zeros(steps, bool), np.zeros(steps, bool)
     ends[-1], cuts[-1] = episode.terminated, not episode.terminated
     group = file.create_group(f"episode_{index}")
     group.attrs.update({"id": index, "total_steps": steps, "kind": episode.kind, "wide": episode.wide})
+    if episode.text:
+        group.attrs["text"] = episode.text
     pixels = {"chunks": episode.frames.shape, "compression": "lzf"}
     group.create_dataset("observations/pixels", data=episode.frames, **pixels)
-    group.create_dataset("observations/state", data=episode.states)
-    group.create_dataset("infos/physics", data=physics)
-    for name, values in (
-        ("actions", episode.actions),
-        ("rewards", episode.rewards),
-        ("terminations", ends),
-        ("truncations", cuts),
-    ):
-        group.create_dataset(name, data=values)
+    group.create_dataset("actions", data=episode.actions)
+    group.create_dataset("terminations", data=ends)
+    group.create_dataset("truncations", data=cuts)
+    if "reward" not in places:
+        group.create_dataset("rewards", data=np.zeros(steps, np.float32))
+    for name, (place, _) in places.items():
+        group.create_dataset(place, data=episode.signals[name])
+    if physics is not None:
+        group.create_dataset("infos/physics", data=physics)
     return steps
 
 
 def _read_episode(file: h5py.File, index: int, task: Task, where: str) -> Episode:
     group = file[f"episode_{index}"]
     try:
-        steps, size = (*(member(group, "actions").shape or ()), 0)[0], task.frame_size
+        steps = (*(member(group, "actions").shape or ()), 0)[0]
         if not 1 <= steps <= MOST_STEPS:
             raise DatasetError(f"actions of {steps} steps")
+        ends = read(group, "terminations", (steps,), np.bool_)
         episode = Episode(
-            frames=read(group, "observations/pixels", (steps + 1, size, size, 3), np.uint8),
-            states=read(group, "observations/state", (steps + 1, task.state_size), np.float32),
+            frames=read(group, "observations/pixels", (steps + 1, *task.frame_shape), np.uint8),
             actions=read(group, "actions", (steps, len(task.action_low)), np.float32),
-            rewards=read(group, "rewards", (steps,), np.float32),
-            terminated=bool((ends := read(group, "terminations", (steps,), np.bool_))[-1]),
+            terminated=bool(ends[-1]),
             kind=group.attrs["kind"],
             wide=bool(group.attrs["wide"]),
+            signals={
+                name: read(group, place, shape, np.float32) for name, (place, shape) in _arrays(task, steps).items()
+            },
+            text=group.attrs.get("text", ""),
         )
         if not isinstance(episode.kind, str) or episode.kind not in KINDS:
             raise DatasetError(f"kind is {episode.kind!r:.40}, none of {', '.join(KINDS)}")
         if not isinstance(group.attrs["wide"], bool | np.bool_) or ends[:-1].any():
             raise DatasetError("wide must be true or false, and no step but the last may end an episode")
+        if not isinstance(episode.text, str):
+            raise DatasetError(f"text is {episode.text!r:.40}, no text")
+        if episode.terminated and "termination" not in task.signals:
+            raise DatasetError("it ends for good, and its task logs no termination")
         low, high = task.bounds
         if (episode.actions < low).any() or (episode.actions > high).any():
             raise DatasetError(f"actions lie outside {low.tolist()} to {high.tolist()}")

@@ -22,20 +22,21 @@ class Table:
     """All episodes of one kind, end to end.
 
     Attributes:
-        frames: (n, H, W, 3) uint8. states: (n, s). actions: (n, a), rewards, ends: (n,), those of the step that leaves
-            the frame; zeros at an episode's last frame.
+        frames: (n, H, W, 3) uint8.
+        actions: (n, a), ends: (n,), those of the step that leaves the frame; zeros at an episode's last frame.
         first, last: (n,) index of the first and last frame of each frame's episode.
         steps: indices of the frames that a step leaves, those whose outcome can be known from the frames before.
+        signals: (n, …) each, what else was logged, such as ``state`` (n, s) of the frame and ``reward`` (n,) of the
+            step that leaves it, which is 0 at an episode's last frame.
     """
 
     frames: Tensor
-    states: Tensor
     actions: Tensor
-    rewards: Tensor
     ends: Tensor
     first: Tensor
     last: Tensor
     steps: Tensor
+    signals: dict[str, Tensor]
 
     @property
     def device(self) -> torch.device:
@@ -45,8 +46,10 @@ class Table:
     def to(self, device: torch.device) -> "Table":
         """The table on a device; its frames stay where they are if they do not fit there."""
         stay = not fits(self.frames.nbytes, device)
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Table(**{k: v if k == "frames" and stay else v.to(device) for k, v in tensors.items()})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "signals"}
+        signals = {name: values.to(device) for name, values in self.signals.items()}
+        there = {name: values if name == "frames" and stay else values.to(device) for name, values in tensors.items()}
+        return Table(**there, signals=signals)
 
     def seen(self, index: Tensor) -> Tensor:
         """The frames at indices of any shape, uint8 (…, H, W, 3), on the table's device."""
@@ -62,7 +65,6 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
     chosen = [e for e in episodes if e.kind == kind and len(e.actions)]
     if not chosen:
         raise DatasetError(f"the dataset has no {kind} episodes: collect more steps (procosm collect --steps)")
-    pad = [np.zeros((1, chosen[0].actions.shape[1]), np.float32)]
     lengths = torch.tensor([len(e.frames) for e in chosen])
     last = lengths.cumsum(0) - 1
     ends = torch.zeros(int(lengths.sum()))
@@ -74,14 +76,23 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
     leaves[last] = False
     return Table(
         frames=torch.from_numpy(np.concatenate([e.frames for e in chosen])),
-        states=torch.from_numpy(np.concatenate([e.states for e in chosen])),
-        actions=torch.from_numpy(np.concatenate([part for e in chosen for part in (e.actions, *pad)])),
-        rewards=torch.from_numpy(np.concatenate([np.append(e.rewards, np.float32(0)) for e in chosen])),
+        actions=_by_frame([e.actions for e in chosen], lengths.tolist()),
         ends=ends,
         first=torch.repeat_interleave(last - lengths + 1, lengths),
         last=torch.repeat_interleave(last, lengths),
         steps=leaves.nonzero()[:, 0],
+        signals={name: _by_frame([e.signals[name] for e in chosen], lengths.tolist()) for name in chosen[0].signals},
     )
+
+
+def _by_frame(episodes: list[np.ndarray], lengths: list[int]) -> Tensor:
+    """(n, …): values of each episode's frames; where there is one for each step, the last frame gets zeros."""
+    padded = [
+        part
+        for values, length in zip(episodes, lengths, strict=True)
+        for part in (values, np.zeros((length - len(values), *values.shape[1:]), values.dtype))
+    ]
+    return torch.from_numpy(np.concatenate(padded))
 
 
 def context_index(table: Table, at: Tensor, context: int) -> Tensor:
@@ -106,8 +117,8 @@ def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: Diffu
     return Window(
         latents=latents[index],
         actions=dynamics.unit_action(table.actions[acted]).clamp(-1, 1).where(begun[..., None], torch.nan),
-        states=dynamics.state_head.standardise(table.states[ahead + 1]),
-        rewards=(table.rewards[ahead] - outcome.reward_mean) / outcome.reward_std,
+        states=dynamics.state_head.standardise(table.signals["state"][ahead + 1]),
+        rewards=(table.signals["reward"][ahead] - outcome.reward_mean) / outcome.reward_std,
         ends=table.ends[ahead],
         mask=mask,
     )
@@ -127,12 +138,16 @@ def first_frames(table: Table) -> Tensor:
     return table.steps[table.first[table.steps] == table.steps]
 
 
-def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
-    """(n, context) frame indices of held-out windows to start dreams from, spread over the true states.
+def choose_starts(table: Table, latents: Tensor, context: int, most: int = 512) -> Tensor:
+    """(n, context) frame indices of held-out windows to start dreams from, spread over what was logged.
 
     Logged states crowd where the task's reset puts them. Taken as they come, hardly any dream would begin at the end of
     a rail, and a policy would learn nothing of what it is worth to stay away from there. So each window chosen is the
-    one farthest from all chosen before (Gonzalez 1985), in standard deviations of the true state.
+    one farthest from all chosen before (Gonzalez 1985), in standard deviations of the true state; where no state
+    was logged, of the latents and what changes in them over the window.
+
+    Args:
+        latents: (n, c, h, w), one for each frame of the table.
 
     Raises:
         DatasetError: every held-out episode ends before its speeds can be seen.
@@ -141,12 +156,25 @@ def choose_starts(table: Table, context: int, most: int = 512) -> Tensor:
         raise DatasetError(
             f"no held-out episode shows {context} frames, so no dream could start: collect more steps (--steps)"
         )
-    states = table.states[table.steps].cpu()  # one after another: a device would be waited for each time
-    states = (states - states.mean(0)) / states.std(0).clamp_min(1e-6)
-    near = torch.full((len(states),), torch.inf)
-    chosen = [int(states.square().sum(1).argmin())]
-    while len(chosen) < min(most, len(states)):
-        near = torch.minimum(near, (states - states[chosen[-1]]).square().sum(1))
+    places = _places(table, latents, context)
+    near = torch.full((len(places),), torch.inf)
+    chosen = [int(places.square().sum(1).argmin())]
+    while len(chosen) < min(most, len(places)):
+        near = torch.minimum(near, (places - places[chosen[-1]]).square().sum(1))
         near[chosen[-1]] = -1.0  # of equal states too, each is taken once
         chosen.append(int(near.argmax()))
     return context_index(table, table.steps[torch.tensor(chosen).sort().values.to(table.device)], context)
+
+
+def _places(table: Table, latents: Tensor, context: int) -> Tensor:
+    """(steps, k): where each step of a table begins, in deviations of the states or, where none were logged, latents.
+
+    On the CPU: they are looked at one after another, and a device would be waited for each time.
+    """
+    if "state" in table.signals:
+        states = table.signals["state"][table.steps].cpu()
+        return (states - states.mean(0)) / states.std(0).clamp_min(1e-6)
+    seen = latents[context_index(table, table.steps, context)].flatten(2).cpu()
+    # Each number in the units of all: one that hardly varies would count as much as what moves.
+    parts = (seen[:, -1], seen[:, -1] - seen[:, 0])
+    return torch.cat([(part - part.mean(0)) / part.std().clamp_min(1e-6) for part in parts], dim=1)

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders, registry
-from procosm.world_model.data.episodes import Task, acting_policies, load_episodes, load_task
+from procosm.world_model.data.episodes import acting_policies, load_episodes, load_task
+from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, context_index, cut, draw, first_frames, tabulate
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.interface import Tokenizer
@@ -121,16 +122,16 @@ def assembled(
     origin: dict[str, Any],
 ) -> checkpoint.WorldModel:
     """A world model of trained parts, with held-out windows to start dreams from; ``origin`` is its provenance."""
-    starts = choose_starts(tables["holdout"], dynamics.context)
+    starts = choose_starts(tables["holdout"], latents["holdout"], dynamics.context)
     firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train")]
     resets = torch.cat(firsts)[:RESETS]
-    rewards = tables["train"].rewards[tables["train"].steps]
+    rewards = tables["train"].signals["reward"][tables["train"].steps]
     return checkpoint.WorldModel(
         task=task,
         tokenizer=tokenizer,
         dynamics=dynamics,
         start_frames=tables["holdout"].seen(starts),
-        start_states=tables["holdout"].states[starts[:, -1]],
+        start_states=tables["holdout"].signals["state"][starts[:, -1]],
         starts=latents["holdout"][starts],
         resets=resets if len(resets) else None,
         reward_range=(float(rewards.min()), float(rewards.max())),
@@ -201,7 +202,7 @@ def train_tokenizer(
 ) -> dict[str, float]:
     """First stage: the tokenizer together with the state head that reads its latents."""
     head, stage = dynamics.state_head, sizes.tokenize
-    head.fit(table.states)
+    head.fit(table.signals["state"])
     tokenizer.mean_frame.copy_((table.frames[::7].float().mean(0) / 127.5 - 1).permute(2, 0, 1)[:, None])
     # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
     tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
@@ -210,7 +211,7 @@ def train_tokenizer(
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, _ = draw(table, stage.batch, seed, step)
         seen = context_index(table, at + 1, dynamics.context)
-        return loss(table.seen(seen), table.states[seen])
+        return loss(table.seen(seen), table.signals["state"][seen])
 
     metrics = run_stage("tokenizer", loss, losses, stage, work / "tokenizer.safetensors", choose)
     tokenizer.mixed = False
@@ -229,7 +230,7 @@ def train_state_head(
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, _ = draw(table, stage.batch, seed + 3, step)
         estimate = head(z[context_index(table, at + 1, dynamics.context)])
-        loss = F.smooth_l1_loss(estimate, head.standardise(table.states[at + 1]))
+        loss = F.smooth_l1_loss(estimate, head.standardise(table.signals["state"][at + 1]))
         return loss, {"state": loss.detach()}
 
     return run_stage("state head", head, losses, stage, work / "state_head.safetensors")
@@ -266,7 +267,7 @@ def train_dynamics(
     table, z = tables["train"], latents["train"]
     with torch.no_grad():
         dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
-        dynamics.outcome_head.fit(table.rewards[table.steps])
+        dynamics.outcome_head.fit(table.signals["reward"][table.steps])
 
     def diffuse(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, generator = draw(table, sizes.diffuse.batch, seed + 1, step)

@@ -75,7 +75,7 @@ def growth(dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: 
     past = latents[context_index(table, at, k)]
     _, states = imagine(dynamics, past, window.actions[:, k - 1 :])
     dreamed = states - dynamics.state_head(past)[:, None]
-    true = window.states - dynamics.state_head.standardise(table.states[at])[:, None]
+    true = window.states - dynamics.state_head.standardise(table.signals["state"][at])[:, None]
     rows = []
     for h, there in enumerate(window.mask.bool().unbind(1)):
         x, y = true[there, h], dreamed[there, h]

@@ -107,7 +107,7 @@ class _Judgement:
         """All rows, the record and the figure."""
         config, task = self.config, self.model.task
         if not (self.run / "data").exists():
-            collect(CollectConfig(task.id, self.run, frame_size=task.frame_size, action_repeat=task.action_repeat))
+            collect(CollectConfig(task.id, self.run, frame_size=task.height, action_repeat=task.action_repeat))
         episodes = load_episodes(self.run / "data")
         train = [episode for episode in episodes if episode.kind == "train"]
         network = f"clipnet-32 ({config.clipnet_steps} steps on the run's training part, seed {config.seed})"

@@ -78,7 +78,7 @@ def _wanted(episode: Episode, first: int) -> np.ndarray:
     """(2 s + a,) float64: the state at both ends of a clip, and the mean action between."""
     last = first + FRAMES - 1
     action = episode.actions[first:last].mean(axis=0)
-    return np.concatenate((episode.states[first], episode.states[last], action)).astype(np.float64)
+    return np.concatenate((episode.signals["state"][first], episode.signals["state"][last], action)).astype(np.float64)
 
 
 @torch.inference_mode()

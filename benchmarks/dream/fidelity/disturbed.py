@@ -15,7 +15,8 @@ import numpy as np
 from procosm.agents.judge.intervals import interval
 from procosm.agents.judge.open_loop import Windows
 from procosm.envs.truth.mujoco import MujocoEnv
-from procosm.world_model.data.episodes import MAIN_FILE, Task
+from procosm.world_model.data.episodes import MAIN_FILE
+from procosm.world_model.data.task import Task
 
 OFF = 0.1
 """Of every position's and speed's deviation over the judging episodes: about what can be read from 64 pixels."""

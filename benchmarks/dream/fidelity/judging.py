@@ -126,6 +126,7 @@ class _Log:
         return not (self.terminated or truncated)
 
     def logged(self) -> Logged:
-        arrays = np.stack(self.frames), np.stack(self.states), np.stack(self.actions)
-        episode = Episode(*arrays, np.array(self.rewards, np.float32), bool(self.terminated), "holdout")
+        signals = {"state": np.stack(self.states), "reward": np.array(self.rewards, np.float32)}
+        arrays = np.stack(self.frames), np.stack(self.actions)
+        episode = Episode(*arrays, bool(self.terminated), "holdout", signals=signals)
         return episode, np.stack(self.physics)

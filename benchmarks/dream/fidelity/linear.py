@@ -82,6 +82,6 @@ def _table(model: WorldModel, episodes: Sequence[Episode]) -> tuple[Tensor, Tens
         inputs.append(_inputs(pasts, torch.from_numpy(episode.actions[now:])))
         ends = torch.zeros(len(pasts))
         ends[-1] = float(episode.terminated)
-        outcome = torch.stack((torch.from_numpy(episode.rewards[now:]), ends), dim=1)
+        outcome = torch.stack((torch.from_numpy(episode.signals["reward"][now:]), ends), dim=1)
         targets.append(torch.cat(((z[context:] - z[now:-1]).flatten(1), outcome), dim=1))
     return torch.cat(inputs).double(), torch.cat(targets).double(), seen

@@ -1,14 +1,15 @@
 """One view or two of the same physics: which part of the picture each fills, and the frames they make together."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from procosm.benchmarks.dream.geometry.epipolar import Eye
 from procosm.envs.truth.camera import Camera
 from procosm.envs.truth.mujoco import MujocoEnv
-from procosm.world_model.data.episodes import Episode, Task
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.task import MAIN, Task
 
 TURN_DEGREES = 35.0
 
@@ -25,7 +26,7 @@ class View:
         """The exact eye of the physics as it is now."""
         simulator = self.env.simulator
         width = self.columns.stop - self.columns.start
-        return Eye.of(self.camera.pose(simulator.model, simulator.data), self.env.task.frame_size, width)
+        return Eye.of(self.camera.pose(simulator.model, simulator.data), self.env.task.height, width)
 
     def part(self, frame: np.ndarray) -> np.ndarray:
         """(H, w, 3): its columns of a picture."""
@@ -34,15 +35,16 @@ class View:
 
 def one_view(task: Task) -> list[View]:
     """The task's own camera, the whole picture."""
-    return [View(MujocoEnv.from_task(task), Camera.from_json(task.camera), slice(0, task.frame_size))]
+    env = MujocoEnv.from_task(task)
+    return [View(env, Camera.from_json(env.twin.cameras[MAIN]), slice(0, task.width))]
 
 
 def two_views(task: Task) -> list[View]:
     """The task's own camera on the left and a second one on the right, each squeezed into half the width."""
-    first, half = Camera.from_json(task.camera), task.frame_size // 2
+    first, half = own_camera(task), task.width // 2
     cameras = (first, second_camera(first))
     envs = [MujocoEnv.from_task(task, camera=camera.to_json()) for camera in cameras]
-    places = (slice(0, half), slice(half, task.frame_size))
+    places = (slice(0, half), slice(half, task.width))
     return [View(*each) for each in zip(envs, cameras, places, strict=True)]
 
 
@@ -55,10 +57,15 @@ def second_camera(first: Camera) -> Camera:
 
 def two_view_task(task: Task) -> Task:
     """The task whose frames hold both views; its camera says so, and no truth env mistakes it for one it can make."""
-    cameras = [
-        camera.to_json() for camera in (Camera.from_json(task.camera), second_camera(Camera.from_json(task.camera)))
-    ]
-    return Task(**{**asdict(task), "camera": {"views": cameras}})
+    assert task.twin is not None  # it has a camera
+    cameras = [camera.to_json() for camera in (own_camera(task), second_camera(own_camera(task)))]
+    return replace(task, twin=replace(task.twin, cameras={MAIN: {"views": cameras}}))
+
+
+def own_camera(task: Task) -> Camera:
+    """The one camera that a task's frames were made with."""
+    assert task.twin is not None  # it has a camera
+    return Camera.from_json(task.twin.cameras[MAIN])
 
 
 def picture(views: list[View], physics: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from procosm.benchmarks.dream.physics.film import DT_S, FRAME_SIZE, FRAMES, STAT
 from procosm.benchmarks.dream.physics.scenarios import SCENARIOS
 from procosm.envs.truth.backend import RENDERER
 from procosm.envs.truth.render import VERSION
-from procosm.world_model.data.episodes import Episode, Task, write_dataset
+from procosm.world_model.data.episodes import Episode, write_dataset
+from procosm.world_model.data.task import MAIN, Task, Twin, View, logged_signals
 from procosm.world_model.provenance import provenance
 
 CONDITION, SCORED = 9, 33
@@ -26,16 +27,14 @@ HELD_OUT = 2
 
 TASK = Task(
     id="physics",
-    frame_size=FRAME_SIZE,
-    action_repeat=1,
-    max_episode_steps=CLIP - 1,
-    dt_s=DT_S,
+    views=(View(MAIN, FRAME_SIZE, FRAME_SIZE),),
     action_low=(-1.0,),  # nobody acts: the one action is always zero
     action_high=(1.0,),
-    state_size=STATE_SIZE,
-    camera={"views": 4},
-    renderer=RENDERER,
-    version=VERSION,
+    action_repeat=1,
+    dt_s=DT_S,
+    max_episode_steps=CLIP - 1,
+    signals=logged_signals(STATE_SIZE),
+    twin=Twin("physics", {}, RENDERER, {MAIN: {"views": 4}}, STATE_SIZE, VERSION),
 )
 
 
@@ -81,4 +80,5 @@ def _cut(taken: Film, kind: str, part: slice) -> Iterator[tuple[Episode, np.ndar
     for frames, states in zip(taken.frames[:, part], taken.states[:, part], strict=True):
         steps = len(frames) - 1
         nothing = np.zeros((steps, 1), np.float32)
-        yield Episode(frames, states, nothing, nothing[:, 0], False, kind), taken.physics[part]
+        signals = {"state": states, "reward": nothing[:, 0]}
+        yield Episode(frames, nothing, False, kind, signals=signals), taken.physics[part]

@@ -76,7 +76,7 @@ def test_the_feature_network_learns_to_see_and_disturbs_no_generator(train_episo
     net = train_clipnet(train_episodes, 100, seed=0)
     assert torch.rand(1) == expected
     clips = np.stack([linear_episode(seed, 12).frames[:FRAMES] for seed in range(50)])
-    states = np.stack([linear_episode(seed, 12).states[FRAMES - 1, 0] for seed in range(50)])
+    states = np.stack([linear_episode(seed, 12).signals["state"][FRAMES - 1, 0] for seed in range(50)])
     read = net.read(torch.from_numpy(features(net, clips)).float())[:, 2]  # the last state's first number
     assert np.corrcoef(read.numpy(), states)[0, 1] > 0.9
     with pytest.raises(DatasetError, match="collect again"):
@@ -136,7 +136,7 @@ def test_each_episode_gives_one_window_long_ones_anywhere(train_episodes):
     windows, starts = one_window_each(episodes, context=3, horizon=8, seed=0)
     assert windows.steps[:20].tolist() == [8] * 20 and len(set(starts)) > 8 and max(starts) <= 22
     for episode, state, start in zip(episodes, windows.states[:, 0], starts, strict=True):
-        assert (state == episode.states[start]).all()
+        assert (state == episode.signals["state"][start]).all()
     assert windows.steps[20] == 3 and starts[20] == 2
 
 
@@ -166,7 +166,7 @@ def test_judging_episodes_are_mujocos_own_and_kept(small_run, truth_env, tmp_pat
     for t, action in enumerate(first.actions):
         assert (frame == first.frames[t]).all()
         frame, reward, *_ = truth_env.step(action)
-        assert reward == first.rewards[t]
+        assert reward == first.signals["reward"][t]
     again = judging_episodes(tmp_path / "noise", model, "smooth noise", None, count=4, steps=6)
     assert all((a.actions == b.actions).all() for a, b in zip(played, again, strict=True))
     with pytest.raises(DatasetError, match="outlast the context"):

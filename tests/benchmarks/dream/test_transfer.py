@@ -89,7 +89,7 @@ def test_logged_transitions_are_seen_as_a_policy_sees_them(runs, tmp_path):
         load(run / "world_model"),
         load_episodes(run / "data"),
     )
-    bar = np.quantile([e.rewards.sum() for e in episodes if e.kind != "constant"], 0.9)
+    bar = np.quantile([e.signals["reward"].sum() for e in episodes if e.kind != "constant"], 0.9)
     at = 0
     for kind in ("constant", "holdout", "train"):
         for episode in (e for e in episodes if e.kind == kind):
@@ -98,9 +98,10 @@ def test_logged_transitions_are_seen_as_a_policy_sees_them(runs, tmp_path):
             for t in range(model.dynamics.context - 1 if episode.wide else 0, len(episode.actions)):
                 assert np.allclose(data.seen[at], seen[t], atol=1e-4)
                 assert np.allclose(data.after[at], seen[t + 1], atol=1e-4)
-                assert np.array_equal(data.actions[at], episode.actions[t]) and data.rewards[at] == episode.rewards[t]
+                assert np.array_equal(data.actions[at], episode.actions[t])
+                assert data.rewards[at] == episode.signals["reward"][t]
                 assert data.ends[at] == (episode.terminated and t == len(episode.actions) - 1)
-                assert data.best[at] == (kind != "constant" and episode.rewards.sum() >= bar)
+                assert data.best[at] == (kind != "constant" and episode.signals["reward"].sum() >= bar)
                 at += 1
     assert at == len(data.seen) > 100 and 0 < data.best.sum() < at
     again = logged(run / "gone", tmp_path / "seen.safetensors")

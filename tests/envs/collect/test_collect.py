@@ -89,7 +89,7 @@ def test_every_transition_is_mujocos_and_every_frame_its_states(pendulum):
 
 
 def test_starts_are_wider_than_the_tasks_own(pendulum):
-    starts = np.stack([episode.states[0] for episode in load_episodes(pendulum)])
+    starts = np.stack([episode.signals["state"][0] for episode in load_episodes(pendulum)])
     # The task's own reset stays within 0.01; the rail is 1 m to each side.
     assert 0.3 < (np.abs(starts[:, 0]) > 0.02).mean() < 0.7
     assert np.abs(starts[:, 1]).max() > 0.1

@@ -35,7 +35,7 @@ def episode(seed: int, steps: int, kind: str) -> Episode:
     grey = np.clip(np.round(values * 20 + 128), 0, 255).astype(np.uint8).reshape(-1, 2, 2)
     frames = grey.repeat(20, axis=1).repeat(20, axis=2)[..., None].repeat(3, axis=-1)
     states = np.stack((values[:, 0], np.diff(values[:, 0], prepend=values[0, 0])), axis=1).astype(np.float32)
-    return Episode(frames, states, actions, np.zeros(steps, np.float32), False, kind)
+    return Episode(frames, actions, False, kind, signals={"state": states, "reward": np.zeros(steps, np.float32)})
 
 
 class TooStrong(LinearDynamics):
@@ -69,11 +69,13 @@ def test_forecasts_follow_the_recurrence(linear_world, episodes):
     torch.manual_seed(0)
     forecasts = calibrate.train_forecasts(linear_world, episodes[:60])
     fresh = episode(1000, 20, "holdout")
-    states = torch.from_numpy(fresh.states[:-1])
+    states = torch.from_numpy(fresh.signals["state"][:-1])
     after = forecasts.step(
         forecasts.standardise(states).expand(calibrate.MEMBERS, -1, -1), torch.from_numpy(fresh.actions)
     )
-    error = (after - forecasts.standardise(torch.from_numpy(fresh.states[1:]))).detach().square().mean().sqrt()
+    error = (
+        (after - forecasts.standardise(torch.from_numpy(fresh.signals["state"][1:]))).detach().square().mean().sqrt()
+    )
     assert error < 0.05, "deviations of the data; standing still is off by about one"
 
 

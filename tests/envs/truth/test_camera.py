@@ -64,7 +64,7 @@ def test_the_plane_of_motion_gives_the_direction_and_a_free_root_is_followed(tas
 def test_bodies_stay_in_view_and_fill_it_in_episodes_the_camera_was_not_chosen_from(task):
     env = MujocoEnv(task, observation="state")
     model, data = env.simulator.model, env.simulator.data
-    camera = Camera.from_json(env.task.camera)
+    camera = Camera.from_json(env.twin.cameras["main"])
     _, right, above = axes(camera.azimuth, camera.elevation)
     rng = np.random.default_rng(77)
     inside, extent = [], np.zeros(2)
@@ -172,7 +172,7 @@ def test_a_task_of_which_nothing_can_be_seen_is_refused():
 def test_actuators_without_limits_do_not_fling_a_task_out_of_sight():
     pytest.importorskip("dm_control")
     env = MujocoEnv("dm_control/lqr-lqr_2_1")
-    assert env.action_space.high.tolist() == [1.0] and env.task.camera["distance"] < 100
+    assert env.action_space.high.tolist() == [1.0] and env.twin.cameras["main"]["distance"] < 100
     assert env.reset(seed=0)[0].std() > 5
     _check_motion(env)
 
@@ -188,7 +188,7 @@ def test_a_camera_of_the_model_sees_what_mujocos_own_renderer_sees_through_it():
         theirs = renderer.render()
     ours, true = (np.ptp(picture.astype(int), axis=-1) > 35 for picture in (frame, theirs))
     assert true.sum() > 50 and (ours & true).sum() / (ours | true).sum() > 0.8
-    assert env.task.camera == {"name": "hand"} and MujocoEnv.from_task(env.task).task == env.task
+    assert env.twin.cameras == {"main": {"name": "hand"}} and MujocoEnv.from_task(env.task).task == env.task
     with pytest.raises(TaskError, match="it has above, wrong way, hand"):
         MujocoEnv(name, camera="nobody")
     with pytest.raises(TaskError, match="sees nothing"):
@@ -206,8 +206,7 @@ def test_a_pose_of_four_values_is_a_camera():
 
 def test_a_dataset_of_one_value_never_passes(tmp_path, monkeypatch):
     job = plan(CollectConfig("Reacher", tmp_path, steps=100, frame_size=32))
-    frames, states, none = np.full((3, 32, 32, 3), 7, np.uint8), np.zeros((3, 10), np.float32), np.zeros(2, np.float32)
-    blank = Episode(frames, states, np.zeros((2, 2), np.float32), none, False, "train")
-    monkeypatch.setattr("procosm.envs.collect.collect.read_part", lambda *_: iter([(blank, states)]))
+    blank = Episode(np.full((3, 32, 32, 3), 7, np.uint8), np.zeros((2, 2), np.float32), False, "train")
+    monkeypatch.setattr("procosm.envs.collect.collect.read_part", lambda *_: iter([(blank, None)]))
     with pytest.raises(DatasetError, match="7 all over"):
         list(_assembled(tmp_path, job))

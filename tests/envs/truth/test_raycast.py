@@ -40,7 +40,7 @@ def test_frames_are_repeatable_and_small_things_have_soft_edges():
 def test_a_process_without_opengl_makes_the_same_ray_cast_frames():
     code = (
         "import hashlib; from procosm.envs.truth.mujoco import MujocoEnv; env = MujocoEnv('Reacher-v5');"
-        "print(env.task.renderer, hashlib.sha256(env.reset(seed=1)[0].tobytes()).hexdigest())"
+        "print(env.twin.renderer, hashlib.sha256(env.reset(seed=1)[0].tobytes()).hexdigest())"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -111,7 +111,7 @@ def test_a_choice_that_cannot_draw_is_one_error_and_no_other_renderer_takes_its_
 def test_variables_of_the_user_stay_as_they_are(variable, value):
     code = (
         "import os; from procosm.envs.truth.mujoco import MujocoEnv\n"
-        "try:\n    print(MujocoEnv('Reacher-v5').task.renderer)\n"
+        "try:\n    print(MujocoEnv('Reacher-v5').twin.renderer)\n"
         "except Exception as error:\n    print(type(error).__name__)\n"
         f"print(os.environ.get({variable!r}))"
     )

@@ -13,7 +13,7 @@ import torch
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.trust.trust import Forecasts
 from procosm.world_model.checkpoint import load, save
-from procosm.world_model.data.episodes import Task
+from procosm.world_model.data.task import MAIN, Task, Twin, View, logged_signals
 from tests.conftest import restless_model
 
 CAMERA = {
@@ -21,8 +21,9 @@ CAMERA = {
     "body": "", "follow": "", "runway": 0.0,
 }  # fmt: skip
 TASK = Task(
-    id="InvertedPendulum-v5", frame_size=64, action_repeat=1, max_episode_steps=1000, dt_s=0.04, action_low=(-3.0,),
-    action_high=(3.0,), state_size=4, camera=CAMERA, renderer="egl", version=2,
+    id="InvertedPendulum-v5", views=(View(MAIN, 64, 64),), action_low=(-3.0,), action_high=(3.0,), action_repeat=1,
+    dt_s=0.04, max_episode_steps=1000, signals=logged_signals(4),
+    twin=Twin("InvertedPendulum-v5", {}, "egl", {MAIN: CAMERA}, 4, 2),
 )  # fmt: skip
 
 

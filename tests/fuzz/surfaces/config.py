@@ -8,22 +8,26 @@ from tests.fuzz.mutations import Case, drawn, json_texts
 from tests.fuzz.surfaces.checkpoint import opened_with, whole
 
 SIZES = {
-    "format", "frame_size", "latent_channels", "width", "blocks", "haar_levels", "latent_size",
-    "temporal_compression", "layers", "heads", "mlp_ratio", "adaln_rank", "patch", "context",
+    "format", "frame_size", "height", "width", "shape", "latent_channels", "blocks", "haar_levels",
+    "latent_size", "temporal_compression", "layers", "heads", "mlp_ratio", "adaln_rank", "patch", "context",
 }  # fmt: skip
 COUNTS = {"action_repeat", "max_episode_steps", "dt_s", "state_size", "version", "one_step_share"}
 
 
 def wrong(path, kind):
     """Sizes must be those of the weights; those of a camera have wide bounds, those of a task's arguments are free."""
-    if "camera" in path[1:] and len(path) > 2:
+    if "cameras" in path and len(path) > 4:
         return kind in ("type", "unknown")  # any part may be missing
-    if path[:2] == ("task", "env_kwargs") and (len(path) > 2 or kind == "missing"):
+    if "env_kwargs" in path and path[-1] != "env_kwargs":
         return False
     if kind == "missing" and path[0] in ("sparse", "sha256"):  # older checkpoints have none
         return path[-1] not in ("sparse", "sha256", "trust.safetensors", "resets.safetensors")
+    if path[:2] == ("task", "signals") and path[2:] == ("termination",) and kind == "missing":
+        return False
+    if path == ("task", "twin") and kind == "type":  # a task need not have one
+        return False
     if kind in ("size", "vast"):
-        return path[-1] in SIZES or "sha256" in path or (kind == "vast" and path[-1] in COUNTS)
+        return path[-1] in SIZES or "shape" in path or "sha256" in path or (kind == "vast" and path[-1] in COUNTS)
     return True
 
 

@@ -13,15 +13,16 @@ from tests.fuzz.mutations import Case, cuts, drawn, flips, json_texts
 from tests.fuzz.surfaces.checkpoint import TASK, holding
 
 STEPS = 6
-HOLDING_SHAPES = {"frame_size", "state_size"}
+HOLDING_SHAPES = {"height", "width", "shape"}
 
 
 def made(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     episodes = [
         (Episode(
-            rng.integers(0, 255, (STEPS + 1, 64, 64, 3), np.uint8), rng.normal(size=(STEPS + 1, 4)).astype(np.float32),
-            rng.uniform(-3, 3, (STEPS, 1)).astype(np.float32), rng.normal(size=STEPS).astype(np.float32), False, kind,
+            rng.integers(0, 255, (STEPS + 1, 64, 64, 3), np.uint8), rng.uniform(-3, 3, (STEPS, 1)).astype(np.float32),
+            False, kind, signals={"state": rng.normal(size=(STEPS + 1, 4)).astype(np.float32),
+                                  "reward": rng.normal(size=STEPS).astype(np.float32)},
         ), rng.normal(size=(STEPS + 1, 5)))
         for kind in ("train", "holdout", "constant")
     ]  # fmt: skip
@@ -34,8 +35,8 @@ def opened(path: Path) -> None:
     load_task(path)
     acting_policies(path)
     for episode in load_episodes(path):
-        for name in ("states", "actions", "rewards"):
-            assert np.isfinite(getattr(episode, name)).all()
+        for values in (episode.actions, *episode.signals.values()):
+            assert np.isfinite(values).all()
 
 
 def with_file(path: Path, content: bytes) -> None:
@@ -119,11 +120,17 @@ def edits() -> dict[str, Callable[[h5py.File], None]]:
 
 
 def wrong(path, kind):
-    if path[0] in ("job", "camera", "env_kwargs"):
+    if path[0] == "job" or "cameras" in path or "env_kwargs" in path:
+        return False
+    if kind == "missing" and path[:1] == ("signals",) and len(path) == 2:  # what is not listed was not logged
+        return False
+    if path == ("twin",) and kind == "type":  # a task need not have one
         return False
     if kind in ("size", "vast"):
-        return path[-1] in HOLDING_SHAPES or (
-            kind == "vast" and path[-1] in ("action_repeat", "version", "total_episodes")
+        return (
+            path[-1] in HOLDING_SHAPES
+            or "shape" in path
+            or (kind == "vast" and path[-1] in ("action_repeat", "version", "total_episodes"))
         )
     return True
 

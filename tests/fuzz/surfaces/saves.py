@@ -35,8 +35,9 @@ def episodes() -> list[tuple[Episode, np.ndarray]]:
     rng = np.random.default_rng(0)
     return [
         (Episode(
-            rng.integers(0, 255, (n + 1, 64, 64, 3), np.uint8), rng.normal(size=(n + 1, 4)).astype(np.float32),
-            rng.uniform(-3, 3, (n, 1)).astype(np.float32), rng.normal(size=n).astype(np.float32), False, "train",
+            rng.integers(0, 255, (n + 1, 64, 64, 3), np.uint8), rng.uniform(-3, 3, (n, 1)).astype(np.float32),
+            False, "train", signals={"state": rng.normal(size=(n + 1, 4)).astype(np.float32),
+                                     "reward": rng.normal(size=n).astype(np.float32)},
         ), rng.normal(size=(n + 1, 5)))
         for n in LENGTHS
     ]  # fmt: skip

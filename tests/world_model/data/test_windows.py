@@ -18,11 +18,13 @@ def episodes() -> list[Episode]:
         made.append(
             Episode(
                 frames=rng.integers(0, 256, (length + 1, 8, 8, 3), dtype=np.uint8),
-                states=rng.normal(size=(length + 1, 3)).astype(np.float32),
                 actions=rng.uniform(-2, 2, (length, 2)).astype(np.float32),
-                rewards=rng.normal(size=length).astype(np.float32),
                 terminated=ended,
                 kind=kind,
+                signals={
+                    "state": rng.normal(size=(length + 1, 3)).astype(np.float32),
+                    "reward": rng.normal(size=length).astype(np.float32),
+                },
             )
         )
     return made
@@ -54,8 +56,8 @@ def test_windows_against_a_loop_over_episodes():
                 if t + h < length:
                     assert window.latents[row, 3 + h, 0, 0, 0] == offset + t + h + 1
                     assert torch.allclose(window.actions[row, 2 + h], torch.from_numpy(e.actions[t + h]) / 2)
-                    assert torch.allclose(window.states[row, h], torch.from_numpy(e.states[t + h + 1]))
-                    assert window.rewards[row, h] == pytest.approx(float(e.rewards[t + h]))
+                    assert torch.allclose(window.states[row, h], torch.from_numpy(e.signals["state"][t + h + 1]))
+                    assert window.rewards[row, h] == pytest.approx(float(e.signals["reward"][t + h]))
                     assert window.ends[row, h] == float(e.terminated and t + h == length - 1)
             row += 1
         offset += length + 1
@@ -90,16 +92,20 @@ def crowd(states: np.ndarray) -> Episode:
     """An episode that passes these states, whatever it looks like."""
     n = len(states) - 1
     frames = np.zeros((n + 1, 8, 8, 3), np.uint8)
-    return Episode(
-        frames, states.astype(np.float32), np.zeros((n, 2), np.float32), np.zeros(n, np.float32), False, "holdout"
-    )
+    signals = {"state": states.astype(np.float32), "reward": np.zeros(n, np.float32)}
+    return Episode(frames, np.zeros((n, 2), np.float32), False, "holdout", signals=signals)
+
+
+def latents_like(numbers: np.ndarray) -> torch.Tensor:
+    """(n, k) numbers as latents (n, k, 1, 1)."""
+    return torch.from_numpy(numbers.astype(np.float32))[..., None, None]
 
 
 def test_start_windows_are_spread_over_the_states():
     rng = np.random.default_rng(0)
     states = np.concatenate([0.01 * rng.normal(size=(180, 2)), rng.uniform(-1, 1, (21, 2))])
     table = tabulate([crowd(states)], "holdout", 3)
-    starts = choose_starts(table, 3, most=20)
+    starts = choose_starts(table, latents_like(np.zeros((201, 1))), 3, most=20)
     chosen = states[starts[:, -1]]
     assert (
         len(set(starts[:, -1].tolist())) == 20 and (starts.diff(dim=1) >= 0).all() and (starts[:, -1].diff() > 0).all()
@@ -112,12 +118,44 @@ def test_start_windows_are_spread_over_the_states():
     assert np.linalg.norm(left[:, None] - chosen, axis=2).min(axis=1).max() <= between.min() + 1e-6
 
 
+def test_start_windows_without_states_are_spread_over_the_latents():
+    rng = np.random.default_rng(0)
+    latents = np.concatenate([0.01 * rng.normal(size=(180, 2)), rng.uniform(-1, 1, (21, 2))])
+    table = tabulate([dataclasses.replace(crowd(latents), signals={})], "holdout", 3)
+    chosen = choose_starts(table, latents_like(latents), 3, most=20)[:, -1]
+    assert (np.abs(latents[chosen]).max(axis=1) > 0.1).sum() >= 15  # as they come, two of 20 would lie out there
+
+
+def test_signals_follow_the_frames_whatever_they_are():
+    """One for each frame or one for each step, vectors and numbers, and none at all: nothing is made up."""
+    rng = np.random.default_rng(0)
+    made = [
+        dataclasses.replace(
+            e,
+            signals={
+                "proprio": rng.normal(size=(len(e.actions) + 1, 2, 2)).astype(np.float32),
+                "force": rng.normal(size=(len(e.actions), 3)).astype(np.float32),
+            },
+        )
+        for e in episodes()
+    ]
+    table = tabulate(made, "train", 3)
+    assert set(table.signals) == {"proprio", "force"}
+    first = 0
+    for e in (e for e in made if e.kind == "train"):
+        n = len(e.actions)
+        assert torch.equal(table.signals["proprio"][first : first + n + 1], torch.from_numpy(e.signals["proprio"]))
+        assert torch.equal(table.signals["force"][first : first + n], torch.from_numpy(e.signals["force"]))
+        first += n + 1
+    assert tabulate([dataclasses.replace(e, signals={}) for e in made], "train", 3).signals == {}
+
+
 def test_every_window_is_a_start_where_there_are_few_and_equal_states_count_apart():
     table = tabulate([crowd(np.zeros((9, 2)))], "holdout", 3)
-    assert choose_starts(table, 3)[:, -1].tolist() == table.steps.tolist()
+    assert choose_starts(table, latents_like(np.zeros((9, 1))), 3)[:, -1].tolist() == table.steps.tolist()
 
 
 def test_held_out_episodes_too_short_to_show_speeds_are_an_error():
     table = tabulate([dataclasses.replace(crowd(np.zeros((3, 2))), wide=True)], "holdout", 3)
     with pytest.raises(DatasetError, match="collect more steps"):
-        choose_starts(table, 3)
+        choose_starts(table, latents_like(np.zeros((3, 1))), 3)

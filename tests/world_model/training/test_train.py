@@ -76,17 +76,17 @@ def test_the_state_head_learns_to_read_finished_latents_and_nothing_else_changes
     table = tabulate(load_episodes(data), "train", 3)
     torch.manual_seed(0)
     _, dynamics = untrained(load_task(data), preset("debug").tokenizer, preset("debug").dynamics)
-    dynamics.state_head.fit(table.states)
+    dynamics.state_head.fit(table.signals["state"])
     # Latents from which positions are read linearly, and speeds from two of them.
-    mix = torch.randn(table.states.shape[1], *dynamics.latent_shape)
-    latents = torch.einsum("ns,schw->nchw", dynamics.state_head.standardise(table.states), mix)
+    mix = torch.randn(table.signals["state"].shape[1], *dynamics.latent_shape)
+    latents = torch.einsum("ns,schw->nchw", dynamics.state_head.standardise(table.signals["state"]), mix)
     before = {k: v.clone() for k, v in dynamics.state_dict().items()}
 
     def error() -> float:
         at = table.steps + 1
         with torch.no_grad():
             read = dynamics.state_head(latents[context_index(table, at, 3)])
-        return float((read - dynamics.state_head.standardise(table.states[at])).square().mean().sqrt())
+        return float((read - dynamics.state_head.standardise(table.signals["state"][at])).square().mean().sqrt())
 
     sizes, blank = dataclasses.replace(preset("debug"), read=StageConfig(200, 64, 1e-3)), error()
     train_state_head(dynamics, table, latents, sizes, 0, tmp_path)

@@ -45,7 +45,7 @@ def test_each_horizon_counts_the_episodes_that_last_so_long(tmp_path):
     episodes, size = load_episodes(data), preset("debug")
     tokenizer, dynamics = untrained(load_task(data), size.tokenizer, size.dynamics)
     table = tabulate(episodes, "constant", dynamics.context)
-    dynamics.state_head.fit(table.states)
+    dynamics.state_head.fit(table.signals["state"])
     found = growth(dynamics, table, encode(tokenizer, table.frames, torch.device("cpu")))
     steps = [len(e.actions) - (dynamics.context - 1) for e in episodes if e.kind == "constant"]
     assert [row["n"] for row in found] == [n for h in range(1, 11) if (n := sum(s >= h for s in steps))]

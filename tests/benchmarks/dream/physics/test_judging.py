@@ -74,7 +74,7 @@ def test_films_become_a_dataset_that_training_reads(taken, tmp_path):
     assert len(episodes) == 12
     np.testing.assert_array_equal(episodes[1].frames, taken.frames[1, parts[0]])
     table = tabulate(episodes, "train", CONDITION)
-    assert not table.actions.any() and not table.rewards.any() and not table.ends.any()
+    assert not table.actions.any() and not table.signals["reward"].any() and not table.ends.any()
     alone = (table.steps[:, None] == table.first[table.steps][:, None]).all(axis=1)
     assert int(alone.sum()) == 12  # every piece begins with a window that holds one frame alone
     assert len(torch.unique(context_index(table, table.steps[alone], CONDITION), dim=1)) == 12
