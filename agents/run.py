@@ -4,7 +4,9 @@ import glob
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction
 
 from procosm.agents.judge.evaluate import EvaluateConfig, evaluate
 from procosm.agents.judge.measurements import read_metrics
@@ -14,9 +16,11 @@ from procosm.agents.policy.train import PolicyConfig, finished_policy, train_pol
 from procosm.agents.report.report import ReportConfig, write_report
 from procosm.agents.report.verdict import told
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
-from procosm.envs.collect.collect import CollectConfig, check_behaviours, collect
+from procosm.envs.collect.collect import CollectConfig, check_behaviours, collect, frame_sides_of
 from procosm.envs.collect.collect import check_outs as collect_outs
+from procosm.envs.dreams.arguments import frame_sides
 from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
+from procosm.envs.truth.model_camera import parse_cameras
 from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.data.episodes import check_whole
@@ -45,8 +49,8 @@ class RunConfig(Settings):
     """Of every stage."""
     steps: int = 10000
     """Steps to collect in MuJoCo: all the real experience there is."""
-    frame_size: int = 64
-    """Height and width of a frame in pixels, 32 to 256."""
+    frame_size: int | str = 64
+    """Height and width of a view in pixels, 32 to 256: 64 for both, or 64x96."""
     action_repeat: int = 1
     """Control steps of the task for each step."""
     algorithm: Literal["ppo", "sac"] = "ppo"
@@ -65,8 +69,9 @@ class RunConfig(Settings):
     """MuJoCo episodes that judge the policy, and each control."""
     processes: int = 2
     """Processes that step MuJoCo."""
-    camera: str = ""
-    """Name of a camera in the task's model, or a pose as JSON; default: one is chosen."""
+    camera: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Name of a camera in the task's model, or a pose as JSON; NAME=CAMERA, more than once, for several views. Default:
+    one is chosen."""
     env_kwargs: str = ""
     """Keyword arguments of the task, as JSON."""
     device: Device = "auto"
@@ -130,8 +135,8 @@ class Stages:
             EvaluateConfig(run=out, episodes=config.episodes, processes=processes, device=config.device),
             ReportConfig(run=out),
         )
-        check_frame_size(config.frame_size, config.preset)
-        check_observation(config.observation, config.frame_size)
+        check_frame_size(*frame_sides_of(stages.collect), config.preset)
+        check_observation(config.observation, min(frame_sides(config.frame_size)), len(parse_cameras(config.camera)))
         return stages
 
 
@@ -183,7 +188,7 @@ def run(config: RunConfig) -> Path:
 
 def collect_stage(config: CollectConfig) -> Path:
     """Collect episodes that some preset can learn from, once."""
-    check_frame_size(config.frame_size)
+    check_frame_size(*frame_sides_of(config))
     collect_outs(config)
     check_behaviours(config)
     parts, data = "data.parts/*.npz", config.out / "data"

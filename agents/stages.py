@@ -198,8 +198,12 @@ def _check_same(
 
 
 def _unequal(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """The keys asked for whose values differ, a missing one counting as None."""
-    return [key for key in asked if found.get(key) != asked[key]]
+    """The keys asked for whose values differ, a missing one counting as None.
+
+    What may now be given several times was one text in earlier versions, empty where nothing was given.
+    """
+    earlier = {key: [value] if value else [] for key, value in found.items() if isinstance(value, str)}
+    return [key for key in asked if asked[key] not in (found.get(key), earlier.get(key, found.get(key)))]
 
 
 def fingerprint(folder: Path, suffixes: tuple[str, ...]) -> str:

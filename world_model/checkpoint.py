@@ -30,7 +30,7 @@ from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_w
 
 FORMAT = 3
 """Format 1 had one kind of each part and did not name it. Up to format 2 a task was one square view of a MuJoCo task
-with everything logged. Both open as before."""
+with everything logged, and tokenizers took square frames alone. Both open as before."""
 PARTS: tuple[registry.Part, registry.Part] = ("tokenizer", "dynamics")
 BOUNDS = ("action_low", "action_high")
 WEIGHTS = (*PARTS, "starts")
@@ -216,9 +216,14 @@ def _migrated(path: Path, values: Any) -> Any:
     if values["format"] == 1:
         values = values | {"kinds": {"tokenizer": "causal", "dynamics": "diffusion"}}
     try:
-        return values | {"format": FORMAT, "task": migrated(values.get("task"))}
+        values = values | {"format": FORMAT, "task": migrated(values.get("task"))}
     except TaskError as error:
         raise CheckpointError(f"{path}: task: {error}; {RESTORE}") from error
+    tokenizer = values.get("tokenizer")
+    if isinstance(tokenizer, dict) and "frame_size" in tokenizer:
+        sides = dict.fromkeys(("frame_height", "frame_width"), tokenizer["frame_size"])
+        values["tokenizer"] = {key: value for key, value in tokenizer.items() if key != "frame_size"} | sides
+    return values
 
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:

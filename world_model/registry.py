@@ -37,8 +37,10 @@ class Kind:
 
 
 def _causal(config: TokenizerConfig, task: Task) -> CausalTokenizer:
-    if (config.frame_size, config.frame_size) != (task.height, task.width):
-        raise ProcosmError(f"frames of {task.height} by {task.width} for a tokenizer of {config.frame_size}")
+    if (config.frame_height, config.frame_width) != (task.height, task.width):
+        raise ProcosmError(
+            f"frames of {task.height} by {task.width} for a tokenizer of {config.frame_height} by {config.frame_width}"
+        )
     return CausalTokenizer(config)
 
 
@@ -55,7 +57,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
         "causal": Kind(
             TokenizerConfig,
             _causal,
-            lambda config, task: replace(config, frame_size=task.height),
+            lambda config, task: replace(config, frame_height=task.height, frame_width=task.width),
             later=("levels",),
         )
     },

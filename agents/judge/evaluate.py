@@ -82,7 +82,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items()}
     metrics = {
         "task": model.task.id,
-        "frame_size": model.task.height,
+        "frame_size": [model.task.height, model.task.width],
         "dt_s": model.task.dt_s,
         "policy": {"algorithm": player.algorithm, "observation": player.observation},
         **found,

@@ -17,6 +17,7 @@ from procosm.world_model.schema import read_file
 Natural = Annotated[int, Field(ge=0, le=10**15)]
 Several = Annotated[int, Field(ge=1, le=10**9)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+Side = Annotated[int, Field(ge=8, le=16384)]
 Magnitude = Annotated[float, Field(ge=0, le=1e15)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, Field(max_length=100_000, pattern=r"^[^\x00]*$")]
@@ -246,7 +247,8 @@ class Provenance(TypedDict):
 
 class _Metrics(TypedDict):
     task: Name
-    frame_size: Annotated[int, Field(ge=8, le=1024)]
+    frame_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    """Height and width, pixels; older versions had one number for both."""
     dt_s: Annotated[float, Field(gt=0, le=3600)]
     policy: Policy
     returns: Annotated[Returns, AfterValidator(_paired)]

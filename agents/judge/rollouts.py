@@ -135,7 +135,8 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     seen = player.kind == "trained"
     envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]
     eyes, act = Eyes(model, player.observation, len(seeds)), actor(player, model.task, seeds[0])
-    first = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+    join = model.task.join if seen else np.asarray  # a control sees the state
+    first = np.stack([join(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
     totals, steps = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     terminated, going = np.zeros(len(seeds), bool), np.arange(len(seeds))
     shown = first
@@ -146,7 +147,7 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
         steps[going] += 1
         terminated[going] = [outcome[2] for outcome in outcomes]
         on = np.array([not (outcome[2] or outcome[3]) for outcome in outcomes])
-        going, shown = going[on], np.stack([outcome[0] for outcome in outcomes])[on]
+        going, shown = going[on], np.stack([join(outcome[0]) for outcome in outcomes])[on]
     return [
         Played(int(seed), float(totals[i]), int(steps[i]), bool(terminated[i]), first[i] if seen else None)
         for i, seed in enumerate(seeds)

@@ -85,11 +85,11 @@ def _real(model: WorldModel, actions: np.ndarray, seed: int) -> tuple[np.ndarray
     env = truth(model.task, "pixels")
     branches: list[Branch] = []
     for action in actions:
-        first, _ = env.reset(seed=seed)
+        first = model.task.join(env.reset(seed=seed)[0])
         branches.append({})
         for step in range(1, max(STEPS) + 1):
             frame, _, terminated, truncated, _ = env.step(action)
-            branches[-1][step] = frame
+            branches[-1][step] = model.task.join(frame)
             if terminated or truncated:
                 break
     env.close()
@@ -99,17 +99,19 @@ def _real(model: WorldModel, actions: np.ndarray, seed: int) -> tuple[np.ndarray
 def _draw(path: Path, rows: list[tuple[str, list[np.ndarray | None]]]) -> None:
     """Frames in a grid with labels; where an episode has ended there is none."""
     pair = 2 * SIDE + 3 * GAP + 6  # two rows and the space below them
-    page = Image.new("RGB", (LEFT + len(STEPS) * (SIDE + GAP), TOP + len(rows) // 2 * pair), PAPER)
+    height, width = next(frame.shape[:2] for _, frames in rows for frame in frames if frame is not None)
+    wide = round(SIDE * width / height)
+    page = Image.new("RGB", (LEFT + len(STEPS) * (wide + GAP), TOP + len(rows) // 2 * pair), PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=13)
     for column, step in enumerate(STEPS):
-        draw.text((LEFT + column * (SIDE + GAP) + SIDE / 2, TOP / 2), f"step {step}", fill=INK, font=font, anchor="mm")
+        draw.text((LEFT + column * (wide + GAP) + wide / 2, TOP / 2), f"step {step}", fill=INK, font=font, anchor="mm")
     for i, (label, frames) in enumerate(rows):
         top = TOP + i // 2 * pair + i % 2 * (SIDE + GAP)
         draw.text((8, top + 8), label, fill=INK, font=font)
         for column, frame in enumerate(frames):
             if frame is not None:
-                large = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-                page.paste(large, (LEFT + column * (SIDE + GAP), top))
+                large = Image.fromarray(frame).resize((wide, SIDE), Image.Resampling.NEAREST)
+                page.paste(large, (LEFT + column * (wide + GAP), top))
     memory = BytesIO()
     page.save(memory, format="PNG")
     write_bytes(path, memory.getvalue())

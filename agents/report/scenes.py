@@ -52,13 +52,13 @@ def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> lis
 def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The policy in MuJoCo from pixels; its pictures, and the (H, W, 3) first frame."""
     env, eyes, act = truth(model.task, "pixels"), Eyes(model, player.observation, 1), actor(player, model.task, seed)
-    frame, _ = env.reset(seed=seed)
+    frame = model.task.join(env.reset(seed=seed)[0])
     first, total, slot, pictures = frame, 0.0, np.zeros(1, np.int64), []
     for step in range(POLICY_STEPS):
         pictures.append(panel((frame,), (f"MuJoCo · step {step} · return {total:.1f}",)))
         action = act(eyes.see(slot, frame[None], first=step == 0))[0]
-        frame, reward, terminated, truncated, _ = env.step(action)
-        total += float(reward)
+        observed, reward, terminated, truncated, _ = env.step(action)
+        frame, total = model.task.join(observed), total + float(reward)
         if terminated or truncated:
             break
     env.close()
@@ -73,7 +73,7 @@ def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray) -> li
     observed, _ = env.reset(seed=0, options={"start": [0]})
     total, pictures = 0.0, []
     for step in range(POLICY_STEPS):
-        frame = observed["pixels"]
+        frame = model.task.join(observed["pixels"])
         pictures.append(panel((frame[0],), (f"dream · step {step} · return {total:.1f}",)))
         seen = (
             eyes.see(slot, frame, first=step == 0) if player.observation == "pixels" else observed[player.observation]

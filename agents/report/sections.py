@@ -27,7 +27,8 @@ def headline(metrics: Metrics) -> str:
     """What came out: first whether the policy beats doing nothing and the dream can be trusted; then four numbers."""
     trained, steps = metrics["returns"]["mujoco"]["trained"], metrics["real_steps"]
     zero = metrics["returns"]["mujoco"]["zero"]
-    total = sum(metrics["seconds"].values())
+    total, sides = sum(metrics["seconds"].values()), metrics["frame_size"]
+    sides = sides if isinstance(sides, list) else [sides, sides]
     facts = [
         (number(trained["mean"]), f"mean return in MuJoCo, {trained['n']} episodes, 95 %: "
          f"{number(trained['low'])} to {number(trained['high'])}"),
@@ -39,7 +40,7 @@ def headline(metrics: Metrics) -> str:
     return (
         f"<h1>{escape(metrics['task'])}: {escape(policy_verdict(metrics['returns']))}; "
         f"{escape(dream_verdict(metrics['growth']))}</h1>"
-        f"<p>Return of an episode from {metrics['frame_size']}×{metrics['frame_size']} pixels, with a policy trained "
+        f"<p>Return of an episode from {'×'.join(map(str, sides))} pixels, with a policy trained "
         "only in a dream.</p>"
         f'<div class="big">{tiles}</div>'
     )

@@ -104,7 +104,9 @@ def large(small: WorldModel, transformer: TransformerConfig, frame_size: int, de
     torch.manual_seed(SEED)
     with torch.device(device):  # two billion numbers are drawn where they are needed
         tokenizer, dynamics = untrained(
-            task, TokenizerConfig(frame_size=frame_size, latent_size=side), DynamicsConfig(transformer=transformer)
+            task,
+            TokenizerConfig(frame_height=frame_size, frame_width=frame_size, latent_size=side),
+            DynamicsConfig(transformer=transformer),
         )
         starts = torch.randn(4, dynamics.context, *tokenizer.spec.shape)
         frames = torch.zeros(4, dynamics.context, frame_size, frame_size, 3, dtype=torch.uint8)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import gymnasium as gym
 import numpy as np
 from annotated_types import Ge, Interval
+from tyro.conf import UseAppendAction
 
 from procosm.envs.collect.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.collect.segments import (
@@ -28,7 +29,8 @@ from procosm.envs.collect.segments import (
     read_part,
 )
 from procosm.envs.collect.workers import run_parts
-from procosm.envs.truth.model_camera import parse_camera
+from procosm.envs.dreams.arguments import frame_sides
+from procosm.envs.truth.model_camera import parse_cameras
 from procosm.envs.truth.mujoco import MujocoEnv, settings_of
 from procosm.envs.truth.names import resolve_name
 from procosm.envs.truth.probe import STEPS, probe
@@ -64,8 +66,8 @@ class CollectConfig(Settings):
     policy: str = "noise:0.7,random:0.3"
     """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip ("policy:runs/*.zip:0.6" is all of
     them). A policy has its share of the steps, the two noises share the rest by episodes."""
-    frame_size: Annotated[int, Interval(ge=32, le=256)] = 64
-    """Height and width of a frame, pixels (32 to 256)."""
+    frame_size: int | str = 64
+    """Height and width of a view, pixels (32 to 256): 64 for both, or 64x96."""
     action_repeat: Annotated[int, Interval(ge=1, le=1000)] = 1
     """Control steps for each step."""
     seed: Seed = 0
@@ -83,15 +85,17 @@ class CollectConfig(Settings):
     """Open policies that SB3 saved, too: their pickles run whatever code is in them."""
     renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
     """What draws the frames; auto takes the first of the others that works here."""
-    camera: str = ""
+    camera: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Name of a camera in the task's model, or a pose as JSON: {"lookat": [0, 0, 0.5], "azimuth": 90, "elevation": -20,
-    "distance": 3}. Default: one is chosen."""
+    "distance": 3}. Given more than once, or as NAME=CAMERA, each is a view of that name. Default: one is chosen, as it
+    is for NAME= alone."""
     env_kwargs: str = ""
     """Keyword arguments of the task, as JSON: {"ctrl_cost_weight": 0.2}."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_camera(self.camera)
+        parse_cameras(self.camera)
+        frame_sides(self.frame_size)
         parse_kwargs(self.env_kwargs)
         parse_mixture(self.policy)
 
@@ -121,6 +125,12 @@ def collect(config: CollectConfig) -> Path:
         dataset.write_dataset(data, job.task, _assembled(folder, job), origin, _env_spec(job))
     shutil.rmtree(folder, ignore_errors=True)
     return data
+
+
+def frame_sides_of(config: CollectConfig) -> tuple[int, int]:
+    """Height and width of a frame, of all views together, pixels."""
+    height, width = frame_sides(config.frame_size)
+    return height, width * len(parse_cameras(config.camera))
 
 
 def check_outs(config: CollectConfig) -> None:
@@ -169,7 +179,7 @@ def plan(config: CollectConfig) -> Job:
         frame_size=config.frame_size,
         action_repeat=config.action_repeat,
         renderer=config.renderer,
-        camera=parse_camera(config.camera),
+        cameras=parse_cameras(config.camera),
         env_kwargs=parse_kwargs(config.env_kwargs),
     )
     task = env.task
@@ -203,17 +213,18 @@ def _check_motion(env: MujocoEnv) -> None:
     """Refuse a camera in whose picture nothing ever moves."""
     frames = []
     for seed, action in enumerate((env.action_space.low, env.action_space.high)):
-        frames.append(env.reset(seed=seed)[0])
+        frames.append(env.task.join(env.reset(seed=seed)[0]))
         for _ in range(LOOK_STEPS):
-            frame, _, terminated, truncated, _ = env.step(action)
-            frames.append(frame)
+            observed, _, terminated, truncated, _ = env.step(action)
+            frames.append(env.task.join(observed))
             if terminated or truncated:
                 break
-    if (np.stack(frames) == frames[0]).all():
-        raise TaskError(
-            f"nothing moves in the picture of {env.task.id}, whatever is done: give another camera than "
-            f"{env.twin.cameras}"
-        )
+    for name, seen in env.task.split(np.stack(frames)).items():
+        if (seen == seen[0]).all():
+            raise TaskError(
+                f"nothing moves in view {name} of {env.task.id}, whatever is done: give another camera than "
+                f"{env.twin.cameras[name]}"
+            )
 
 
 def _segment(task: Task) -> int:

@@ -180,20 +180,21 @@ class Collector:
             else:
                 observation, info = env.reset()
         behaviour.begin(rng)
-        frames, states, physics_states = [observation], [info["state"]], [info["physics"]]
+        task = self._job.task
+        frames, states, physics_states = [task.join(observation)], [info["state"]], [info["physics"]]
         actions: list[np.ndarray] = []
         rewards, terminated, truncated = [], False, False
         while len(actions) < min(limit, left) and not (terminated or truncated):
             action = behaviour.act(states[-1], lambda: frames[-1])
             action = np.clip(action, env.action_space.low, env.action_space.high)
             observation, reward, terminated, truncated, info = env.step(action)
-            frames.append(observation)
+            frames.append(task.join(observation))
             states.append(info["state"])
             physics_states.append(info["physics"])
             actions.append(action)
             rewards.append(reward)
         seen = {"state": np.stack(states), "reward": np.array(rewards, np.float32)}
-        logged = self._job.task.signals
+        logged = task.signals
         episode = Episode(
             np.stack(frames),
             np.stack(actions),

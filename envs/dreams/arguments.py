@@ -1,5 +1,6 @@
 """What users hand to environments, judged before anything is done with it: arguments, seeds, reset options, actions."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -30,11 +31,29 @@ class TruthArguments(TypedDict, total=False):
     """Of a truth env."""
 
     task: Annotated[str, Field(min_length=1, max_length=200)]
-    frame_size: Annotated[int, Field(ge=32, le=256)]
     action_repeat: Annotated[int, Field(ge=1, le=1000)]
     render_mode: Annotated[str, Field(max_length=50)] | None
     renderer: Annotated[str, Field(max_length=50)]
     version: int
+
+
+def frame_sides(frame_size: object) -> tuple[int, int]:
+    """Height and width of a view, pixels, from one number for both, a pair, or a text such as ``64x96``.
+
+    Raises:
+        TaskError: anything else, or sides that are not 32 to 256.
+    """
+    pair: Any = frame_size
+    if isinstance(frame_size, str):
+        pair = [int(side) if side.isascii() and side.isdecimal() else side for side in frame_size.split("x")]
+        pair = pair[0] if len(pair) == 1 else pair
+    if not isinstance(pair, Sequence) or isinstance(pair, str):
+        pair = (pair, pair)
+    if len(pair) != 2 or not all(whole(side) and 32 <= side <= 256 for side in pair):
+        raise TaskError(
+            f"frame_size is {frame_size!r:.60}: give pixels, 32 to 256, for both sides, or height and width (64x96)"
+        )
+    return int(pair[0]), int(pair[1])
 
 
 def check_dream(**arguments: Any) -> None:

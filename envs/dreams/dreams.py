@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from procosm.envs.dreams.arguments import check_dream, numbers, whole
-from procosm.envs.dreams.observe import Observed, View
+from procosm.envs.dreams.observe import Observation, Observed, pixels_of
 from procosm.envs.dreams.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.dreams.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust.trust import Watch
@@ -335,18 +335,18 @@ class Dreams:
     @one_thread()
     @torch.inference_mode()
     def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(k, H, W, 3) uint8, the newest frame of some dreams, decoded."""
+        """(k, H, W, 3) uint8, the newest frame of some dreams, decoded; views stand side by side."""
         return _host(self.model.decode(self._chosen(slots)[:, -1]))
 
     def _chosen(self, slots: np.ndarray | slice) -> torch.Tensor:
         """(k, context, c, h, w), the latents of some dreams."""
         return self.latents[self._there(slots) if isinstance(slots, np.ndarray) else slots]
 
-    def observe(self, view: View, slots: np.ndarray | slice = slice(None)) -> Observed:
+    def observe(self, shown: Observation, slots: np.ndarray | slice = slice(None)) -> Observed:
         """What some dreams show; arrays of the caller's own. The decoder runs only where pixels are shown."""
-        return view.show(
+        return shown.show(
             {
-                "pixels": lambda: self.frames(slots),
+                "pixels": lambda: pixels_of(self.model.task, self.frames(slots)),
                 "latent": lambda: _host(self._chosen(slots).float()),
                 **({} if self.state is None else {"state": self.state[slots].copy}),
             }

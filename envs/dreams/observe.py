@@ -14,11 +14,12 @@ from procosm.world_model.model import WorldModel
 
 KINDS = ("pixels", "latent", "state")
 
-Observed = np.ndarray | dict[str, np.ndarray]
+Observed = Any
+"""An array; a dict of them by kind, by view, or by kind and then by view."""
 
 
 @dataclass(frozen=True)
-class View:
+class Observation:
     """Which kinds of observation an environment shows.
 
     Attributes:
@@ -30,8 +31,8 @@ class View:
     alone: bool
 
     @classmethod
-    def parse(cls, observation: str | Sequence[str]) -> "View":
-        """The view named by an environment's ``observation`` argument.
+    def parse(cls, observation: str | Sequence[str]) -> "Observation":
+        """Those named by an environment's ``observation`` argument.
 
         Raises:
             TaskError: an unknown, repeated or missing kind.
@@ -46,47 +47,60 @@ class View:
             )
         return cls(kinds, alone)
 
-    def space(self, task: Task, latents_shape: tuple[int, ...]) -> spaces.Space:
-        """The observation space, given the task and the shape (context, c, h, w) of the latents."""
+    def space(self, task: Task, latents_shape: tuple[int, ...], state_size: int) -> spaces.Space:
+        """The observation space, given the task, the shape (context, c, h, w) of the latents and the state's length."""
         every: dict[str, spaces.Space] = {
-            "pixels": spaces.Box(0, 255, task.frame_shape, np.uint8),
+            "pixels": pixels_space(task),
             "latent": spaces.Box(-np.inf, np.inf, latents_shape, np.float32),
-            "state": spaces.Box(-np.inf, np.inf, (task.state_size,), np.float32),
+            "state": spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
         }
         return every[self.kinds[0]] if self.alone else spaces.Dict({kind: every[kind] for kind in self.kinds})
 
-    def show(self, sources: Mapping[str, Callable[[], np.ndarray]]) -> Observed:
-        """An observation made by calling the sources of the kinds in this view, and no others."""
+    def show(self, sources: Mapping[str, Callable[[], Observed]]) -> Observed:
+        """An observation made by calling the sources of these kinds, and no others."""
         return sources[self.kinds[0]]() if self.alone else {kind: sources[kind]() for kind in self.kinds}
 
 
-def dream_space(view: View, model: WorldModel) -> spaces.Space:
-    """What a dream of this model, or a twin seen through it, shows in a view.
+def pixels_space(task: Task) -> spaces.Space:
+    """Of the one view of a task, (H, W, 3); a dict by name of several."""
+    if len(task.views) == 1:
+        return spaces.Box(0, 255, task.frame_shape, np.uint8)
+    return spaces.Dict({view.name: spaces.Box(0, 255, (view.height, view.width, 3), np.uint8) for view in task.views})
+
+
+def pixels_of(task: Task, frames: np.ndarray) -> Observed:
+    """(…, H, W, 3) frames as an environment of this task shows them, each view an array of its own."""
+    if len(task.views) == 1:
+        return frames
+    return {name: np.ascontiguousarray(part) for name, part in task.split(frames).items()}
+
+
+def dream_space(shown: Observation, model: WorldModel) -> spaces.Space:
+    """What a dream of this model, or a twin seen through it, shows.
 
     Raises:
-        TaskError: the model does not tell what the view shows.
+        TaskError: the model does not tell what is to be shown.
     """
-    if "state" in view.kinds and "state" not in model.capabilities:
+    if "state" in shown.kinds and "state" not in model.capabilities:
         raise TaskError(
             f"observation='state', but the world model of {model.task.id} has learned none: observe 'pixels' or "
             "'latent', or train on a log that has states"
         )
-    return view.space(model.task, tuple(model.starts.shape[1:]))
+    return shown.space(model.task, tuple(model.starts.shape[1:]), model.task.state_size)
 
 
 def row(observed: Observed, slot: int) -> Observed:
     """A copy of what one slot of a batch shows."""
     if isinstance(observed, dict):
-        return {kind: values[slot].copy() for kind, values in observed.items()}
+        return {kind: row(values, slot) for kind, values in observed.items()}
     return observed[slot].copy()
 
 
 def overwrite(observed: Observed, slots: np.ndarray, part: Observed) -> None:
     """Write what some slots show into a batch of observations, in place."""
     if isinstance(observed, dict):
-        assert isinstance(part, dict)
         for kind, values in observed.items():
-            values[slots] = part[kind]
+            overwrite(values, slots, part[kind])
     else:
         observed[slots] = part
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from procosm.envs.dreams.observe import Observed, View, dream_space
+from procosm.envs.dreams.observe import Observation, Observed, dream_space, pixels_space
 from procosm.envs.dreams.spec import portable
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
@@ -59,9 +59,9 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, _disable_deepcopy=True, **recorded)
         gym.Wrapper.__init__(self, env)
         self.model = open_model(checkpoint, None, device)
-        self.view = View.parse(observation)
+        self.shown = Observation.parse(observation)
         self._check_frames()
-        self.observation_space = dream_space(self.view, self.model)
+        self.observation_space = dream_space(self.shown, self.model)
         self._latents = self.model.starts.new_zeros((1, *self.model.starts.shape[1:]))
 
     def _check_frames(self) -> None:
@@ -75,20 +75,24 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
                 + ". Make the env from the checkpoint's own task, or train on this one"
             )
         space = self.env.observation_space
-        pixels = space.spaces.get("pixels") if isinstance(space, spaces.Dict) else space
-        if pixels != View.parse("pixels").space(self.model.task, ()):
+        pixels = pixels_space(self.model.task)
+        self._alone = space == pixels
+        if not self._alone and not (isinstance(space, spaces.Dict) and space.spaces.get("pixels") == pixels):
             raise TaskError(f"to perceive anything the wrapped env must observe pixels, but it observes {space}")
 
     @torch.inference_mode()
     def _encode(self, observed: Observed) -> torch.Tensor:
         """(1, 1, c, h, w), the latent of a real frame."""
-        frame = observed["pixels"] if isinstance(observed, dict) else observed
+        frame = self.model.task.join(self._pixels(observed))
         return self.model.tokenizer.encode(torch.from_numpy(frame)[None, None].to(self._latents.device))
 
+    def _pixels(self, observed: Observed) -> Observed:
+        return observed if self._alone else observed["pixels"]
+
     def _show(self, observed: Observed) -> Observed:
-        return self.view.show(
+        return self.shown.show(
             {
-                "pixels": lambda: observed["pixels"] if isinstance(observed, dict) else observed,
+                "pixels": lambda: self._pixels(observed),
                 "latent": lambda: self._latents[0].to("cpu", torch.float32, copy=True).numpy(),
                 "state": self._estimate,
             }

@@ -10,7 +10,15 @@ import torch
 
 from procosm.envs.dreams.arguments import usable_actions
 from procosm.envs.dreams.dreams import Dreams
-from procosm.envs.dreams.observe import Observed, View, action_space, checked_options, checked_seed, dream_space, row
+from procosm.envs.dreams.observe import (
+    Observation,
+    Observed,
+    action_space,
+    checked_options,
+    checked_seed,
+    dream_space,
+    row,
+)
 from procosm.envs.dreams.reward import Reward
 from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
 from procosm.envs.dreams.weights import open_model
@@ -51,12 +59,12 @@ class WorldModelEnv(PortableSpec, gym.Env):
             TaskError: an argument out of range.
         """
         self.render_mode = checked_render_mode(render_mode)
-        self.view = View.parse(observation)
+        self.shown = Observation.parse(observation)
         model = open_model(checkpoint, name, device, mixed)
         self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below, reward)
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
-        self.observation_space = dream_space(self.view, model)
+        self.observation_space = dream_space(self.shown, model)
         self.action_space = action_space(model.task)
         self._begun = False
 
@@ -73,7 +81,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         super().reset(seed=checked_seed(seed))
         self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [window])
         self._begun = True
-        return row(self.dreams.observe(self.view), 0), self._info()
+        return row(self.dreams.observe(self.shown), 0), self._info()
 
     def step(self, action: np.ndarray) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """One step under an action (a,), which is clipped to its bounds.
@@ -86,10 +94,10 @@ class WorldModelEnv(PortableSpec, gym.Env):
             raise TaskError("no dream goes on (none has begun, or it was closed): call reset() before step()")
         outcome = self.dreams.advance(usable_actions(action, self.action_space)[None])
         reward, terminated, truncated = (values[0].item() for values in outcome)
-        return row(self.dreams.observe(self.view), 0), reward, terminated, truncated, self._info()
+        return row(self.dreams.observe(self.shown), 0), reward, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
-        """The newest frame, (H, W, 3) uint8; None without ``render_mode="rgb_array"``."""
+        """The newest frame, (H, W, 3) uint8, its views side by side; None without ``render_mode="rgb_array"``."""
         if self.render_mode is None:
             return None
         if not self._begun:

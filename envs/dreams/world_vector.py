@@ -14,8 +14,8 @@ from gymnasium.vector.utils import batch_space
 from procosm.envs.dreams.arguments import check_dream, usable_actions
 from procosm.envs.dreams.dreams import Dreams
 from procosm.envs.dreams.observe import (
+    Observation,
     Observed,
-    View,
     action_space,
     checked_options,
     checked_seed,
@@ -66,7 +66,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         Args:
             checkpoint: a checkpoint or run folder, or a loaded model; None for the weights that ship under ``name``.
             num_envs: dreams in the batch.
-            observation: ``pixels``, ``latent``, ``state``, or a tuple of them for a Dict.
+            observation: ``pixels`` (a Dict by view where there are several), ``latent``, ``state``, or a tuple of them
+                for a Dict.
             denoising_steps: 1 takes the sampler's mean and is deterministic in the actions; more draw noise.
             max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
             autoreset_mode: ``NEXT_STEP``, ``SAME_STEP`` or ``DISABLED`` (reset with ``options["reset_mask"]``).
@@ -89,7 +90,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         """
         self.render_mode = checked_render_mode(render_mode)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
-        self.view = View.parse(observation)
+        self.shown = Observation.parse(observation)
         check_dream(num_envs=num_envs)
         model = open_model(checkpoint, name, device, mixed)
         self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below, reward)
@@ -100,7 +101,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             "render_fps": max(1, round(1 / model.task.dt_s)),
             "autoreset_mode": self.autoreset_mode,
         }
-        self.single_observation_space = dream_space(self.view, model)
+        self.single_observation_space = dream_space(self.shown, model)
         self.single_action_space = action_space(model.task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = cast(spaces.Box, batch_space(self.single_action_space, num_envs))
@@ -126,7 +127,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self._seed_slots(seeds, slots)
         self.dreams.restart(slots, [self._generators[slot] for slot in slots], [windows[slot] for slot in slots])
         self._finished[slots] = False
-        return self.dreams.observe(self.view), self._infos(mask)
+        return self.dreams.observe(self.shown), self._infos(mask)
 
     def step(self, actions: np.ndarray) -> tuple[Observed, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Move every dream by one step under (n, a) actions, which are clipped to their bounds.
@@ -148,13 +149,13 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             self._restart(again)
             reward[again], terminated[again], truncated[again] = 0.0, False, False
         self._finished = terminated | truncated
-        observed = self.dreams.observe(self.view)
+        observed = self.dreams.observe(self.shown)
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._finished.any():
             slots = np.flatnonzero(self._finished)
             infos = self._finals(observed, slots)
             self._restart(slots)
-            overwrite(observed, slots, self.dreams.observe(self.view, slots))
+            overwrite(observed, slots, self.dreams.observe(self.shown, slots))
         return observed, reward, terminated, truncated, infos | self._infos(np.ones(self.num_envs, bool))
 
     def render(self) -> tuple[np.ndarray, ...] | None:

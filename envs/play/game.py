@@ -220,7 +220,7 @@ class Game:
         taken = truth.action if dream.action is None and truth else dream.action
         header = {
             "view": number,
-            "frame_size": self._task.height,
+            "frame_size": [self._task.height, self._task.width],
             "game": self._games,
             "step": scene.step,
             "oldest": self._history.oldest,

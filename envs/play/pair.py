@@ -5,7 +5,7 @@ A step is a function of the scene before it, so that going back is stepping agai
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ class Pair:
         Raises:
             TaskError: an argument out of range.
         """
-        self._dream = WorldModelEnv(self.model, "pixels", denoising_steps, horizon)
+        self._dream = WorldModelEnv(self.model, "latent", denoising_steps, horizon)
         self._dream.reset(seed=0)
         self._latest = None
 
@@ -197,7 +197,8 @@ class Pair:
     def _reset_truth(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         assert self._truth is not None
         self._truth_seed = seed
-        return self._truth.reset(seed=seed)
+        shown, info = self._truth.reset(seed=seed)
+        return self.model.task.join(shown), info
 
     def _go_back(self, scene: Scene) -> None:
         """Make both worlds what they were in ``scene``."""
@@ -212,11 +213,11 @@ class Pair:
         if before.over and before.rested < hold:
             return before.resting(), scene.trust
         if before.over:
-            frame, info = self._dream.reset(seed=scene.seed + 1)
-            return Side(cast(np.ndarray, frame), scene.seed + 1), _trust(info)
-        frame, reward, ended, cut, info = self._dream.step(action)
-        chance = float(self._dream.dreams.termination[0])
-        return before.after(cast(np.ndarray, frame), action, reward, chance, ended=ended, cut=cut), _trust(info)
+            _, info = self._dream.reset(seed=scene.seed + 1)
+            return Side(self._dream.dreams.frames()[0], scene.seed + 1), _trust(info)
+        _, reward, ended, cut, info = self._dream.step(action)
+        frame, chance = self._dream.dreams.frames()[0], float(self._dream.dreams.termination[0])
+        return before.after(frame, action, reward, chance, ended=ended, cut=cut), _trust(info)
 
     def _step_truth(self, scene: Scene, action: np.ndarray, hold: int) -> tuple[Side | None, np.ndarray | None]:
         before = scene.truth
@@ -227,7 +228,8 @@ class Pair:
         if before.over:
             frame, info = self._reset_truth(scene.seed + 1)
             return Side(frame, scene.seed + 1), info["physics"]
-        frame, reward, ended, cut, info = self._truth.step(action)
+        shown, reward, ended, cut, info = self._truth.step(action)
+        frame = self.model.task.join(shown)
         cut = cut or before.step + 1 >= self.model.task.max_episode_steps
         return before.after(frame, action, reward, float(ended), ended=ended, cut=cut), info["physics"]
 

@@ -86,8 +86,7 @@ def pack(header: dict[str, Any], frames: Sequence[np.ndarray]) -> bytes:
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], np.ndarray]:
-    """Header and frames (1 or 2, H, W, 3) of a view; its ``frame_size`` is H = W."""
+    """Header and frames (1 or 2, H, W, 3) of a view; its ``frame_size`` is [H, W]."""
     (length,) = struct.unpack_from("<I", message)
     header = json.loads(message[4 : 4 + length])
-    size = header["frame_size"]
-    return header, np.frombuffer(message, np.uint8, offset=4 + length).reshape(-1, size, size, 3)
+    return header, np.frombuffer(message, np.uint8, offset=4 + length).reshape(-1, *header["frame_size"], 3)

@@ -6,7 +6,7 @@ The rules, the same for every task:
    Seen from the side, the floor is cut to a runway under the robot: a whole moving floor is far more to learn.
 2. Motion in a plane is seen at a right angle to that plane; motion in all of space from above at a slant.
 3. The view is as narrow as holds everything that moved, plus both ends of each slide that a motor drives
-   (InvertedPendulum's rail). The picture is square; a view up to twice as wide as high is squeezed into it.
+   (InvertedPendulum's rail). It is squeezed into the picture, one way at most twice as much as the other.
    A travelling robot gets room besides, because a trained one leaps higher and strides wider than a shaken one.
 """
 
@@ -71,16 +71,20 @@ class Camera:
     runway: float
 
     @classmethod
-    def from_json(cls, values: dict) -> "Camera":
+    def from_json(cls, values: dict, aspect: float = 1.0) -> "Camera":
         """The camera that :meth:`to_json` wrote, or a user: ``lookat``, ``azimuth``, ``elevation`` and ``distance`` are
         enough, and give MuJoCo's usual view of 45 degrees that follows nothing.
+
+        Args:
+            aspect: width over height of such a view.
 
         Raises:
             TaskError: other keys than a camera has, or values that it cannot have.
         """
         if isinstance(values, dict) and isinstance(values.get("distance"), int | float):
             side = round(2 * values["distance"] * float(np.tan(np.radians(USUAL_DEGREES / 2))), 3)
-            values = {"width": side, "height": side, "body": "", "follow": "", "runway": 0.0, **values}
+            wide = side if aspect == 1.0 else round(aspect * side, 3)
+            values = {"width": wide, "height": side, "body": "", "follow": "", "runway": 0.0, **values}
         advice = "give the name of one in the model, a pose of lookat, azimuth, elevation and distance, or leave it out"
         found = checked(CameraJson, values, "this is no camera", advice, TaskError)
         wrong = sorted({field.name for field in fields(cls)} ^ set(found))
@@ -126,8 +130,10 @@ def axes(azimuth: float, elevation: float) -> tuple[np.ndarray, np.ndarray, np.n
     return forward, right, np.cross(right, forward)
 
 
-def choose_camera(name: str, env_kwargs: Mapping[str, Any] | None = None) -> Camera:
+def choose_camera(name: str, env_kwargs: Mapping[str, Any] | None = None, aspect: float = 1.0) -> Camera:
     """The camera for the task called ``name``, made with ``env_kwargs``; always the same one for the same simulator.
+
+    ``aspect`` is the picture's width over its height.
 
     Raises:
         TaskError: there is no such task, or nothing of it that a picture shows moves.
@@ -138,7 +144,7 @@ def choose_camera(name: str, env_kwargs: Mapping[str, Any] | None = None) -> Cam
     simulator = open_task(name, env_kwargs)
     model = simulator.model
     azimuth, elevation = _direction(seen)
-    view = _frame(_points(model, seen), azimuth, elevation, ROOM if seen.travels.any() else 1.0)
+    view = _frame(_points(model, seen), azimuth, elevation, ROOM if seen.travels.any() else 1.0, aspect)
     body = mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, seen.root) if seen.root >= 0 else ""
     follow = "".join(axis for axis, moves in zip("xyz", seen.travels, strict=True) if moves)
     runway = round(0.4 * view["height"], 3) if elevation == TILT_DEGREES else 0.0
@@ -182,8 +188,9 @@ def _direction(seen: Probe) -> tuple[float, float]:
     ]
 
 
-def _frame(points: np.ndarray, azimuth: float, elevation: float, room: float) -> dict:
+def _frame(points: np.ndarray, azimuth: float, elevation: float, room: float, aspect: float) -> dict:
     """The narrowest view of ``points`` from that direction, ``room`` times as wide and high; numbers are rounded."""
+    sides = np.array([aspect, 1.0])
     forward, right, up = axes(azimuth, elevation)
     basis = np.stack([right, up, forward])
     seen = points @ basis.T
@@ -194,7 +201,8 @@ def _frame(points: np.ndarray, azimuth: float, elevation: float, room: float) ->
     # Things nearer than the middle look larger: widen until all of them are inside.
     depth = distance + seen[:, 2] - middle[2]
     widths = 2 * np.abs((seen[:, :2] - middle[:2]) / depth[:, None]).max(axis=0) * distance * MARGIN * room
-    width, height = np.maximum(widths, widths[::-1] / WIDEST)
+    widths = widths / sides
+    width, height = np.maximum(widths, widths[::-1] / WIDEST) * sides
     if room > 1 and elevation > -90:
         # The floor stays where it is: the room is overhead.
         middle = middle + np.array([0, 0.5 * (1 - 1 / room) * extent[1], 0])

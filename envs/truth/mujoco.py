@@ -2,23 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
+from pydantic import Field
 
-from procosm.envs.dreams.arguments import check_truth, numbers, usable_actions
-from procosm.envs.dreams.observe import checked_options, checked_seed
+from procosm.envs.dreams.arguments import check_truth, frame_sides, numbers, usable_actions
+from procosm.envs.dreams.observe import Observation, checked_options, checked_seed, pixels_of
 from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit
 from procosm.envs.truth import backend
 from procosm.envs.truth.backend import mujoco
-from procosm.envs.truth.camera import Camera, choose_camera
-from procosm.envs.truth.model_camera import ModelCamera, read_camera
+from procosm.envs.truth.camera import choose_camera
+from procosm.envs.truth.drawing import Drawing
+from procosm.envs.truth.model_camera import read_camera
 from procosm.envs.truth.names import allow_import, check_import
-from procosm.envs.truth.raycast import RaycastRenderer
-from procosm.envs.truth.render import MULTISAMPLES, VERSION, GLRenderer
+from procosm.envs.truth.render import MULTISAMPLES, VERSION
 from procosm.envs.truth.tasks import checked_kwargs, open_task
-from procosm.world_model.data.task import MAIN, Task, Twin, View, logged_signals
+from procosm.sparse import strict
+from procosm.world_model.data.task import MAIN, Name, Task, Twin, View, logged_signals
 from procosm.world_model.errors import TaskError
 
 PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
@@ -35,13 +37,15 @@ class MujocoEnv(PortableSpec, gym.Env):
 
     Args:
         task: a Gymnasium id such as ``Reacher-v5`` or ``module:Mine-v0``, or ``dm_control/<domain>-<task>``.
-        frame_size: height and width of a frame, pixels.
+        frame_size: height and width of a view, pixels: one number for both, or a pair.
         action_repeat: control steps of the task for each step here; rewards are summed.
-        observation: ``pixels``, ``state``, or a tuple of both, which gives a dict.
+        observation: ``pixels``, ``state``, or a tuple of both, which gives a dict. With several views ``pixels`` are a
+            dict by their names.
         render_mode: ``rgb_array`` or None.
         max_episode_steps: steps here before an episode is truncated; None takes the task's own limit, -1 none.
         camera: where the eye stands: the name of a camera in the model, a pose (``lookat``, ``azimuth``, ``elevation``,
             ``distance``; ``procosm.envs.truth.camera.Camera``) or as in a saved task; None chooses one.
+        cameras: in place of ``camera``, one or several of them by the names of their views.
         renderer: ``auto``, ``egl``, ``osmesa`` or ``raycast``.
         version: of the frames, as in a saved task: 1 without multisampling, as older checkpoints have seen them.
         env_kwargs: keyword arguments that the task is made with, JSON values.
@@ -57,7 +61,7 @@ class MujocoEnv(PortableSpec, gym.Env):
     def __init__(
         self,
         task: str,
-        frame_size: int = 64,
+        frame_size: int | str | Sequence[int] = 64,
         action_repeat: int = 1,
         observation: str | Sequence[str] = "pixels",
         render_mode: str | None = "rgb_array",
@@ -66,24 +70,27 @@ class MujocoEnv(PortableSpec, gym.Env):
         renderer: str = "auto",
         version: int = VERSION,
         env_kwargs: Mapping[str, Any] | None = None,
+        cameras: Mapping[str, dict | str | None] | None = None,
     ) -> None:
         check_truth(
             task=task,
-            frame_size=frame_size,
             action_repeat=action_repeat,
             render_mode=render_mode,
             renderer=renderer,
             version=version,
         )
-        frame_size, action_repeat, version = int(frame_size), int(action_repeat), int(version)
+        height, width = frame_sides(frame_size)
+        action_repeat, version = int(action_repeat), int(version)
         _check_options(observation, render_mode, version)
         allow_import(task)
         arguments = checked_kwargs(env_kwargs)
         self._simulator = open_task(task, arguments)
-        if camera is None or (isinstance(camera, dict) and not camera):
-            self._camera: Camera | ModelCamera = choose_camera(task, arguments)
-        else:
-            self._camera = read_camera(camera, self._simulator.model)
+        eyes = {
+            name: choose_camera(task, arguments, width / height)
+            if asked is None or asked == {}
+            else read_camera(asked, self._simulator.model, width / height)
+            for name, asked in _cameras(camera, cameras).items()
+        }
         limit = checked_limit(max_episode_steps)
         self._endless = limit == NO_LIMIT
         if limit in (None, NO_LIMIT):
@@ -92,13 +99,13 @@ class MujocoEnv(PortableSpec, gym.Env):
             id=task,
             env_kwargs=arguments,
             renderer=backend.resolve(renderer),
-            cameras={MAIN: self._camera.to_json()},
+            cameras={name: eye.to_json() for name, eye in eyes.items()},
             state_size=self._simulator.state_size,
             version=version,
         )
         self.task = Task(
             id=task,
-            views=(View(MAIN, frame_size, frame_size),),
+            views=tuple(View(name, height, width) for name in eyes),
             action_low=tuple(float(value) for value in self._simulator.action_low),
             action_high=tuple(float(value) for value in self._simulator.action_high),
             action_repeat=action_repeat,
@@ -110,20 +117,9 @@ class MujocoEnv(PortableSpec, gym.Env):
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.task.dt_s))}
         self.action_space = gym.spaces.Box(self._simulator.action_low, self._simulator.action_high, dtype=np.float32)
-        self._shown = observation
-        every: dict[str, gym.spaces.Space] = {
-            "pixels": gym.spaces.Box(0, 255, self.task.frame_shape, np.uint8),
-            "state": gym.spaces.Box(-np.inf, np.inf, (self._simulator.state_size,), np.float32),
-        }
-        self.observation_space = (
-            every[observation]
-            if isinstance(observation, str)
-            else gym.spaces.Dict({kind: every[kind] for kind in observation})
-        )
-        self._view: mujoco.MjData | None = None
-        self._renderer: GLRenderer | RaycastRenderer | None = None
-        self._drawn_model: mujoco.MjModel | None = None
-        self._saw_something = False
+        self._shown = Observation.parse(observation)
+        self.observation_space = self._shown.space(self.task, (), self._simulator.state_size)
+        self._drawing = Drawing(self.task, eyes)
         self._state: np.ndarray | None = None
         """The state where it is known; after ``set_physics`` it is asked for when it is needed."""
         self._elapsed: int | None = None
@@ -137,7 +133,10 @@ class MujocoEnv(PortableSpec, gym.Env):
             TaskError: the task has no twin, this machine or this version of procosm cannot make the same frames, or the
                 task's module would have to be imported and the user has not allowed it.
         """
-        env = cls(**{**settings_of(task), **kwargs})
+        settings = settings_of(task)
+        if {"camera", "cameras"} & set(kwargs):
+            settings = {name: value for name, value in settings.items() if name not in ("camera", "cameras")}
+        env = cls(**{**settings, **kwargs})
         if kwargs.get("max_episode_steps") == NO_LIMIT:
             env.task = replace(env.task, max_episode_steps=task.max_episode_steps)
         return env
@@ -176,39 +175,8 @@ class MujocoEnv(PortableSpec, gym.Env):
         return self._observe(), total, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
-        """uint8 (frame_size, frame_size, 3): the frame of this moment; None without ``render_mode="rgb_array"``."""
-        return None if self.render_mode is None else self._draw()
-
-    def _draw(self) -> np.ndarray:
-        simulator = self._simulator
-        model = simulator.model
-        if self._renderer is None or self._view is None or self._drawn_model is not model:
-            self.close()
-            backend.resolve(self.twin.renderer)  # a copy may have come from a process that draws otherwise
-            self._renderer = (
-                RaycastRenderer(model, self.task.height, self._camera)
-                if self.twin.renderer == "raycast"
-                else GLRenderer(model, self.task.height, self._camera, self.twin.version)
-            )
-            self._view, self._drawn_model = mujoco.MjData(model), model
-        # Positions in the task's own data lag half a step behind its qpos, and tasks compute rewards from them:
-        # a second MjData shows where things are now and leaves the task alone.
-        view = self._view
-        view.qpos[:] = simulator.data.qpos
-        view.mocap_pos[:] = simulator.data.mocap_pos
-        view.mocap_quat[:] = simulator.data.mocap_quat
-        mujoco.mj_kinematics(model, view)
-        mujoco.mj_comPos(model, view)
-        mujoco.mj_camlight(model, view)
-        mujoco.mj_tendon(model, view)
-        frame = self._renderer.draw(view, self._camera.pose(model, view))
-        if not self._saw_something and frame.min() == frame.max():
-            raise TaskError(
-                f"the camera of {self.task.id} sees nothing: its first frame is {frame.max()} all over. Give another "
-                f"camera than {self.twin.cameras}"
-            )
-        self._saw_something = True
-        return frame
+        """(H, W, 3) uint8: the frame of this moment, views side by side; None without ``render_mode="rgb_array"``."""
+        return None if self.render_mode is None else self._drawing.draw(self._simulator)
 
     @property
     def simulator(self) -> Any:
@@ -241,20 +209,13 @@ class MujocoEnv(PortableSpec, gym.Env):
         self._state = None
 
     def close(self) -> None:
-        """Free the renderer's context; the next frame makes a new one."""
-        if self._renderer is not None:
-            self._renderer.close()
-        self._renderer = self._view = self._drawn_model = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy has a renderer of its own: contexts belong to the process and the environment that made them.
-        return {**vars(self), "_renderer": None, "_view": None, "_drawn_model": None}
+        """Free the renderers' contexts; the next frame makes new ones."""
+        self._drawing.close()
 
     def _observe(self) -> Any:
-        sources = {"pixels": self._draw, "state": self._read_state}
-        if isinstance(self._shown, str):
-            return sources[self._shown]()
-        return {kind: sources[kind]() for kind in self._shown}
+        return self._shown.show(
+            {"pixels": lambda: pixels_of(self.task, self._drawing.draw(self._simulator)), "state": self._read_state}
+        )
 
     def _info(self) -> dict:
         return {"state": self._read_state(), "physics": self.physics()}
@@ -278,16 +239,39 @@ def settings_of(task: Task) -> dict[str, Any]:
             "there. Dream in Procosm/World-v0, or name a twin in the dataset's task.json"
         )
     check_import(twin.id)
+    sizes = {(view.height, view.width) for view in task.views}
+    if len(sizes) > 1:
+        raise TaskError(f"the views of {task.id} have the sizes {sorted(sizes)}, and a twin shows all in one size")
+    ((height, width),) = sizes
+    named = {view.name: twin.cameras[view.name] for view in task.views}
+    cameras: dict[str, Any] = {"camera": named[MAIN]} if list(named) == [MAIN] else {"cameras": named}
     return {
         "task": twin.id,
-        "frame_size": task.height,
+        "frame_size": height if height == width else [height, width],
         "action_repeat": task.action_repeat,
         "max_episode_steps": task.max_episode_steps,
-        "camera": twin.cameras[MAIN],
+        **cameras,
         "renderer": twin.renderer,
         "version": twin.version,
         "env_kwargs": twin.env_kwargs,
     }
+
+
+def _cameras(camera: dict | str | None, cameras: object) -> dict[str, dict | str | None]:
+    """What is asked for of each view, by its name.
+
+    Raises:
+        TaskError: both ``camera`` and ``cameras`` are given, or names that no view can have.
+    """
+    if cameras is None:
+        return {MAIN: camera}
+    if camera is not None:
+        raise TaskError("camera and cameras are given: name all of them in cameras")
+    try:
+        strict.check(Annotated[dict[Name, dict[str, Any] | str | None], Field(min_length=1, max_length=16)], cameras)
+    except strict.Wrong as fault:
+        raise TaskError(f"cameras: {fault}; give one or several, by names that begin with a letter") from fault
+    return dict(cameras)  # type: ignore[call-overload]
 
 
 def _check_options(observation: object, render_mode: str | None, version: int) -> None:

@@ -24,15 +24,15 @@ class RaycastRenderer:
 
     Args:
         model: the MuJoCo model.
-        frame_size: height and width of a frame, pixels.
+        height, width: of a frame, pixels.
         camera: whose poses :meth:`draw` will be given.
     """
 
-    def __init__(self, model: mujoco.MjModel, frame_size: int, camera: Camera | ModelCamera) -> None:
+    def __init__(self, model: mujoco.MjModel, height: int, width: int, camera: Camera | ModelCamera) -> None:
         self._runway = camera.runway
         self._checkered = bool(camera.follow)
         self._model = model
-        self._size = frame_size
+        self._size = height, width
         self._groups = np.array([1, 1, 1, 0, 0, 0], np.uint8)
         # A geom with a material keeps the default grey unless it was given a colour of its own: MuJoCo's own rule.
         rgba = model.geom_rgba[:, :3].astype(np.float64)
@@ -42,13 +42,12 @@ class RaycastRenderer:
         self._planes = model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
 
     def draw(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
-        """uint8 (frame_size, frame_size, 3): what ``data`` looks like from ``pose``."""
-        size = self._size
-        middle = (np.arange(size) + 0.5) / size
-        down, across = np.meshgrid(middle, middle, indexing="ij")
+        """uint8 (height, width, 3): what ``data`` looks like from ``pose``."""
+        height, width = self._size
+        down, across = _middles(height, width)
         geoms, colours = self._cast(data, pose, across.ravel(), down.ravel())
-        geoms = geoms.reshape(size, size)
-        edge = np.zeros((size, size), bool)
+        geoms = geoms.reshape(height, width)
+        edge = np.zeros((height, width), bool)
         below, beside = geoms[1:] != geoms[:-1], geoms[:, 1:] != geoms[:, :-1]
         edge[1:] |= below
         edge[:-1] |= below
@@ -56,17 +55,17 @@ class RaycastRenderer:
         edge[:, :-1] |= beside
         rows, columns = np.nonzero(edge)
         quarter = np.array([0.25, 0.75])
-        down = (rows[:, None, None] + quarter[None, :, None] + np.zeros((1, 1, 2))).ravel() / size
-        across = (columns[:, None, None] + np.zeros((1, 2, 1)) + quarter[None, None, :]).ravel() / size
+        down = (rows[:, None, None] + quarter[None, :, None] + np.zeros((1, 1, 2))).ravel() / height
+        across = (columns[:, None, None] + np.zeros((1, 2, 1)) + quarter[None, None, :]).ravel() / width
         _, fine = self._cast(data, pose, across, down)
-        image = colours.reshape(size, size, 3)
+        image = colours.reshape(height, width, 3)
         image[edge] = fine.reshape(-1, 4, 3).mean(axis=1)
         return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
     def geoms(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
-        """(2 frame_size, 2 frame_size): the id of the geom seen at each sample of a frame, −1 for none."""
-        middle = (np.arange(2 * self._size) + 0.5) / (2 * self._size)
-        down, across = np.meshgrid(middle, middle, indexing="ij")
+        """(2 height, 2 width): the id of the geom seen at each sample of a frame, −1 for none."""
+        height, width = self._size
+        down, across = _middles(2 * height, 2 * width)
         return self._cast(data, pose, across.ravel(), down.ravel())[0].reshape(down.shape)
 
     def close(self) -> None:
@@ -110,3 +109,10 @@ class RaycastRenderer:
         colours = colours * light[:, None]
         colours[geoms < 0] = 0.0
         return geoms, colours
+
+
+def _middles(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(height, width) each: where the middle of each pixel is from the top and from the left, 0..1."""
+    rows, columns = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    down, across = np.meshgrid(rows, columns, indexing="ij")
+    return down, across

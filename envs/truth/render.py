@@ -79,14 +79,14 @@ def _close_all() -> None:
         renderer.close()
 
 
-def _open_renderer(model: mujoco.MjModel, size: int) -> _Renderer:
+def _open_renderer(model: mujoco.MjModel, height: int, width: int) -> _Renderer:
     _check_not_forked()
     global _used
     from OpenGL.error import Error
 
     _used = True
     try:
-        return _Renderer(model, size, size)
+        return _Renderer(model, height, width)
     except (ImportError, RuntimeError, ValueError, AttributeError, mujoco.FatalError, Error) as error:
         raise TaskError(
             f"OpenGL by {RENDERER} is installed but cannot draw here ({error}). Unset MUJOCO_EGL_DEVICE_ID if it is "
@@ -99,25 +99,29 @@ class GLRenderer:
 
     Args:
         model: the MuJoCo model; its visual quality is set to the fast settings, its physics is left alone.
-        frame_size: height and width of a frame, pixels.
+        height, width: of a frame, pixels.
         camera: whose poses :meth:`draw` will be given.
         version: of the frames, a key of ``MULTISAMPLES``.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, frame_size: int, camera: Camera | ModelCamera, version: int = VERSION
+        self,
+        model: mujoco.MjModel,
+        height: int,
+        width: int,
+        camera: Camera | ModelCamera,
+        version: int = VERSION,
     ) -> None:
-        size = OVERSAMPLE * frame_size
         quality = model.vis.quality
         quality.shadowsize, quality.offsamples = 0, MULTISAMPLES[version]
         quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
+        model.vis.global_.offheight, model.vis.global_.offwidth = OVERSAMPLE * height, OVERSAMPLE * width
         light = model.vis.headlight
         light.active, light.ambient[:], light.diffuse[:], light.specular[:] = 1, AMBIENT, DIFFUSE, 0.0
         model.light_active[:] = 0
         self._floors = _Floors(model, camera)
         with self._floors.cut_in(model):
-            self._renderer = _open_renderer(model, size)
+            self._renderer = _open_renderer(model, OVERSAMPLE * height, OVERSAMPLE * width)
         for name in _OFF:
             self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = 0
         _open.add(self._renderer)
@@ -126,11 +130,11 @@ class GLRenderer:
         atexit.register(_close_all)
 
     def draw(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
-        """uint8 (frame_size, frame_size, 3): what ``data`` looks like from ``pose``."""
+        """uint8 (height, width, 3): what ``data`` looks like from ``pose``."""
         return _average(self._render(data, pose))
 
     def geoms(self, data: mujoco.MjData, pose: Pose) -> np.ndarray:
-        """(2 frame_size, 2 frame_size): the id of the geom seen at each sample of a frame, −1 for none."""
+        """(2 height, 2 width): the id of the geom seen at each sample of a frame, −1 for none."""
         self._renderer.enable_segmentation_rendering()
         ids, kinds = np.moveaxis(self._render(data, pose), -1, 0)
         self._renderer.disable_segmentation_rendering()

@@ -63,8 +63,8 @@ def test_a_stage_of_nothing_is_refused(name):
 def test_frame_sizes_are_those_that_the_presets_tokenizer_is_made_with(preset):
     for size in range(32, 257):
         try:
-            TokenizerConfig(frame_size=size)
-            check_frame_size(size, preset)
+            TokenizerConfig(frame_height=size, frame_width=size)
+            check_frame_size(size, size, preset)
         except Exception:
             with pytest.raises(SettingsError, match="give 32, 64, 128, 256"):
-                check_frame_size(size, preset)
+                check_frame_size(size, size, preset)

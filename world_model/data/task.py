@@ -1,6 +1,7 @@
 """What a log is of: views, actions, timing and signals; and, where there is one, its twin in MuJoCo."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -176,6 +177,12 @@ class Task:
             view.name: frames[..., end - view.width : end, :]  # type: ignore[index]
             for view, end in zip(self.views, ends, strict=True)
         }
+
+    def join(self, shown: Any) -> Any:
+        """What environments show as pixels, an array or arrays by view, to (…, H, W, 3) frames."""
+        if isinstance(shown, Mapping):
+            return np.concatenate([shown[view.name] for view in self.views], axis=-2)
+        return shown
 
 
 def logged_signals(state_size: int) -> dict[str, Signal]:

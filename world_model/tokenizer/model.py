@@ -37,8 +37,10 @@ from procosm.world_model.tokenizer.wavelet import haar, inverse_haar
 class TokenizerConfig:
     """Shape of a tokenizer."""
 
-    frame_size: Annotated[int, Field(ge=8, le=1024)] = 64
-    """Height and width of a frame, pixels; a multiple of 8."""
+    frame_height: Annotated[int, Field(ge=8, le=1024)] = 64
+    """Of a frame, pixels; ``latent_size`` times a power of 2."""
+    frame_width: Annotated[int, Field(ge=8, le=16384)] = 64
+    """Of a frame, pixels, that of all views together; a multiple of the same power of 2."""
     latent_channels: Annotated[int, Field(ge=1, le=256)] = 4
     """Channels of a latent."""
     width: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -48,7 +50,7 @@ class TokenizerConfig:
     haar_levels: Annotated[int, Field(ge=0, le=3)] = 2
     """Wavelet halvings before the first convolution."""
     latent_size: Annotated[int, Field(ge=1, le=256)] = 8
-    """Height and width of a latent."""
+    """Height of a latent; it is as much wider as frames are."""
     temporal_compression: Annotated[int, Field(ge=1, le=8)] = 1
     """Frames for each latent: 1 (image mode), or 2, 4, 8 (video mode)."""
     levels: Annotated[tuple[Annotated[int, Field(ge=2, le=64)], ...], Field(max_length=16)] = ()
@@ -57,7 +59,7 @@ class TokenizerConfig:
     @property
     def halvings(self) -> int:
         """Strided convolutions between the wavelet and the latent."""
-        return int(math.log2(self.frame_size >> self.haar_levels) - math.log2(self.latent_size))
+        return int(math.log2(self.frame_height >> self.haar_levels) - math.log2(self.latent_size))
 
     @property
     def temporal(self) -> bool:
@@ -66,19 +68,24 @@ class TokenizerConfig:
     @property
     def spec(self) -> LatentSpec:
         """What its latents are like."""
-        shape = (self.latent_channels, self.latent_size, self.latent_size)
-        return LatentSpec(shape, self.temporal_compression, math.prod(self.levels) if self.levels else None)
+        width = self.frame_width * self.latent_size // self.frame_height
+        return LatentSpec(
+            (self.latent_channels, self.latent_size, width),
+            self.temporal_compression,
+            math.prod(self.levels) if self.levels else None,
+        )
 
-    def takes(self, frame_size: int) -> bool:
+    def takes(self, height: int, width: int) -> bool:
         """Whether frames of this size can become latents of ``latent_size``."""
-        ratio = frame_size // self.latent_size
-        return ratio * self.latent_size == frame_size and ratio >= 2**self.haar_levels and ratio.bit_count() == 1
+        ratio = height // self.latent_size
+        whole = ratio * self.latent_size == height and ratio >= 2**self.haar_levels and ratio.bit_count() == 1
+        return whole and width % ratio == 0
 
     def __post_init__(self) -> None:
-        if not self.takes(self.frame_size):
+        if not self.takes(self.frame_height, self.frame_width):
             raise ProcosmError(
-                f"frames of {self.frame_size} px cannot become latents of {self.latent_size}: "
-                f"the ratio must be a power of 2, at least {2**self.haar_levels}"
+                f"frames of {self.frame_height} by {self.frame_width} px cannot become latents of {self.latent_size} "
+                f"rows: the ratio must be a power of 2, at least {2**self.haar_levels}, and divide the width"
             )
         if self.temporal_compression not in (1, 2, 4, 8) or (
             self.temporal and self.temporal_compression < 2**self.haar_levels
@@ -178,14 +185,15 @@ class CausalTokenizer(nn.Module):
         self.stay_dense = tuple(f"{side}.{i}.*" for side, i, layer in sides if not spare(layer, config.width))
         self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1, 1))
         self.register_buffer("std", torch.ones(config.latent_channels, 1, 1, 1))
-        self.register_buffer("mean_frame", torch.zeros(3, 1, config.frame_size, config.frame_size))
+        self.register_buffer("mean_frame", torch.zeros(3, 1, config.frame_height, config.frame_width))
 
     def pixels(self, frames: Tensor) -> Tensor:
         """uint8 (b, t, h, w, 3) to (b, 3, t, h, w) in [-1, 1]."""
-        if frames.shape[2:] != (self.config.frame_size, self.config.frame_size, 3):
+        height, width = self.config.frame_height, self.config.frame_width
+        if frames.shape[2:] != (height, width, 3):
             raise ProcosmError(
                 f"frames of shape {tuple(frames.shape)} do not fit this tokenizer: "
-                f"it takes (b, t, {self.config.frame_size}, {self.config.frame_size}, 3)"
+                f"it takes (b, t, {height}, {width}, 3)"
             )
         return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
 

@@ -56,7 +56,8 @@ def rate_config(name: str, height: int, width: int, channels: int, blocks: int) 
             f"frames of {height} x {width} pixels cannot be coded at {name}: give multiples of {asked.pixels}"
         )
     return TokenizerConfig(
-        frame_size=height,
+        frame_height=height,
+        frame_width=width,
         latent_size=height // asked.pixels,
         latent_channels=len(COSMOS_LEVELS) if asked.discrete else CHANNELS,
         levels=COSMOS_LEVELS if asked.discrete else (),

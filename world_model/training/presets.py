@@ -91,17 +91,30 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def check_frame_size(frame_size: int, name: str | None = None) -> None:
-    """Refuse frames that the tokenizer of a preset (by default: of every preset) cannot take.
+def check_frame_size(height: int, width: int, name: str | None = None) -> None:
+    """Refuse frames that no model of a preset (by default: of any preset) learns from.
+
+    Args:
+        width: of all views together. name: the preset's.
 
     Raises:
         SettingsError: and the sizes that it can.
     """
-    asked = PRESETS.values() if name is None else [preset(name)]
-    taken = {size for each in asked for size in range(32, 257) if each.tokenizer.takes(size)}
-    if frame_size not in taken:
-        whose = f"preset {name}" if name else "any preset"
-        raise SettingsError(
-            f"--frame-size {frame_size}: no world model of {whose} learns from such frames; give "
-            f"{', '.join(map(str, sorted(taken)))}"
-        )
+    asked = list(PRESETS.values()) if name is None else [preset(name)]
+    if any(_takes(each, height, width) for each in asked):
+        return
+    whose = f"preset {name}" if name else "any preset"
+    heights = sorted({size for each in asked for size in range(32, 257) if _takes(each, size, size)})
+    widths = [side for side in range(32, 1025) if any(_takes(each, height, side) for each in asked)]
+    asked_for = height if height == width else f"{height}x{width}"
+    raise SettingsError(
+        f"--frame-size {asked_for}: no world model of {whose} learns from such frames; "
+        f"give {', '.join(map(str, heights))}"
+        + (f", or {height}x{widths[0]} and so on by {widths[1] - widths[0]}" if widths else "")
+    )
+
+
+def _takes(sizes: Preset, height: int, width: int) -> bool:
+    """Whether frames can become latents, and these tokens."""
+    patch = sizes.dynamics.transformer.patch * height // sizes.tokenizer.latent_size
+    return sizes.tokenizer.takes(height, width) and height % patch == 0 and width % patch == 0

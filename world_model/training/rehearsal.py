@@ -76,8 +76,8 @@ def tokenizer_step(
     batch: int,
 ) -> Callable[[], None]:  # fmt: skip
     """A training step of the tokenizer's stage on random frames, ``context`` for each of ``batch`` windows."""
-    device, side = tokenizer.mean.device, tokenizer.mean_frame.shape[-1]
-    frames = torch.randint(0, 256, (batch, context, side, side, 3), dtype=torch.uint8).to(device)
+    device, size = tokenizer.mean.device, tokenizer.mean_frame.shape[-2:]
+    frames = torch.randint(0, 256, (batch, context, *size, 3), dtype=torch.uint8).to(device)
     truth = torch.randn(batch, context, states).to(device)
     loss = TokenizerLoss(loss_config, tokenizer, StateHead(context, tokenizer.spec.shape, states)).to(device)
     tokenizer.mixed = device.type == "cuda" and bfloat16_pays(device)

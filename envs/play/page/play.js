@@ -51,7 +51,7 @@ function alarm(text) {
 function receive(data) {
   const length = new DataView(data).getUint32(0, true);
   view = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-  const bytes = 3 * view.frame_size ** 2;
+  const bytes = 3 * view.frame_size[0] * view.frame_size[1];
   frames = [new Uint8Array(data, 4 + length, bytes), view.truth && new Uint8Array(data, 4 + length + bytes, bytes)];
   if (view.game !== series.game) series = Object.assign([], { game: view.game, first: 0 });
   series.length = Math.min(series.length, view.newest + 1); // a step after going back replaces what came after
@@ -71,9 +71,12 @@ function receive(data) {
 const SCREENS = ["dream", "truth", "difference"].map((id) => byId(id).querySelector("canvas"));
 
 function paint(canvas, rgb) {
-  const size = view.frame_size;
-  if (canvas.width !== size) canvas.width = canvas.height = size;
-  const pen = canvas.getContext("2d"), image = pen.createImageData(size, size), out = image.data;
+  const [height, width] = view.frame_size;
+  if (canvas.width !== width || canvas.height !== height) {
+    [canvas.height, canvas.width] = view.frame_size;
+    canvas.style.aspectRatio = `${width} / ${height}`;
+  }
+  const pen = canvas.getContext("2d"), image = pen.createImageData(width, height), out = image.data;
   for (let from = 0, to = 0; to < out.length; from += 3, to += 4) {
     out[to] = rgb[from]; out[to + 1] = rgb[from + 1]; out[to + 2] = rgb[from + 2]; out[to + 3] = 255;
   }

@@ -196,7 +196,7 @@ def test_frames_of_version_2_show_motion_by_a_tenth_of_a_pixel():
         for i in range(40):
             env.reset(seed=0, options={"physics": np.array([0, 0.004 * i, 0, 0, 0])})
             frames.append(env.render())
-        geoms = env._renderer.geoms(env._view, env._camera.pose(env.simulator.model, env._view))
+        geoms = env._drawing.geoms(env.simulator, "main")
         env.close()
         return np.stack(frames).astype(np.float64), geoms
 

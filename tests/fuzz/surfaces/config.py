@@ -8,7 +8,7 @@ from tests.fuzz.mutations import Case, drawn, json_texts
 from tests.fuzz.surfaces.checkpoint import opened_with, whole
 
 SIZES = {
-    "format", "frame_size", "height", "width", "shape", "latent_channels", "blocks", "haar_levels",
+    "format", "frame_height", "frame_width", "height", "width", "shape", "latent_channels", "blocks", "haar_levels",
     "latent_size", "temporal_compression", "layers", "heads", "mlp_ratio", "adaln_rank", "patch", "context",
 }  # fmt: skip
 COUNTS = {"action_repeat", "max_episode_steps", "dt_s", "state_size", "version", "one_step_share"}

@@ -66,7 +66,9 @@ def test_gradients_are_those_of_the_soft_part_as_finite_differences_have_them():
 def discrete(**kwargs) -> CausalTokenizer:
     torch.manual_seed(0)
     model = CausalTokenizer(
-        TokenizerConfig(frame_size=32, latent_size=4, width=8, levels=COSMOS_LEVELS, latent_channels=6, **kwargs)
+        TokenizerConfig(
+            frame_height=32, frame_width=32, latent_size=4, width=8, levels=COSMOS_LEVELS, latent_channels=6, **kwargs
+        )
     )
     model.fit_latents(torch.randn(2, 6, 3, 4, 4))
     return model
@@ -89,13 +91,13 @@ def test_what_is_no_token_and_who_has_none_is_said():
     for tokens in (torch.tensor([[[[64000]]]]), torch.tensor([[[[-1]]]]), torch.zeros(1, 1, 1, 1)):
         with pytest.raises(ProcosmError, match="from 0 to 63999"):
             discrete().dequantize(tokens)
-    continuous = CausalTokenizer(TokenizerConfig(frame_size=32, latent_size=4, width=8))
+    continuous = CausalTokenizer(TokenizerConfig(frame_height=32, frame_width=32, latent_size=4, width=8))
     assert continuous.spec.vocabulary is None
     with pytest.raises(ProcosmError, match="continuous"):
         continuous.quantize(torch.zeros(1, 1, 4, 4, 4))
     for wrong in ({"levels": (8, 8)}, {"levels": (64,) * 16, "latent_channels": 16}):
         with pytest.raises((ProcosmError, ValueError), match="levels"):
-            TokenizerConfig(frame_size=32, latent_size=4, **wrong)
+            TokenizerConfig(frame_height=32, frame_width=32, latent_size=4, **wrong)
 
 
 @pytest.mark.parametrize("compression", [4, 8])

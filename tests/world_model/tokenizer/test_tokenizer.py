@@ -10,7 +10,7 @@ from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 def make(**kwargs) -> CausalTokenizer:
     torch.manual_seed(0)
-    return CausalTokenizer(TokenizerConfig(frame_size=32, width=8, **kwargs))
+    return CausalTokenizer(TokenizerConfig(frame_height=32, frame_width=32, width=8, **kwargs))
 
 
 def shake(model: torch.nn.Module) -> torch.nn.Module:
@@ -101,7 +101,7 @@ def test_fitted_latents_have_unit_scale():
 
 def test_bad_shapes_are_named():
     with pytest.raises(ProcosmError, match="power of 2"):
-        TokenizerConfig(frame_size=48)
+        TokenizerConfig(frame_height=48)
     with pytest.raises(ProcosmError, match="temporal_compression"):
         TokenizerConfig(temporal_compression=3)
     with pytest.raises(ProcosmError, match="32, 32, 3"):

@@ -16,7 +16,7 @@ def test_masks_are_where_rays_hit_and_colours_show(name):
     made = scene(name, (0, 3))
     data, of_geom = made.begin(), np.append(made.classes(), 0)
     for view, camera in enumerate(cameras(SCENARIOS[name])):
-        rays = RaycastRenderer(made.model, FRAME_SIZE, camera).geoms(data, camera.pose(made.model, data))
+        rays = RaycastRenderer(made.model, FRAME_SIZE, FRAME_SIZE, camera).geoms(data, camera.pose(made.model, data))
         hit = of_geom[rays].reshape(FRAME_SIZE, 2, FRAME_SIZE, 2)[:, 0, :, 0]
         seen, frame = taken.classes[view, 0], taken.frames[view, 0] / 255
         for colour in set(of_geom) - {0}:
