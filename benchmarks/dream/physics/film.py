@@ -84,7 +84,7 @@ def film(name: str, seed: tuple[int, ...], frames: int = FRAMES, masks: bool = F
     played = scene(name, seed)
     data, eyes = played.begin(), cameras(SCENARIOS[name])
     kind = RaycastRenderer if RENDERER == "raycast" else GLRenderer
-    renderer = kind(played.model, FRAME_SIZE, eyes[0])
+    renderer = kind(played.model, FRAME_SIZE, FRAME_SIZE, eyes[0])
     poses = [eye.pose(played.model, data) for eye in eyes]
     seen = [Eye.of(pose, FRAME_SIZE, FRAME_SIZE) for pose in poses]
     spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
