@@ -21,7 +21,8 @@ def test_a_perfect_model_grows_at_the_right_rate(linear_world, constant_episodes
 
 def test_half_the_growth_reads_as_half(linear_world, constant_episodes):
     twice = [
-        dataclasses.replace(episode, signals={"state": 2 * episode.signals["state"]}) for episode in constant_episodes
+        dataclasses.replace(episode, signals=episode.signals | {"state": 2 * episode.signals["state"]})
+        for episode in constant_episodes
     ]
     row = growth(linear_world, twice, 10, state_deviation(twice))[-1]
     assert row["slope"] == pytest.approx(0.5, abs=0.03)
@@ -44,7 +45,10 @@ def test_a_model_that_stands_still_has_no_slope(linear_world, constant_episodes)
 
 
 def test_a_number_that_never_varies_counts_as_it_is(constant_episodes):
-    flat = [dataclasses.replace(e, signals={"state": np.ones_like(e.signals["state"])}) for e in constant_episodes]
+    flat = [
+        dataclasses.replace(e, signals=e.signals | {"state": np.ones_like(e.signals["state"])})
+        for e in constant_episodes
+    ]
     assert state_deviation(flat).tolist() == [1.0, 1.0]
 
 

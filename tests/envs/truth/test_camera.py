@@ -31,7 +31,7 @@ def test_a_ball_lands_where_the_pinhole_formula_says(kind, across, up):
     )
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
-    image = kind(model, 128, CAMERA).draw(data, CAMERA.pose(model, data)).sum(axis=-1).astype(float)
+    image = kind(model, 128, 128, CAMERA).draw(data, CAMERA.pose(model, data)).sum(axis=-1).astype(float)
     rows, columns = np.indices(image.shape) + 0.5
     centre = np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
     # The ball is in the plane through the point looked at, so width and height there are the picture's edges.

@@ -137,7 +137,7 @@ def first_found() -> str:
 
 def test_mujoco_imported_first_draws_all_the_same():
     code = (
-        "import mujoco; from procosm.envs import backend; from procosm.envs.truth.mujoco import MujocoEnv;"
+        "import mujoco; from procosm.envs.truth import backend; from procosm.envs.truth.mujoco import MujocoEnv;"
         "print(backend.RENDERER, MujocoEnv('Reacher-v5').reset(seed=0)[0].std() > 5)"
     )
     run = subprocess.run(
