@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from procosm.envs.dreams.perceive import PerceiveWrapper
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.world_model.checkpoint import load
+from procosm.world_model.data.task import View
 from procosm.world_model.errors import CheckpointError, TaskError
 
 EVERYTHING = ("pixels", "latent", "state")
@@ -86,15 +87,18 @@ def test_the_encoder_reads_pixels_out_of_a_dict_too(linear_world):
     "other",
     [
         {"id": "Other-v0"},
-        {"frame_size": 64},
+        {"views": (View("main", 64, 64),)},
         {"action_repeat": 2},
         {"renderer": "raycast"},
         {"version": 2},
-        {"camera": {}},
+        {"cameras": {"main": {}}},
     ],
 )
 def test_frames_the_model_did_not_learn_are_refused(linear_world, other):
-    env, _ = parade(linear_world, replace(linear_world.task, **other))
+    task = linear_world.task
+    known = {name: value for name, value in other.items() if hasattr(task, name)}
+    twin = {name: value for name, value in other.items() if name not in known}
+    env, _ = parade(linear_world, replace(task, **known, twin=replace(task.twin, **twin)))
     with pytest.raises(TaskError, match=f"{next(iter(other))} is"):
         PerceiveWrapper(env, linear_world)
 
