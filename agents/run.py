@@ -53,6 +53,12 @@ class RunConfig(Settings):
     """Height and width of a view in pixels, 32 to 256: 64 for both, or 64x96."""
     action_repeat: int = 1
     """Control steps of the task for each step."""
+    signals: Literal["none", "reward", "all"] = "all"
+    """What is logged beside pixels and actions: nothing, rewards and ends, or the true state too."""
+    wide: float = 0.75
+    """Share of episodes that start from states the task's own reset does not give; 0 takes its reset alone."""
+    constant: float = 0.05
+    """Share of the steps for held-out episodes under one action throughout."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """Learner of the policy."""
     observation: Literal["state", "latent", "pixels"] = "state"
@@ -107,6 +113,9 @@ class Stages:
                 steps=config.steps,
                 frame_size=config.frame_size,
                 action_repeat=config.action_repeat,
+                signals=config.signals,
+                wide=config.wide,
+                constant=config.constant,
                 camera=config.camera,
                 env_kwargs=config.env_kwargs,
                 seed=seed,

@@ -47,7 +47,8 @@ VERBS = {
     ),
     "collect": Verb(
         "log episodes of a MuJoCo task, with pixels",
-        "Acts in MuJoCo and logs frames, true states, actions and rewards as a Minari dataset.\n\n"
+        "Acts in MuJoCo and logs frames and actions as a Minari dataset; by default true states and rewards too "
+        "(--signals none, reward or all). --wide 0 --constant 0 begin all episodes at the task's own reset.\n\n"
         "Example:  procosm collect --env Reacher --out runs/reacher --steps 20000\n\n"
         "Writes OUT/data: training, held-out and constant-action episodes, and task.json.",
         "procosm.envs.collect.collect:CollectConfig",

@@ -45,7 +45,12 @@ from procosm.world_model.settings import Processes, Seed, Settings
 
 PART_STEPS = 500
 CONSTANT_EPISODES = 32
-CONSTANT_SHARE = 0.05
+SIGNALS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "reward": ("reward", "termination"),
+    "all": ("state", "reward", "termination"),
+}
+"""Names of what is logged, by ``--signals``."""
 SHORTEST, LONGEST = 40, 100
 LEAST_STEPS = 100
 LOOK_STEPS = 20
@@ -77,8 +82,14 @@ class CollectConfig(Settings):
     segment: Annotated[int, Ge(0)] | None = None
     """Steps after which an episode of noise is cut, 0 for never. Default: 40 to 60 where noise soon ends an episode,
     else 100. Held-out episodes run to 64 at least, and a saved policy's to their end."""
+    signals: Literal["none", "reward", "all"] = "all"
+    """What is logged beside pixels and actions. none: nothing; reward: rewards, and whether an episode ended for good;
+    all: the true state too."""
     wide: Annotated[float, Interval(ge=0, le=1)] = 0.75
-    """Share of episodes that start from states the task's own reset does not give."""
+    """Share of episodes that start from states the task's own reset does not give; 0 takes its reset alone."""
+    constant: Annotated[float, Interval(ge=0, lt=0.5)] = 0.05
+    """Share of the steps for held-out episodes under one action throughout, which the growth test needs; 512 steps at
+    most."""
     holdout: Annotated[float, Interval(gt=0, lt=0.5)] = 0.1
     """Share of the steps that is kept from training."""
     trust_pickle: bool = False
@@ -182,7 +193,8 @@ def plan(config: CollectConfig) -> Job:
         cameras=parse_cameras(config.camera),
         env_kwargs=parse_kwargs(config.env_kwargs),
     )
-    task = env.task
+    logged = {name: signal for name, signal in env.task.signals.items() if name in SIGNALS[config.signals]}
+    task = replace(env.task, signals=logged)
     wide = config.wide if env.simulator.reads_state else 0.0
     if wide < config.wide:
         logging.getLogger("procosm").warning(
@@ -203,7 +215,7 @@ def plan(config: CollectConfig) -> Job:
         seed=config.seed,
         segment=segment,
         wide=wide,
-        parts=_parts(config.steps, config.holdout, max(PART_STEPS, longest), mixture),
+        parts=_parts(config, max(PART_STEPS, longest), mixture),
         policies={share.path: sha256(Path(share.path)) for share in mixture if share.path},
         versions={name: importlib.metadata.version(name) for name in packages},
     )
@@ -236,10 +248,11 @@ def _segment(task: Task) -> int:
     return int(np.clip(2 * np.median(seen.lengths) / task.action_repeat, SHORTEST, STEPS))
 
 
-def _parts(steps: int, holdout: float, size: int, mixture: Sequence[Share]) -> tuple[Part, ...]:
+def _parts(config: CollectConfig, size: int, mixture: Sequence[Share]) -> tuple[Part, ...]:
     """Each saved policy has parts of its own: drawn episode by episode, its long ones would leave noise no steps."""
-    constant = min(CONSTANT_EPISODES * CONSTANT_STEPS, int(CONSTANT_SHARE * steps))
-    held = round(holdout * steps)
+    steps = config.steps
+    constant = min(CONSTANT_EPISODES * CONSTANT_STEPS, int(config.constant * steps))
+    held = round(config.holdout * steps)
     noise = tuple(i for i, share in enumerate(mixture) if not share.path)
     groups = [noise] * bool(noise) + [(i,) for i, share in enumerate(mixture) if share.path]
     ends = np.cumsum([0.0] + [sum(mixture[i].share for i in group) for group in groups])
