@@ -61,6 +61,7 @@ def test_envs_know_a_world_model_by_its_interface_only(path):
             assert pieces[2] in allowed, f"{name(path)} imports {module}"
 
 
+CONCRETE_FOLDERS = ("tokenizer", "diffusion", "autoregressive", "pretrained")
 CONCRETE = {"world_model/registry", "world_model/data/windows"} | {
     f"world_model/training/{name}" for name in ("train", "presets", "rehearsal", "validation")
 }
@@ -71,12 +72,18 @@ are still those of one kind."""
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_only_the_registry_and_training_name_concrete_models(path):
     part, *inner = path.relative_to(ROOT).with_suffix("").parts
-    own = "/".join([part, *inner]) in CONCRETE or inner[0] in ("tokenizer", "diffusion", "pretrained")
+    own = "/".join([part, *inner]) in CONCRETE or inner[0] in CONCRETE_FOLDERS
     if part in ("world_model", "envs", "agents") and not own:
         for module in imported(path):
-            assert module.split(".")[1:3] not in (["world_model", "tokenizer"], ["world_model", "diffusion"]), (
-                f"{name(path)} imports {module}"
-            )
+            pieces = module.split(".")[1:3]
+            assert pieces[:1] != ["world_model"] or pieces[-1] not in CONCRETE_FOLDERS, f"{name(path)} imports {module}"
+
+
+@pytest.mark.parametrize("family, other", [("diffusion", "autoregressive"), ("autoregressive", "diffusion")])
+def test_families_of_dynamics_are_strangers(family, other):
+    for path in (ROOT / "world_model" / family).rglob("*.py"):
+        for module in imported(path):
+            assert f"world_model.{other}" not in module, f"{name(path)} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

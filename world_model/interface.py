@@ -19,9 +19,11 @@ class Condition:
     Attributes:
         actions: (b, t - 1, a), what was done between t latents, in the task's own units, NaN where nobody knows; None
             where nothing is known, as when a dream begins from frames alone.
+        text: (b, l, e), embedded tokens of what is said of the dream, for models that take a text.
     """
 
     actions: Tensor | None = None
+    text: Tensor | None = None
 
 
 @dataclass(frozen=True)

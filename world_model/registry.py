@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import torch
 
+from procosm.world_model.autoregressive.dynamics import AutoregressiveConfig, AutoregressiveDynamics
 from procosm.world_model.data.task import Task
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.errors import ProcosmError
+from procosm.world_model.interface import DiscreteTokenizer, Tokenizer
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 Part = Literal["tokenizer", "dynamics"]
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Kind:
     Attributes:
         config: frozen dataclass, its fields what JSON can hold.
         build: an untrained ``torch.nn.Module`` with this ``config``. A tokenizer is built of (config, task) and
-            satisfies ``interface.Tokenizer``; dynamics of (config, task, latent shape), and ``interface.Dynamics``.
+            satisfies ``interface.Tokenizer``; dynamics of (config, task, tokenizer), and ``interface.Dynamics``.
         fitted: the config with what follows from the task put in.
         later: fields that checkpoints of earlier versions lack; what their defaults say is what those did.
     """
@@ -45,11 +46,22 @@ def _causal(config: TokenizerConfig, task: Task) -> CausalTokenizer:
 
 
 @torch.no_grad()
-def _diffusion(config: DynamicsConfig, task: Task, latent_shape: Shape) -> DiffusionDynamics:
-    dynamics = DiffusionDynamics(config, latent_shape, len(task.action_low), task.state_size)
+def _diffusion(config: DynamicsConfig, task: Task, tokenizer: Tokenizer) -> DiffusionDynamics:
+    dynamics = DiffusionDynamics(config, tokenizer.spec.shape, len(task.action_low), task.state_size)
+    _set_bounds(dynamics, task)
+    return dynamics
+
+
+@torch.no_grad()
+def _autoregressive(config: AutoregressiveConfig, task: Task, tokenizer: DiscreteTokenizer) -> AutoregressiveDynamics:
+    dynamics = AutoregressiveDynamics(config, tokenizer, len(task.action_low), task.state_size)
+    _set_bounds(dynamics, task)
+    return dynamics
+
+
+def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task) -> None:
     dynamics.action_low.copy_(torch.tensor(task.action_low))
     dynamics.action_high.copy_(torch.tensor(task.action_high))
-    return dynamics
 
 
 KINDS: dict[Part, dict[str, Kind]] = {
@@ -61,7 +73,10 @@ KINDS: dict[Part, dict[str, Kind]] = {
             later=("levels",),
         )
     },
-    "dynamics": {"diffusion": Kind(DynamicsConfig, _diffusion)},
+    "dynamics": {
+        "diffusion": Kind(DynamicsConfig, _diffusion),
+        "autoregressive": Kind(AutoregressiveConfig, _autoregressive),
+    },
 }
 
 
@@ -95,7 +110,7 @@ def build(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:
         ProcosmError: configs of no kind, or that do not fit the task or each other.
     """
     tokens = KINDS["tokenizer"][kind_of("tokenizer", tokenizer)].build(tokenizer, task)
-    return tokens, KINDS["dynamics"][kind_of("dynamics", dynamics)].build(dynamics, task, tokens.spec.shape)
+    return tokens, KINDS["dynamics"][kind_of("dynamics", dynamics)].build(dynamics, task, tokens)
 
 
 def untrained(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:

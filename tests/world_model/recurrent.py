@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from procosm.world_model.data.task import Task
-from procosm.world_model.interface import MEAN, Condition, LatentSpec, Prediction, Sampling
+from procosm.world_model.interface import MEAN, Condition, LatentSpec, Prediction, Sampling, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Recurrent(nn.Module):
     readouts = frozenset({"reward"})
     context = 1
 
-    def __init__(self, config: RecurrentConfig, task: Task, latent_shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: RecurrentConfig, task: Task, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.config, self.latent_shape, self.mixed = config, latent_shape, False
-        size = int(np.prod(latent_shape))
+        self.config, self.latent_shape, self.mixed = config, tokenizer.spec.shape, False
+        size = int(np.prod(self.latent_shape))
         self.seen, self.shown = nn.Linear(size, config.hidden), nn.Linear(config.hidden, size)
         self.moved = nn.Linear(config.hidden, config.hidden)
         self.acted = nn.Linear(len(task.action_low), config.hidden)

@@ -11,6 +11,7 @@ import torch
 
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.world_model import registry
+from procosm.world_model.autoregressive.transformer import TransformerConfig
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.data.task import MAIN, Task, View
 from procosm.world_model.errors import CheckpointError, ProcosmError
@@ -18,8 +19,11 @@ from procosm.world_model.interface import Condition, Sampling
 from procosm.world_model.model import WorldModel
 from tests.world_model.recurrent import Pooled, PooledConfig, Recurrent, RecurrentConfig
 
-SMALL = {"causal": {"width": 8, "blocks": 0}, "diffusion": {}, "pooled": {}, "recurrent": {}}
+_TRANSFORMER = TransformerConfig(width=24, layers=2, heads=2, kv_heads=1, hidden=32, medusa_heads=3)
+SMALL = {"causal": {"width": 8, "blocks": 0}, "autoregressive": {"transformer": _TRANSFORMER}}
 """Fields of small configs; a kind that is not listed is tested with its defaults."""
+TOKENIZERS = {"autoregressive": {"levels": (4, 3, 3), "latent_channels": 3, "latent_size": 4}}
+"""Fields of tokenizers that a kind of dynamics asks for."""
 COUNT, DRAWN = 5, Sampling(3)
 PAIRS = [*((tokenizer, "diffusion") for tokenizer in registry.KINDS["tokenizer"]), ("pooled", "recurrent")]
 PAIRS += [("causal", dynamics) for dynamics in registry.KINDS["dynamics"] if dynamics != "diffusion"]
@@ -41,11 +45,17 @@ def model(request, kinds, linear_task: Task) -> WorldModel:
     """An untrained model of each kind, every weight of which counts."""
     torch.manual_seed(1)
     task = dataclasses.replace(linear_task, views=(View(MAIN, 64, 64),))
-    configs = [kinds[part][name].config(**SMALL.get(name, {})) for part, name in zip(kinds, request.param, strict=True)]
+    fields = [SMALL.get(name, {}) for name in request.param]
+    fields[0] = fields[0] | TOKENIZERS.get(request.param[1], {})
+    configs = [
+        kinds[part][name].config(**given) for part, name, given in zip(kinds, request.param, fields, strict=True)
+    ]
     tokenizer, dynamics = registry.untrained(task, *configs)
     with torch.no_grad():
         for parameter in (*tokenizer.parameters(), *dynamics.parameters()):
             parameter.add_(0.05 * torch.randn_like(parameter))
+        if "termination" in dynamics.readouts:
+            dynamics.outcome_head.net[-1].bias[1] -= 3.0  # dreams last as long as they may
     frames = torch.randint(0, 256, (4, dynamics.context, 64, 64, 3), dtype=torch.uint8)
     return WorldModel(
         task=task,
@@ -195,7 +205,9 @@ def test_it_is_an_environment_alone_and_in_a_batch(model, tmp_path, mode, denois
 
 def test_a_config_tells_its_kind_and_others_are_refused_by_name(kinds, linear_task):
     assert registry.kind_of("dynamics", RecurrentConfig()) == "recurrent"
-    with pytest.raises(ProcosmError, match="PooledConfig is of no kind of dynamics: known are diffusion, recurrent"):
+    with pytest.raises(
+        ProcosmError, match="PooledConfig is of no kind of dynamics: known are diffusion, autoregressive, recurrent"
+    ):
         registry.untrained(linear_task, PooledConfig(), PooledConfig())
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.diffusion.manifold import Manifold
-from procosm.world_model.diffusion.memory import DiffusionMemory, context_window, past_actions
+from procosm.world_model.diffusion.memory import DiffusionMemory
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import (
     SIGMA_DATA,
@@ -35,6 +35,7 @@ from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.heads import OutcomeHead, StateHead
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.layers import fourier_features
+from procosm.world_model.past import context_window, past_actions
 from procosm.world_model.precision import sent
 
 

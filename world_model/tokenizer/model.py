@@ -272,6 +272,7 @@ class CausalTokenizer(nn.Module):
 
     def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Frames, and for each (b, t) whether its pixels were finite."""
-        x = self.to_pixels(latents.transpose(1, 2) * self.std + self.mean)
+        z = latents.transpose(1, 2) * self.std + self.mean
+        x = self.to_pixels(z.contiguous())  # in another order in memory, convolutions have other last bits
         frames = ((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
         return frames, torch.isfinite(x).all(dim=4).all(dim=3).all(dim=1)

@@ -134,3 +134,13 @@ def test_latents_are_straightened_where_the_state_moves_evenly_and_nowhere_else(
         assert (metrics["bend"] > 0.1) == bends and (bends or metrics["bend"] == 0)
         parts = metrics["picture"] + config.state_weight * metrics["state"] + config.straight_weight * metrics["bend"]
         torch.testing.assert_close(total, parts)
+
+
+def test_the_same_latents_are_decoded_alike_however_they_lie_in_memory():
+    torch.manual_seed(4)
+    model = CausalTokenizer(TokenizerConfig(width=8, blocks=0, latent_size=4)).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    latents = torch.randn(32, 1, 4, 4, 4)
+    channels_last = latents[:, 0].to(memory_format=torch.channels_last)[:, None]
+    assert torch.equal(model.decode(latents), model.decode(channels_last))

@@ -1,0 +1,34 @@
+"""What autoregressive dynamics remember: the cache, the token that is to be fed next, and what was last seen."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from procosm.world_model.autoregressive.cache import Cache
+
+
+@dataclass(frozen=True)
+class AutoregressiveMemory:
+    """Satisfies :class:`procosm.world_model.interface.Memory`.
+
+    Attributes:
+        cache: of all tokens but the newest. newest: (b,), the last token of the newest frame.
+        latents: (b, context, c, h, w), newest last.
+        states: (b, s), the state read off the latents, in its own units: it is not worked out again.
+    """
+
+    cache: Cache
+    newest: Tensor
+    latents: Tensor
+    states: Tensor
+
+    def take(self, slots: Tensor) -> "AutoregressiveMemory":
+        """The memory of some dreams; a copy."""
+        return AutoregressiveMemory(self.cache.take(slots), self.newest[slots], self.latents[slots], self.states[slots])
+
+    @torch.inference_mode()
+    def put(self, slots: Tensor, other: "AutoregressiveMemory") -> None:
+        """Replace what is remembered of the dreams in (k,) slots."""
+        self.cache.put(slots, other.cache)
+        self.newest[slots], self.latents[slots], self.states[slots] = other.newest, other.latents, other.states
