@@ -23,11 +23,14 @@ from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
 from procosm.envs.truth.model_camera import parse_cameras
 from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
+from procosm.world_model.data.clips import VIDEOS
 from procosm.world_model.data.episodes import check_whole
-from procosm.world_model.files import write_json
+from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Device, Seed, Settings
 from procosm.world_model.training.presets import check_frame_size
+from procosm.world_model.training.tokenizer import TokenizerTrainConfig, check_made, train_tokenizer
+from procosm.world_model.training.tokenizer import check_outs as tokenizer_outs
 from procosm.world_model.training.train import TrainConfig, train
 from procosm.world_model.training.train import check_outs as train_outs
 
@@ -212,6 +215,18 @@ def train_stage(config: TrainConfig) -> Path:
     # Whatever blocks training began with are what "auto" goes on with.
     uncompared = {"block"} if config.block == "auto" else set()
     return run_stage(config.out, config, _train_and_calibrate, inputs, saves, checkpoint.load, uncompared)
+
+
+def tokenizer_stage(config: TokenizerTrainConfig) -> Path:
+    """Train a tokenizer on videos, once."""
+    tokenizer_outs(config)
+    videos = (".hdf5", ".arrow", ".json", *VIDEOS)
+    inputs = {
+        f"data {number}": sha256(path) if path.is_file() else fingerprint(path, videos)
+        for number, path in enumerate(config.data, 1)
+    }
+    saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
+    return run_stage(config.out, config, train_tokenizer, inputs, saves, check_made)
 
 
 def policy_stage(config: PolicyConfig) -> Path:

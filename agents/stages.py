@@ -172,8 +172,13 @@ def _settings(config: "DataclassInstance") -> dict[str, Any]:
     processes, the device.
     """
     values = dataclasses.asdict(config)
-    kept = {key: value for key, value in values.items() if not isinstance(value, Path) and key not in UNCOMPARED}
+    kept = {key: value for key, value in values.items() if not _is_path(value) and key not in UNCOMPARED}
     return json.loads(json.dumps(kept))  # tuples become lists, as in a record read back
+
+
+def _is_path(value: object) -> bool:
+    """Whether a setting is a path or several."""
+    return isinstance(value, Path) or (isinstance(value, tuple) and any(isinstance(part, Path) for part in value))
 
 
 def _defaults(config: "DataclassInstance") -> dict[str, Any]:

@@ -108,6 +108,36 @@ VERBS = {
         "procosm.envs.play.command:play",
         "",
     ),
+    "train-tokenizer": Verb(
+        "train a tokenizer on datasets or video files",
+        "Learns to code video as few numbers or tokens, and back, at one of ten rates; single images and clips are "
+        "trained together. docs/tokenizers.md says which rate fits which data.\n\n"
+        "Example:  procosm train-tokenizer --data runs/reacher/data films/ --out runs/tokenizer --rate DV4x8x8\n\n"
+        "Writes OUT: config.json, tokenizer.safetensors, metrics.json, provenance.json. Killed at any moment, the same "
+        "command goes on.",
+        "procosm.world_model.training.tokenizer:TokenizerTrainConfig",
+        "procosm.agents.run:tokenizer_stage",
+        "Next: {program} encode --tokenizer {made} --video VIDEO --out LATENTS.safetensors",
+    ),
+    "encode": Verb(
+        "code a video file as latents or tokens",
+        "Codes a video of any length and size with a trained tokenizer.\n\n"
+        "Example:  procosm encode --video film.mp4 --tokenizer runs/tokenizer --out film.safetensors\n\n"
+        "Writes OUT, a .safetensors file; its metadata say what is needed to decode it. Killed at any moment, the same "
+        "command goes on.",
+        "procosm.world_model.tokenizer.transcode:EncodeConfig",
+        "procosm.world_model.tokenizer.transcode:encode",
+        "Next: {program} decode --latents {made} --tokenizer TOKENIZER --out VIDEO.mp4",
+    ),
+    "decode": Verb(
+        "turn latents or tokens back into a video file",
+        "Decodes what `procosm encode` made, with the tokenizer that coded it.\n\n"
+        "Example:  procosm decode --latents film.safetensors --tokenizer runs/tokenizer --out decoded.mp4\n\n"
+        "Writes OUT, an mp4 file. Killed at any moment, the same command goes on.",
+        "procosm.world_model.tokenizer.transcode:DecodeConfig",
+        "procosm.world_model.tokenizer.transcode:decode",
+        "",
+    ),
     "accelerator": Verb(
         "model the Procrustes hardware: cycles and energy of sparse training",
         "Maps the training of a network onto the Procrustes accelerator, dense and sparse, and counts cycles and "

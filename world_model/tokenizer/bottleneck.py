@@ -59,3 +59,20 @@ class FSQ(nn.Module):
             digits.append(tokens % level)
             tokens = tokens // level
         return torch.stack(digits, dim=1).to(self.half_width.dtype) / self.half_width - 1
+
+
+def codebook_use(tokens: Tensor, vocabulary: int) -> dict[str, float]:
+    """How much of a vocabulary some tokens use: how many codes, which share of all, and their perplexity.
+
+    So many tokens can use no more codes than there are tokens, so their number stands beside these. The perplexity is
+    the number of codes that, used alike, would tell as much.
+    """
+    counts = torch.bincount(tokens.flatten(), minlength=vocabulary).double()
+    share = counts / counts.sum()
+    used = int((counts > 0).sum())
+    return {
+        "tokens": float(tokens.numel()),
+        "codes used": float(used),
+        "share used": used / vocabulary,
+        "perplexity": float(torch.special.entr(share).sum().exp()),
+    }

@@ -8,7 +8,7 @@ of a frame's size but ``mean_frame``, which is zero where none was fitted.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -74,6 +74,16 @@ class TokenizerConfig:
             self.temporal_compression,
             math.prod(self.levels) if self.levels else None,
         )
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Of each side of a frame."""
+        return self.frame_height // self.latent_size
+
+    def sized(self, height: int, width: int) -> "TokenizerConfig":
+        """The same for frames of another size, multiples of ``pixels_per_latent``."""
+        rows = height // self.pixels_per_latent
+        return replace(self, frame_height=height, frame_width=width, latent_size=rows)
 
     def takes(self, height: int, width: int) -> bool:
         """Whether frames of this size can become latents of ``latent_size``."""

@@ -8,7 +8,7 @@ from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.tokenizer.rates import RATES, rate, rate_config
 
 VIDEO_RATES = [name for name in RATES if name[1] == "V"]
-HEIGHT, WIDTH = 32, 32
+HEIGHT, WIDTH = 32, 48
 
 
 def make(name: str) -> CausalTokenizer:
