@@ -63,7 +63,7 @@ def test_envs_know_a_world_model_by_its_interface_only(path):
 
 CONCRETE_FOLDERS = ("tokenizer", "diffusion", "autoregressive", "pretrained")
 CONCRETE = {"world_model/registry", "world_model/data/windows"} | {
-    f"world_model/training/{name}" for name in ("train", "presets", "rehearsal", "validation")
+    f"world_model/training/{name}" for name in ("tokenizer", "train", "presets", "rehearsal", "validation")
 }
 """Modules that name concrete models beside the models themselves: the registry, and training, whose stages and sizes
 are still those of one kind."""
