@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from procosm.sparse import matrix
+from procosm.sparse import matrix, stored
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial
 from procosm.sparse.moments import carry_moments
@@ -91,20 +91,33 @@ class LiveWeight:
         """What the layer's own state_dict does not tell: W0 and the share of it that is left; nothing without W0."""
         if self._start is None:
             return {}
-        return {"initial": whole(self._start).clone(), "share": torch.tensor(self._share, dtype=torch.float64)}
+        return {
+            "initial": stored.trimmed(whole(self._start)).clone(),
+            "share": torch.tensor(self._share, dtype=torch.float64),
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``state``."""
-        if state and state["initial"].shape != self.parameter.shape:
+        size, room = state["initial"].shape if state else self.parameter.shape, self.parameter.shape
+        if size[1:] != room[1:] or size[0] > room[0]:
             raise SparseError(f"the saved state of {self.name} has other slots: build its layer with that capacity")
         self._start = torch.zeros_like(self.parameter.detach()) if state else None
         if self._start is not None:
-            write(self._start, state["initial"].to(self.parameter.device, self.parameter.dtype))
+            saved = stored.with_room(state["initial"], room[0])
+            write(self._start, saved.to(self.parameter.device, self.parameter.dtype))
         self._share = float(state["share"]) if state else 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        start = self._start
+        if start is not None and stored.is_marked(self.parameter):
+            start = stored.trimmed(start)
+        return vars(self) | {"_start": start}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copies of parameters come without their hooks.
         self.__dict__.update(state)
+        if self._start is not None and stored.is_marked(self.parameter):
+            self._start = stored.with_room(self._start, len(self.parameter))
         self.parameter.register_hook(self._gradient)
 
     def _gradient(self, gradient: Tensor) -> None:

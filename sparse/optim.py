@@ -5,6 +5,7 @@ the live blocks and, on a GPU, launch one kernel a parameter instead of one an e
 """
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from procosm.sparse import cpu
+from procosm.sparse import cpu, stored
 from procosm.sparse.autograd import backend
 from procosm.sparse.errors import SparseError
 from procosm.sparse.weight import BlockWeight
@@ -25,7 +26,7 @@ class _LiveOptimizer(Optimizer):
     """Steps the block values of a model slot by slot, any other parameter as a single block.
 
     Given parameters or groups of them, as torch's optimizers are, it does not know which slots are live and steps over
-    the padding as well, which changes nothing there.
+    the padding as well, which changes nothing there. ``state_dict`` and pickles hold live blocks only.
     """
 
     moments: tuple[str, ...]
@@ -41,9 +42,52 @@ class _LiveOptimizer(Optimizer):
         self._one_block: dict[torch.device, Tensor] = {}
         super().__init__(params, defaults)
 
+    def state_dict(self) -> dict[str, Any]:
+        """torch's, with the moments of live blocks alone; it loads into any capacity that holds them."""
+        state = super().state_dict()
+        parameters = [p for group in self.param_groups for p in group["params"]]  # in the order torch numbers them in
+        return state | {"state": {i: self._trimmed(parameters[i], kept) for i, kept in state["state"].items()}}
+
     def __getstate__(self) -> dict[str, Any]:
         # torch's own state leaves out what a subclass adds; copied together with the model, layers stay the model's.
-        return {**super().__getstate__(), "_layers": self._layers, "_one_block": {}}
+        state, marked = (
+            {p: self._trimmed(p, kept) for p, kept in self.state.items()},
+            filter(stored.is_marked, self.state),
+        )
+        return {
+            **super().__getstate__(),
+            "state": state,
+            "marked": [*marked],
+            "_layers": self._layers,
+            "_one_block": {},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = dict(state)
+        for parameter in own.pop("marked", ()):  # torch's load_state_dict, which comes by here, too, has none
+            stored.mark(parameter)
+        super().__setstate__(own | {"state": defaultdict(dict, own["state"])})
+        self._make_room()
+
+    def _trimmed(self, parameter: Tensor, kept: dict[str, Any]) -> dict[str, Any]:
+        if not stored.is_marked(parameter):
+            return kept
+        return kept | {name: stored.trimmed(kept[name]) for name in self.moments if name in kept}
+
+    def _make_room(self) -> None:
+        """Give the moments of a saved state the slots of their parameters."""
+        for parameter, kept in self.state.items():
+            for name in self.moments:
+                moment = kept.get(name)
+                if moment is None or moment.shape == parameter.shape:
+                    continue
+                alike = stored.is_marked(parameter) and moment.shape[1:] == parameter.shape[1:]
+                if not alike or len(moment) > len(parameter):
+                    raise SparseError(
+                        f"the saved {name} is {tuple(moment.shape)}, its parameter {tuple(parameter.shape)}: load it "
+                        "for the model it was saved with, or one of a larger capacity"
+                    )
+                kept[name] = stored.with_room(moment, len(parameter))
 
     # torch declares that a closure returns a float; its own optimizers return the closure's tensor as well.
     @torch.no_grad()

@@ -131,8 +131,9 @@ class DropBack(Optimizer):
         self._share()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("named", "config", "optimizer", "initial", "threshold", "steps")  # torch's state leaves these out
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+        # torch's state leaves these out; its groups and state are the wrapped optimizer's.
+        own = ("defaults", "named", "config", "optimizer", "initial", "threshold", "steps")
+        return {name: getattr(self, name) for name in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

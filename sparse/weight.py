@@ -1,7 +1,8 @@
 """A block-sparse weight as a module: what Linear and the convolutions share.
 
 ``values`` is an ordinary parameter, so gradient clipping, AMP, DDP and any optimizer work on it. The padding slots get
-zero gradients and stay zero. Only live blocks enter the state_dict, which loads into any capacity that holds them.
+zero gradients and stay zero. Only live blocks enter the state_dict, which loads into any capacity that holds them, and
+pickles (``stored``).
 """
 
 import math
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from procosm.sparse import autograd, cost, matrix
+from procosm.sparse import autograd, cost, matrix, stored
 from procosm.sparse.errors import SparseError
 from procosm.sparse.sharded import whole, write
 
@@ -259,19 +260,25 @@ class BlockWeight(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlockWeight":
         # The index is real even where the values are on the meta device, so that to_empty() leaves a pattern.
         index, n = self.index, self.live_blocks
+        stored.unmark(self.values)  # a mark is a weak reference, and torch swaps no tensors that have one
         super()._apply(fn, recurse)
+        stored.mark(self.values)
         device = index.rows.device if self.values.is_meta else self.values.device
         for name, tensor in vars(index).items():
             setattr(self, name, tensor.to(device))
         self._settle(n)  # the first move to a GPU tells the cost model which one it is
         return self
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        stored.mark(self.values)  # a deep copy of a parameter comes without
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         n = self.live_blocks
-        for name, stored in (("values", self.values), ("rows", self.rows), ("cols", self.cols)):
-            stored = stored if keep_vars else stored.detach()
+        for name, slots in (("values", self.values), ("rows", self.rows), ("cols", self.cols)):
+            slots = slots if keep_vars else slots.detach()
             # A slice would bring its whole storage into the file.
-            destination[prefix + name] = stored if n == self.capacity else stored[:n].clone()
+            destination[prefix + name] = slots if n == self.capacity else slots[:n].clone()
         destination[prefix + "shape"] = torch.tensor(self.shape, device="cpu")
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
