@@ -1,5 +1,6 @@
 """The whole road: what is finished is left alone, other settings are named, and kill -9 in any stage costs nothing."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -58,6 +59,29 @@ def test_other_settings_of_a_run_are_named_and_nothing_changes(finished_run):
     with pytest.raises(StageError, match=r"steps was 400, now 500.*delete .*data"):
         run(RunConfig("InvertedPendulum", finished_run, steps=500, preset="debug"))
     assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+
+
+def strict(text: str) -> object:
+    """A JSON value without Infinity or NaN, also where a string in it is JSON again."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} stands in JSON")
+
+    value = json.loads(text, parse_constant=refuse)
+    inner = [value]
+    while inner:
+        each = inner.pop()
+        if isinstance(each, str) and each[:1] in ("{", "["):
+            with contextlib.suppress(json.JSONDecodeError):
+                strict(each)
+        elif isinstance(each, dict | list):
+            inner.extend(each.values() if isinstance(each, dict) else each)
+    return value
+
+
+def test_no_file_of_a_run_holds_infinity_in_its_json(finished_run):
+    found = [path for path in finished_run.rglob("*.json") if strict(path.read_text()) is not None]
+    assert {"metadata.json", "task.json", "training.json", "metrics.json"} <= {path.name for path in found}
 
 
 def start(out: Path) -> subprocess.Popen:

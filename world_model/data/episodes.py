@@ -6,11 +6,12 @@ A dataset is a folder: ``main_data.hdf5`` and ``metadata.json`` as ``minari.Mina
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import h5py
 import numpy as np
@@ -22,6 +23,9 @@ from procosm.world_model.data.task import Task, read_task
 from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.folders import find, replace
 from procosm.world_model.schema import checked
+
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 MAIN_FILE = "main_data.hdf5"
 KINDS = ("train", "holdout", "constant", "test")
@@ -186,7 +190,6 @@ def write_dataset(
 def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: str) -> dict[str, Any]:
     import gymnasium as gym
     import minari
-    from minari.serialization import serialize_space
 
     name = "".join(letter if letter.isalnum() else "-" for letter in task.id)
     observed: dict[str, gym.Space] = {"pixels": gym.spaces.Box(0, 255, task.frame_shape, np.uint8)}
@@ -202,10 +205,26 @@ def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: s
         "data_format": "hdf5",
         "jpeg_encoding": False,
         "minari_version": minari.__version__,
-        "observation_space": serialize_space(gym.spaces.Dict(observed)),
-        "action_space": serialize_space(actions),
+        "observation_space": _space_json(gym.spaces.Dict(observed)),
+        "action_space": _space_json(actions),
         "env_spec": env_spec,
     }
+
+
+def _space_json(space: "gym.Space") -> str:
+    """A space as Minari reads it, in JSON, which has no infinite numbers: such bounds stand as text ("-inf"), of which
+    Minari's reader (NumPy) makes the same numbers.
+    """
+    from minari.serialization import serialize_space
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [finite(each) for each in value]
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(serialize_space(space, to_string=False)), allow_nan=False)
 
 
 def _arrays(task: Task, steps: int) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -60,6 +60,8 @@ def test_minari_reads_the_same(folder):
     dataset = minari.MinariDataset(folder)
     assert dataset.total_episodes == 3 and dataset.total_steps == 20
     assert dataset.action_space.high.tolist() == [1.0, 2.0]
+    state = dataset.observation_space["state"]
+    assert not state.is_bounded("below") and not state.is_bounded("above") and state.dtype == np.float32
     for stored, (written, physics) in zip(dataset.iterate_episodes(), PAIRS, strict=True):
         np.testing.assert_array_equal(stored.observations["pixels"], written.frames)
         np.testing.assert_array_equal(stored.observations["state"], written.signals["state"])
