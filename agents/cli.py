@@ -28,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> None:
-    given = _without_imports(list(sys.argv[1:] if arguments is None else arguments))
+    typed = list(sys.argv[1:] if arguments is None else arguments)
     with quiet_pipes():
+        before = dict(os.environ)
+        given = _without_imports(typed)
         if not given:
             print(overview(), file=sys.stderr)
             sys.exit(USAGE)
@@ -49,34 +51,46 @@ def _main(arguments: Sequence[str] | None) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         verb = VERBS[given[0]]
         named = (_named(verb.function), _named(verb.config), f"procosm {given[0]}")
-        made = run_command(*named, given[1:], verb.teaches, again=f"{program()} {given[0]}")
+        made = run_command(*named, given[1:], verb.teaches, again=f"{program()} {shlex.join(typed)}")
         if isinstance(made, Path):
-            print(f"Wrote {made}\n{what_next(verb, made)}")
+            from procosm.envs.truth.names import allowed_modules
+
+            allowed = [module for module in allowed_modules() if module not in allowed_modules(before)]
+            print(f"Wrote {made}\n{what_next(verb, made, allowed)}")
     sys.exit(0)
 
 
-def _without_imports(arguments: list[str]) -> list[str]:
+def _without_imports(arguments: Sequence[str]) -> list[str]:
     """The arguments without ``--allow-import MODULE``, which any verb takes, once it is obeyed."""
     rest, coming = [], iter(arguments)
     for argument in coming:
-        option, _, module = argument.partition("=")
+        option, equals, module = argument.partition("=")
         if option != "--allow-import":
             rest.append(argument)
             continue
         from procosm.envs.truth.names import allow_module
 
-        allow_module(module or next(coming, ""))
+        module = module if equals else next(coming, "")
+        if not all(part.isidentifier() for part in module.split(".")):
+            print(f"procosm: --allow-import needs the name of a module (my_tasks), got {module!r}", file=sys.stderr)
+            sys.exit(USAGE)
+        allow_module(module)
     return rest
 
 
-def what_next(verb: Verb, made: Path) -> str:
-    """The verb's advice about what it made; paths are quoted for the shell in commands, and for Python in its calls."""
+def what_next(verb: Verb, made: Path, allowed: Sequence[str] = ()) -> str:
+    """The verb's advice about what it made; paths are quoted for the shell in commands, and for Python in its calls.
+
+    Args:
+        allowed: modules that may be imported because this command says so; the next one has to say it again.
+    """
     return verb.next.format(
         program=program(),
         made=shlex.quote(str(made)),
         run=shlex.quote(str(made.parent)),
         page=str(made),
         python=repr(str(made)),
+        allow="".join(f" --allow-import {module}" for module in allowed),
     )
 
 

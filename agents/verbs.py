@@ -12,7 +12,7 @@ class Verb:
         config, function: ``module:name`` of the dataclass that tyro parses and of what is called with it.
         next: what to do afterwards; ``{program}`` is what a shell here calls procosm, ``{made}`` what was written and
             ``{run}`` the folder around it, as a shell reads them; ``{page}`` is the former in prose, ``{python}`` in
-            Python.
+            Python; ``{allow}`` allows the modules that this command was allowed to import.
     """
 
     summary: str
@@ -53,7 +53,7 @@ VERBS = {
         "Writes OUT/data: training, held-out and constant-action episodes, and task.json.",
         "procosm.envs.collect.collect:CollectConfig",
         "procosm.agents.run:collect_stage",
-        "Next: {program} train --data {made} --out {run}/world_model",
+        "Next: {program} train --data {made} --out {run}/world_model{allow}",
     ),
     "train": Verb(
         "train a world model on logged episodes",
@@ -63,7 +63,7 @@ VERBS = {
         "Writes OUT, a checkpoint folder: config.json, *.safetensors, metrics.json, provenance.json.",
         "procosm.world_model.training.train:TrainConfig",
         "procosm.agents.run:train_stage",
-        "Next: {program} train-policy --world-model {made} --out {run}/policy\n"
+        "Next: {program} train-policy --world-model {made} --out {run}/policy{allow}\n"
         'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
     ),
     "train-policy": Verb(
@@ -75,7 +75,7 @@ VERBS = {
         "TensorBoard logs under tb/.",
         "procosm.agents.policy.train:PolicyConfig",
         "procosm.agents.run:policy_stage",
-        "Next: {program} evaluate --run {run}",
+        "Next: {program} evaluate --run {run}{allow}",
     ),
     "evaluate": Verb(
         "judge a run by MuJoCo: returns with intervals, fidelity by horizon, speed",
@@ -85,7 +85,7 @@ VERBS = {
         "Writes RUN/evaluation (metrics.json, csv, mp4) and RUN/metrics.json.",
         "procosm.agents.judge.evaluate:EvaluateConfig",
         "procosm.agents.run:evaluate_stage",
-        "Next: {program} report --run {run}",
+        "Next: {program} report --run {run}{allow}",
     ),
     "report": Verb(
         "make the page about an evaluated run",

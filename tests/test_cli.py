@@ -14,6 +14,7 @@ import pytest
 
 from procosm.agents.cli import main, overview, program, what_next
 from procosm.agents.verbs import VERBS
+from procosm.envs.truth.names import ALLOWED
 
 
 def status(*arguments: str) -> int:
@@ -140,6 +141,39 @@ def test_a_verb_ends_by_naming_what_it_made_and_what_comes_next(tiny_checkpoint,
     assert capsys.readouterr().out == f"Wrote {made}\nNext: {program()} evaluate --run {made.parent}\n"
 
 
+def test_the_next_command_is_told_of_modules_that_only_this_one_may_import(
+    tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv(ALLOWED, "mine,email")
+    small = ["--dreams", "4", "--horizon", "2", "--rollout-steps", "2", "--iterations", "1", "--truth-every", "0"]
+    made = tmp_path / "policy"
+    arguments = ["train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), *small]
+    assert status("--allow-import=json.tool", *arguments, "--allow-import", "email") == 0
+    advice = f"Next: {program()} evaluate --run {tmp_path} --allow-import json.tool"
+    assert capsys.readouterr().out == f"Wrote {made}\n{advice}\n"
+
+
+def test_a_task_of_a_module_is_collected_and_the_next_command_may_import_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(ALLOWED, "")
+    arguments = ["--env", "tests.envs.own_tasks:Told-v0", "--out", str(tmp_path), "--steps", "100", "--processes", "1"]
+    assert status("collect", *arguments, "--frame-size", "32") == 0
+    assert capsys.readouterr().out.endswith("/world_model --allow-import tests.envs.own_tasks\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "--run", "x", "--allow-import"],
+        ["--allow-import=", "play"],
+        ["--allow-import", "--run", "play"],
+        ["--allow-import", "arm_task:Arm-v0", "play"],
+    ],
+)
+def test_what_is_to_be_imported_has_to_be_named(arguments, capsys):
+    assert status(*arguments) == 2
+    assert "--allow-import needs the name of a module" in capsys.readouterr().err
+
+
 def test_collecting_says_what_comes_next_and_says_it_once(tmp_path, capsys):
     arguments = ["--env", "InvertedPendulum", "--out", str(tmp_path), "--steps", "100", "--processes", "1"]
     assert status("collect", *arguments) == 0
@@ -191,7 +225,7 @@ def test_a_reader_that_leaves_is_no_error(arguments):
 def test_ctrl_c_says_how_to_go_on(tiny_checkpoint, tmp_path):
     made = tmp_path / "my policy"
     arguments = ["train-policy", "--world-model", str(tiny_checkpoint), "--out", str(made), "--dreams", "8"]
-    arguments += ["--iterations", "100000", "--truth-every", "0"]
+    arguments += ["--iterations", "100000", "--truth-every", "0", "--allow-import", "json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "procosm.agents.cli", *arguments],
         stderr=subprocess.PIPE,

@@ -27,7 +27,7 @@ def run_command(
     Args:
         config: a dataclass that tyro parses. program: what the command is called.
         description: its help; by default the config's docstring. options: tyro's markers for the whole config.
-        again: what a shell is told to run it again, where that is not ``program``.
+        again: what a shell is told to run it again, where that is not ``program`` and the arguments.
 
     Raises:
         SystemExit: with a status as above; why stands on stderr, in one line.
@@ -48,7 +48,8 @@ def run_command(
         _end(FAILED, f"{program}: this needs more memory than there is: {error or 'ask for less at once'}")
     except KeyboardInterrupt as stop:
         status = KILLED + stop.number if isinstance(stop, Terminated) else INTERRUPTED
-        _end(status, f"\nStopped. The same command goes on from here: {again or program} {shlex.join(arguments)}")
+        command = again or f"{program} {shlex.join(arguments)}"
+        _end(status, f"\nStopped. The same command goes on from here: {command}")
 
 
 def main(function: Callable[[Any], Any], config: type, **settings: Any) -> None:

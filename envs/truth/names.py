@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from procosm.envs import TASKS
@@ -46,7 +47,7 @@ def allow_import(name: str) -> None:
 
 def allow_module(module: str) -> None:
     """Let a module be imported for the sake of a task, here and in worker processes."""
-    allowed = _allowed()
+    allowed = allowed_modules()
     if module and module not in allowed:
         os.environ[ALLOWED] = ",".join([*allowed, module])
 
@@ -58,7 +59,7 @@ def check_import(name: str) -> None:
         TaskError: opening ``name`` would import something.
     """
     module = module_of(name)
-    if module and module not in sys.modules and module not in _allowed():
+    if module and module not in sys.modules and module not in allowed_modules():
         raise TaskError(
             f"the task is called {name!r} in a checkpoint or dataset, and opening it runs the module {module!r}, "
             f"which can do anything. If you trust it, give --allow-import {module}, set {ALLOWED}={module}, or in "
@@ -91,5 +92,6 @@ def import_module_of(name: str) -> None:
         raise TaskError(f"task {name!r}: importing {module!r} failed: {error!r}; at {line}") from error
 
 
-def _allowed() -> list[str]:
-    return [module for module in os.environ.get(ALLOWED, "").split(",") if module]
+def allowed_modules(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The modules that names from files may import."""
+    return [module for module in environment.get(ALLOWED, "").split(",") if module]

@@ -69,7 +69,7 @@ def _check_not_forked() -> None:
     if _forked:
         raise TaskError(
             "this process was forked from one that had drawn with OpenGL, which does not survive that: start it with "
-            'spawn or forkserver, as gym.make_vec(..., vectorization_kwargs={"context": "forkserver"}) does, or fork '
+            'spawn or forkserver, as gym.make_vec(..., vector_kwargs={"context": "forkserver"}) does, or fork '
             "before anything is drawn"
         )
 

@@ -37,3 +37,32 @@ if sys.argv[1] == "open":
 def test_a_child_of_a_process_that_drew_is_told_how_to_start_instead(state: str) -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT, state], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0 and run.stdout.strip().endswith("7") and "forkserver" in run.stdout, run.stderr
+
+
+ADVISED = """
+import re
+import gymnasium as gym
+import procosm.envs
+from procosm.envs.truth import render
+from procosm.world_model.errors import TaskError
+
+if __name__ == "__main__":
+    gym.make("Procosm/ReacherTruth-v0").reset(seed=0)
+    render._forked = True
+    try:
+        render._check_not_forked()
+    except TaskError as error:
+        render._forked, advice = False, re.search(r"vector\\w*=[{].*?[}]", str(error)).group(0)
+    many = eval(f'gym.make_vec("Procosm/ReacherTruth-v0", 2, vectorization_mode="async", {advice})')
+    many.reset(seed=0)
+    assert many.step(many.action_space.sample())[0].shape == (2, 64, 64, 3)
+    many.close()
+"""
+
+
+@pytest.mark.skipif(RENDERER not in ("egl", "osmesa"), reason="nothing is drawn with OpenGL here")
+def test_what_it_is_told_works(tmp_path) -> None:
+    script = tmp_path / "advised.py"
+    script.write_text(ADVISED)
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
