@@ -217,7 +217,9 @@ def fingerprint(folder: Path, suffixes: tuple[str, ...]) -> str:
     for name, path in files(folder).items():
         if name.endswith(suffixes):
             digest.update(name.encode() + b"\0")
-            digest.update(path.read_bytes())
+            with path.open("rb") as file:
+                while piece := file.read(1 << 20):  # a dataset may be larger than memory
+                    digest.update(piece)
     return digest.hexdigest()
 
 

@@ -312,14 +312,16 @@ class BlockWeight(nn.Module):
         kept[rows.long().cpu(), cols.long().cpu()] = True
         with torch.no_grad():
             if assign:
-                room = values.new_empty(self.capacity, self.block, self.block)
-                self.values = nn.Parameter(room, self.values.requires_grad)
+                full = values.shape[0] == self.capacity
+                room = values if full else values.new_empty(self.capacity, self.block, self.block)
+                self.values = nn.Parameter(room.detach(), self.values.requires_grad)
                 if self.bias is not None:
                     self.bias = nn.Parameter(state[prefix + "bias"], self.bias.requires_grad)
                 self._apply(lambda tensor: tensor)  # brings the index to the values' device
             self._place(matrix.layout(kept, self.capacity), values.shape[0])
-            self.values.zero_()[: values.shape[0]].copy_(values)
-            if self.bias is not None:
+            if not assign or self.values.data_ptr() != values.data_ptr():
+                self.values.zero_()[: values.shape[0]].copy_(values)
+            if self.bias is not None and not assign:
                 self.bias.copy_(state[prefix + "bias"])
 
     def _fault(self, values: Tensor, shape: tuple[int, ...], rows: Tensor, cols: Tensor) -> str:

@@ -26,7 +26,14 @@ from procosm.world_model.precision import resolve_device
 from procosm.world_model.schema import checked
 from procosm.world_model.sparsity import sparse_blocks, sparsify_like
 from procosm.world_model.threads import one_thread
-from procosm.world_model.weights import RESTORE, check_numbers, checksum, read_weights, stored_shapes
+from procosm.world_model.weights import (
+    RESTORE,
+    check_numbers,
+    checksum,
+    read_weights,
+    stored_shapes,
+    without_parameters,
+)
 
 FORMAT = 3
 """Format 1 had one kind of each part and did not name it. Up to format 2 a task was one square view of a MuJoCo task
@@ -253,7 +260,7 @@ def _add(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
 def _loaded_modules(folder: Path, config: Config) -> tuple[Any, Any, torch.dtype]:
     """Both modules with their weights, frozen, in eval mode, and what they compute in.
 
-    They are built on no device first, to see whether they fit.
+    They are built on no device first, to see whether they fit. Their weights then are those of the files, not copies.
     """
     parts = _configs(folder / "config.json", config)
     try:
@@ -267,13 +274,16 @@ def _loaded_modules(folder: Path, config: Config) -> tuple[Any, Any, torch.dtype
         expected = _expected(path, module, getattr(config.sparse, name))
         read[name] = read_weights(path, config.sha256, expected)
     dtype = _dtype_of(read.values())
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # first weights are drawn, and replaced
-        tokenizer, dynamics = registry.build(config.task, *parts)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # for kinds that draw more than parameters
+        with without_parameters():
+            tokenizer, dynamics = registry.build(config.task, *parts)
         bounds = {name: value.clone() for name, value in dynamics.named_buffers() if name in BOUNDS}
         for module, (name, tensors) in zip((tokenizer, dynamics), read.items(), strict=True):
             try:
-                sparsify_like(module, getattr(config.sparse, name), tensors)
-                module.to(dtype).load_state_dict(tensors)
+                with without_parameters():
+                    sparsify_like(module, getattr(config.sparse, name), tensors)
+                stored = {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
+                module.to(dtype).load_state_dict(stored, assign=True)
             except (KeyError, RuntimeError, CheckpointError) as error:
                 raise CheckpointError(f"{folder}/{name}.safetensors does not fit its config.json: {error}") from error
             module.requires_grad_(False).eval()

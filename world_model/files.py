@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,23 @@ from procosm.world_model.errors import CheckpointError, ProcosmError
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` in one go: a temporary file beside it, flushed to disk, renamed."""
+    _replace(path, len(content), lambda temporary: temporary.write_bytes(content))
+
+
+def _replace(path: Path, size: int, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         Path(os.path.realpath(path.parent)).mkdir(parents=True, exist_ok=True)  # links may lead to what is not there
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        write(temporary)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise ProcosmError(
-            f"cannot write {path} ({len(content) / 1e6:.1f} MB): {error.strerror}. What was there before is untouched; "
-            "free some space, or write to another folder, and run the same command again"
+            f"cannot write {path} ({size / 1e6:.1f} MB): {getattr(error, 'strerror', None) or error}. What was there "
+            "before is untouched; free some space, or write to another folder, and run the same command again"
         ) from error
 
 
@@ -49,8 +52,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors of any device as safetensors."""
-    write_bytes(path, safetensors.torch.save({k: v.cpu().contiguous() for k, v in tensors.items()}, metadata))
+    """Write tensors of any device as safetensors, from where they lie: no copy of all of them is made."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    size = sum(tensor.nbytes for tensor in stored.values())
+    _replace(path, size, lambda temporary: safetensors.torch.save_file(stored, temporary, metadata))
 
 
 def read_json(path: Path, advice: str = "make it again, or restore it from a copy") -> Any:
@@ -75,12 +80,16 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of a file's content, in hexadecimal digits; never all of it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_tensors(path: Path, advice: str = "restore it, or train again") -> dict[str, Tensor]:
-    """A safetensors file's tensors; ``advice`` says what to do about a damaged one.
+    """A safetensors file's tensors, mapped into memory; ``advice`` says what to do about a damaged one.
+
+    A page of the file is read when it is first needed, and may be forgotten again; what is written to a tensor stays
+    with this process.
 
     Raises:
         CheckpointError: it is missing or damaged.

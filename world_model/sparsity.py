@@ -90,7 +90,7 @@ def sparsify_like(module: nn.Module, blocks: Mapping[str, int], tensors: Mapping
         alone = nn.ModuleDict({"layer": module.get_submodule(name)})
         share = max(1, len(values)) * block**2 / sum(p.numel() for n, p in alone.named_parameters() if "weight" in n)
         try:
-            done = sparse.convert(alone, share, block)
+            done = sparse.convert(alone, share, block, keep="balanced")  # any pattern: that of ``tensors`` will come
         except sparse.SparseError as error:
             raise CheckpointError(f"{name}: {error}") from error
         if not done.converted:

@@ -1,28 +1,52 @@
-"""Weight files as they are read: whole, of the shapes and kinds expected, every number a number."""
+"""Weight files as they are read: whole, of the shapes and kinds expected, every number a number.
 
-import hashlib
-from collections.abc import Mapping
+They stay mapped: a module takes the tensors themselves for its parameters, so that opening a checkpoint takes the
+memory of its files and no more.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from procosm.world_model.errors import CheckpointError
-from procosm.world_model.files import read_tensors
+from procosm.world_model.files import read_tensors, sha256
 
 RESTORE = "restore it from a copy, or train again"
 POSITIVE = ("std", "residual_std", "reward_std", "change", "bound")
 """Last parts of the names of tensors that others are divided by, or whose logarithm is taken."""
+PIECE = 1 << 20
+"""Numbers of a tensor that are looked at together."""
 
 
 def checksum(path: Path) -> str:
     """sha256 of a weight file, in hexadecimal digits; never all of it in memory."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): {RESTORE}") from error
+
+
+@contextmanager
+def without_parameters() -> Iterator[None]:
+    """Modules that are built within have real buffers, and parameters on the meta device: those of a file will come."""
+    builder = threading.get_ident()
+
+    def leave_out(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or threading.get_ident() != builder:
+            return None
+        return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(leave_out)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
@@ -84,9 +108,9 @@ def check_numbers(where: str, tensor: Tensor, dtype: torch.dtype | None = None) 
     alike = dtype is None or tensor.dtype == dtype or (tensor.is_floating_point() and dtype.is_floating_point)
     if tensor.dtype not in KINDS or not alike:
         raise CheckpointError(f"{where} is {tensor.dtype}, where the model has {dtype or 'floats'}: {RESTORE}")
-    held = tensor if dtype is None else tensor.to(dtype)
-    if not bool(torch.isfinite(held).all()):
-        count = int((~torch.isfinite(held)).sum())
-        raise CheckpointError(f"{where} holds {count} of {held.numel()} values that are no finite numbers: {RESTORE}")
-    if where.rpartition(".")[2].rpartition(" ")[2] in POSITIVE and not bool((held > 0).all()):
+    dtype = dtype or tensor.dtype
+    pieces = tensor.reshape(-1).split(PIECE) if tensor.is_floating_point() else ()
+    if count := sum(int((~torch.isfinite(piece.to(dtype))).sum()) for piece in pieces):
+        raise CheckpointError(f"{where} holds {count} of {tensor.numel()} values that are no finite numbers: {RESTORE}")
+    if where.rpartition(".")[2].rpartition(" ")[2] in POSITIVE and not bool((tensor.to(dtype) > 0).all()):
         raise CheckpointError(f"{where} holds values that are not above zero, and it divides: {RESTORE}")
