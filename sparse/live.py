@@ -10,7 +10,7 @@ from procosm.sparse import matrix, stored
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial
 from procosm.sparse.moments import carry_moments
-from procosm.sparse.sharded import whole, write
+from procosm.sparse.sharded import summed, whole, write
 from procosm.sparse.weight import BlockWeight
 
 
@@ -21,6 +21,10 @@ class LiveWeight:
     place for theirs. The pattern and the values a layer was built or converted with are its start W0. Of the kept
     blocks W0 decays: their values are share * W0 plus what training has added, so that a block which learns nothing
     scores nothing. W0 is remembered until the share is 0.
+
+    Attributes:
+        exact: measure the gradient of all backward passes and ranks together, as one pass over one batch would. It
+            takes the memory of a dense layer while a probe is due; otherwise the norms of each pass are added up.
     """
 
     def __init__(self, name: str, layer: BlockWeight) -> None:
@@ -30,6 +34,7 @@ class LiveWeight:
         self._start: Tensor | None = None
         self._decays, self._share = False, 1.0
         self._armed = False
+        self.exact = False
         layer.values.register_hook(self._gradient)
 
     @property
@@ -51,14 +56,26 @@ class LiveWeight:
 
     def arm(self) -> None:
         """From now until ``probed``, backward passes measure the gradients of untracked blocks."""
+        if self.exact:
+            self.layer.arm_whole()
+            return
         self._armed = True
         self._raw = torch.zeros((), dtype=torch.float32, device=self.parameter.device)
         self.layer.arm()
 
     def probed(self) -> tuple[Tensor, Tensor]:
         """Gradient RMS per element of untracked blocks, float32 (Gm, Gn), and the norm of the kept blocks' gradient."""
+        if self.exact:
+            return self._probed_whole()
         self._armed = False
         return self.layer.take_norms() / self.block, self._raw
+
+    def _probed_whole(self) -> tuple[Tensor, Tensor]:
+        """The same of the gradient summed over backward passes and ranks."""
+        gradient, kept = summed(self.layer.take_gradient()), self.kept()
+        grid = gradient.view(kept.shape[0], self.block, kept.shape[1], self.block)
+        norms = grid.float().square().sum((1, 3)).sqrt()
+        return norms.masked_fill(kept, 0.0) / self.block, norms[kept].norm()
 
     def displacement(self, share: float) -> Tensor:
         """RMS per element of V - share * W0 in each block, float32 (Gm, Gn); 0 at untracked ones."""

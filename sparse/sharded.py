@@ -1,6 +1,14 @@
 """Tensors that FSDP2 keeps in shards: a change of the pattern reads them whole and writes the part of each rank."""
 
+import torch
 from torch import Tensor
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all ranks of torch.distributed, in place; the tensor itself in a single process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor)
+    return tensor
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from torch.optim import Optimizer
 
 from procosm.sparse.errors import SparseError
 from procosm.sparse.generator import Initial, stream_of, words
+from procosm.sparse.live import LiveWeight
 from procosm.sparse.moments import check_optimizer
 from procosm.sparse.prunable import Prunable
-from procosm.sparse.sharded import whole
+from procosm.sparse.sharded import summed, whole
 
 
 class Sparsifier:
@@ -71,6 +72,14 @@ class Sparsifier:
             self._probe_count = 0
             for probe in self._probes:
                 probe.zero_()
+
+    def measure_whole_gradients(self) -> None:
+        """Probe the gradient of a whole step, where several backward passes or ranks make it: all then decide as one
+        pass over one batch would. Of block-sparse layers only, see ``LiveWeight.exact``.
+        """
+        for weight in self.weights:
+            if isinstance(weight, LiveWeight):
+                weight.exact = True
 
     def start(self) -> None:
         """First step of a run: choose the first pattern."""
@@ -174,6 +183,5 @@ class Sparsifier:
 def agreed(tensor: Tensor) -> Tensor:
     """The mean over all ranks of torch.distributed; the tensor itself in a single process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(tensor)
-        tensor /= torch.distributed.get_world_size()
+        summed(tensor).div_(torch.distributed.get_world_size())
     return tensor

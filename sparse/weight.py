@@ -59,6 +59,7 @@ class BlockWeight(nn.Module):
             self.register_buffer(name, tensor, persistent=False)
         self._sink: Tensor | None = None
         self._probed: tuple[Tensor, Tensor] | None = None
+        self._zeros: Tensor | None = None
         self._settle(n)
         self._apply(lambda tensor: tensor)  # the index was drawn on the CPU
         self.reset_parameters(generator)
@@ -194,6 +195,21 @@ class BlockWeight(nn.Module):
         self._sink = self._probed = None
         return norms.detach()
 
+    def arm_whole(self) -> None:
+        """Keep the gradient of the whole weight, untracked blocks included, in the backward passes from now on.
+
+        It adds up over them, which norms do not; it takes the memory of a dense weight and its gradient.
+        """
+        self._zeros = torch.zeros(self.padded, dtype=self.values.dtype, device=self.values.device, requires_grad=True)
+
+    def take_gradient(self) -> Tensor:
+        """Disarm and return (out, in), padded: the gradient summed over backward passes since ``arm_whole``."""
+        if self._zeros is None:
+            raise SparseError("no gradient was kept: call arm_whole() before the forward pass")
+        gradient = torch.zeros_like(self._zeros) if self._zeros.grad is None else self._zeros.grad
+        self._zeros = None
+        return gradient.detach()
+
     def choice(self, device: str, dtype: torch.dtype) -> cost.Choice:
         """What the cost model says about this pattern; ``choice(...).reason`` is a sentence."""
         return self._choices[cost.key(device, dtype)]
@@ -226,6 +242,8 @@ class BlockWeight(nn.Module):
             y = functional.linear(x, dense, bias)
         else:
             y = autograd.linear(x, values, self.index, bias, self._sink, self._probed)
+        if self._zeros is not None:
+            y = y + functional.linear(x, self._zeros.to(x.dtype))
         return y[..., :out] if more[0] else y
 
     def extra_repr(self) -> str:

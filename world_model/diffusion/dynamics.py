@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.data.share import share
 from procosm.world_model.diffusion.manifold import Manifold
 from procosm.world_model.diffusion.memory import DiffusionMemory
 from procosm.world_model.diffusion.one_step import OneStep
@@ -76,6 +77,10 @@ class Window:
     rewards: Tensor
     ends: Tensor
     mask: Tensor
+
+    def rows(self, rows: slice) -> "Window":
+        """Some of its sequences."""
+        return Window(**{name: tensor[rows] for name, tensor in vars(self).items()})
 
 
 class DiffusionDynamics(nn.Module):
@@ -240,7 +245,11 @@ class DiffusionDynamics(nn.Module):
         return latent, reward, logit.sigmoid(), self.state_head.physical(after_state)
 
     def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss."""
+        """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss.
+
+        Args:
+            window: the whole batch, of which our share is computed.
+        """
         k, config = self.context, self.config
         seen = window.latents[:, :k]
         clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA
@@ -253,10 +262,13 @@ class DiffusionDynamics(nn.Module):
             one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
         )
         actions = forgotten(window.actions, k)[:, :k]
-        error = (self.denoise(x, sigma, seen, actions) - clean).square().flatten(1).mean(1)
-        u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         # Dreams advance by the one step from zero, so it alone must be right where little moves.
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
+        rows = share().rows(b)
+        window, x, sigma, clean, one_step = window.rows(rows), x[rows], sigma[rows], clean[rows], one_step[rows]
+        seen, actions, weight = seen[rows], actions[rows], weight[rows]
+        error = (self.denoise(x, sigma, seen, actions) - clean).square().flatten(1).mean(1)
+        u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         loss = uncertainty_loss(error * torch.where(one_step, weight, 1.0), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
@@ -290,13 +302,16 @@ class DiffusionDynamics(nn.Module):
 
         The gradient passes through every step. Errors are in units of the residual, and the frozen state head asks for
         the true state too: it weighs the few latents that carry a fingertip as much as the many that do not.
+
+        Args:
+            window: the whole batch, of which our share is computed.
         """
-        k = self.context
+        k, rows = self.context, share().rows(len(window.latents))
+        weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)[rows]
+        horizon, actions, window = window.mask.shape[1], forgotten(window.actions, k)[rows], window.rows(rows)
         sequence = window.latents[:, :k]
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
-        weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)
-        horizon, actions = window.mask.shape[1], forgotten(window.actions, k)
         for h in range(horizon):
             latent = self.advance(sequence[:, -k:], actions[:, h : h + k])
             sequence = torch.cat([sequence, latent[:, None]], dim=1)

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from procosm.world_model.data.share import share
 from procosm.world_model.heads import mlp
 from procosm.world_model.precision import sent
 
@@ -81,11 +82,12 @@ class Manifold(nn.Module):
         return torch.lerp(latents, real, self.fitted)  # a branch on it would wait for a GPU at every step
 
     def loss(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a random offset on (b, c, h, w) real latents leaves behind, relative to its size."""
+        """What a random offset on (b, c, h, w) real latents leaves behind, relative to its size: our share of them."""
         b = latents.shape[0]
         size = torch.randn(b, 1, 1, 1, generator=generator).exp() * OFFSET
         offset = sent(size * torch.randn(latents.shape, generator=generator), latents.device)
-        size = sent(size, latents.device)
+        rows = share().rows(b)
+        latents, offset, size = latents[rows], offset[rows], sent(size, latents.device)[rows]
         left = (self(latents + offset) - latents).square().flatten(1).mean(1)
         loss = (left / (size.flatten() ** 2 + TRUE**2)).mean()
         return loss, {"left": loss.detach()}

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from procosm.world_model.data.share import mean_over_processes, share
 from procosm.world_model.heads import StateHead
 from procosm.world_model.tokenizer.model import CausalTokenizer
 
@@ -53,7 +54,7 @@ class TokenizerLoss(nn.Module):
         weight = 1 + self.config.foreground_weight * foreground
         picture = (weight * (error.abs() + error.square())).mean()
         z = z.float()  # the head reads what dynamics will see: latents standardised by channel
-        z = (z - z.mean((0, 2, 3, 4), keepdim=True)) / (z.std((0, 2, 3, 4), keepdim=True) + 1e-5)
+        z = standardised(z)
         seen = z[:, :, 0].unflatten(0, (b, t))
         truth = self.head.standardise(states)
         state = F.smooth_l1_loss(self.head(seen), truth[:, -1])
@@ -68,6 +69,17 @@ class TokenizerLoss(nn.Module):
                 "bend": bend.detach(),
             }
             return loss, metrics | {"mse": error.square().mean().detach()}
+
+
+def standardised(z: Tensor) -> Tensor:
+    """(b, c, t, h, w) latents in deviations of each channel over the batch, wherever its rows are computed."""
+    over = (0, 2, 3, 4)
+    if share().count == 1:
+        return (z - z.mean(over, keepdim=True)) / (z.std(over, keepdim=True) + 1e-5)
+    centred = z - mean_over_processes(z.mean(over, keepdim=True))
+    count = z.numel() // z.shape[1] * share().count
+    variance = mean_over_processes(centred.square().mean(over, keepdim=True)) * count / (count - 1)
+    return centred / (variance.sqrt() + 1e-5)
 
 
 def curvature(x: Tensor) -> Tensor:

@@ -10,35 +10,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from procosm import sparse
-from procosm.world_model.errors import CheckpointError, ProcosmError
-from procosm.world_model.files import read_tensors, under, write_tensors
-from procosm.world_model.precision import float32_convolutions
+from procosm.sparse.sharded import write
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.progress import Progress
 from procosm.world_model.settings import Count, Positive, Settings
 from procosm.world_model.stopping import SAVE_SECONDS, signals_wait
+from procosm.world_model.training.gradients import Gradients, Losses
 from procosm.world_model.training.pace import Pace
+from procosm.world_model.training.parallel import ALONE, Parallel, decide
+from procosm.world_model.training.saves import Read, Save, Sparsifier
 
 LOG_EVERY = 20
 """Steps between looks at the metrics and, on a CUDA device, at the loss."""
-
-Losses = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
-
-
-class Sparsifier(Protocol):
-    """What chooses the live blocks while a stage runs, see procosm.sparse.sparsifier."""
-
-    def before_step(self, step: int) -> None: ...
-    def after_step(self, step: int) -> None: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
-
+GO_ON, SAVE, STOP = range(3)
+"""What the processes decide together after each step."""
 
 MakeSparsifier = Callable[[nn.Module, torch.optim.Optimizer, int], Sparsifier]
 """From the module, its optimizer and the number of steps of the stage."""
@@ -87,7 +79,8 @@ class Optimizer:
     def _adam(self, groups: list[dict[str, Any]], thin: bool, config: StageConfig) -> torch.optim.Optimizer:
         settings: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": config.weight_decay}
         on_gpu = any(p.is_cuda for p in self.named.values())
-        if thin and on_gpu:  # capturable: steps are counted in a tensor, as torch does
+        in_shards = any(hasattr(p, "full_tensor") for p in self.named.values())
+        if thin and on_gpu and not in_shards:  # capturable: steps are counted in a tensor, as torch does
             return sparse.optim.AdamW(groups, config.learning_rate, capturable=True, **settings)
         return torch.optim.AdamW(groups, config.learning_rate, fused=on_gpu or None, **settings)
 
@@ -96,6 +89,22 @@ class Optimizer:
             group["lr"] = learning_rate * group["rate"]
         nn.utils.clip_grad_norm_(self.named.values(), 1.0)
         self.adam.step()
+
+    @torch.no_grad()
+    def average(self, ema: float, step: int) -> None:
+        """Keep an average of every weight: ``ema`` of it and the rest of the new weight, less of it at first.
+
+        It is a part of the optimizer's state: where blocks come and go it follows them, and new ones begin at 0.
+        """
+        share = min(ema, (1 + step) / (10 + step))
+        for p, state in self.adam.state.items():
+            state.setdefault("average", p.detach().clone()).lerp_(p.detach(), 1 - share)
+
+    @torch.no_grad()
+    def take_average(self) -> None:
+        """Every weight becomes its average."""
+        for p, state in self.adam.state.items():
+            p.copy_(state["average"])
 
     def tensors(self) -> dict[str, Tensor]:
         state = self.adam.state
@@ -109,7 +118,9 @@ class Optimizer:
                 like = {"step": torch.zeros(()), "exp_avg": p, "exp_avg_sq": p}
                 if any(state.get(key) is None or not _alike(state[key], other) for key, other in like.items()):
                     raise ValueError(f"the optimizer's state of {name} is not whole")
-                self.adam.state[p] = {k: v.to(p.device) for k, v in state.items()}
+                average = tensors.get(f"adam.average.{name}")
+                state |= {} if average is None or not _alike(average, p) else {"average": average}
+                self.adam.state[p] = {k: _placed(v, p) for k, v in state.items()}
 
 
 class Watched:
@@ -155,36 +166,62 @@ def run_stage(
     config: StageConfig,
     save: Path,
     make_sparsifier: MakeSparsifier | None = None,
+    how: Parallel = ALONE,
 ) -> dict[str, float]:
     """Train ``module`` for a stage and return the metrics of its last tenth, averaged.
 
     Args:
         name: shown on the progress bar.
         module: holds every parameter that is trained and every buffer that is kept.
-        losses: step number to ``loss, metrics``.
+        losses: step number to ``loss, metrics`` of this process's share of the batch.
         save: safetensors file for resuming; a finished stage stands in it and is not run again.
         make_sparsifier: builds what chooses the live blocks of the module's block-sparse layers; None leaves them.
+        how: how the steps are shared out among the processes that train together.
 
     Raises:
         ProcosmError: a loss that is not finite, with the step; a save of another model.
         KeyboardInterrupt: Ctrl-C or SIGTERM, once the step it came in is done and saved.
     """
-    optimizer = Optimizer(module, config)
-    sparsifier = make_sparsifier(module, optimizer.adam, config.steps) if make_sparsifier else None
-    start, sums = _resume(save, module, optimizer, sparsifier, config.steps) if save.exists() else (0, {})
-    tail, watched = max(1, config.steps // 10), Watched(name, save)
-    saved = time.monotonic()
-    with signals_wait() as stopping, Progress(config.steps, name, "step", start) as bar:
+    saves = Save(save, config.steps)
+    saved = saves.read()
+    if saved:
+        saved.load_module(module)
+        if saved.step == config.steps:
+            return _numbers(saved.sums)
+    with signals_wait() as stopping:
+        sums = _take_steps(name, module, losses, config, saves, saved, make_sparsifier, how, stopping)
+        if sums is not None:
+            saves.finish(module, sums)
+    if sums is None:
+        raise KeyboardInterrupt  # it was another process that was told to stop
+    return _numbers(sums)
+
+
+def _take_steps(
+    name: str, module: nn.Module, losses: Losses, config: StageConfig, saves: Save, saved: Read | None,
+    make_sparsifier: MakeSparsifier | None, how: Parallel, stopping: Callable[[], bool],
+) -> dict[str, Tensor] | None:  # fmt: skip
+    """The steps that are left of a stage; the sums of its metrics, None where it was stopped before its end."""
+    tail, watched, gradients = max(1, config.steps // 10), Watched(name, saves.path), Gradients(module, losses, how)
+    start, sums = (saved.step, saved.sums) if saved else (0, {})
+    with gradients.ready(start), Progress(config.steps, name, "step", start) as bar:
+        optimizer = Optimizer(module, config)
+        sparsifier = make_sparsifier(module, optimizer.adam, config.steps) if make_sparsifier else None
+        if sparsifier and gradients.parts > 1:
+            sparsifier.measure_whole_gradients()
+        if saved:
+            saved.load_rest(module, optimizer, sparsifier)
+        last = time.monotonic()
         for step in Pace().over(range(start, config.steps)):
             if sparsifier:
                 sparsifier.before_step(step)
-            loss, metrics = losses(step)
+            loss, metrics = gradients(step)
             watched.add(step, loss)
-            with float32_convolutions():
-                loss.backward()
             optimizer.step(rate(step, config))
             if sparsifier:
                 sparsifier.after_step(step)
+            if how.ema:
+                optimizer.average(how.ema, step)
             optimizer.adam.zero_grad(set_to_none=True)
             if step >= config.steps - tail:
                 sums = {k: v / tail + sums[k].to(v.device) if k in sums else v / tail for k, v in metrics.items()}
@@ -192,16 +229,17 @@ def run_stage(
                 watched.check()
                 bar.show(_numbers(metrics))
             bar.update()
-            if step + 1 == config.steps:
+            choice = decide(STOP if stopping() else SAVE if time.monotonic() - last >= SAVE_SECONDS else GO_ON)
+            if choice != GO_ON and step + 1 < config.steps:
                 watched.check()
-                _save(save, module, {}, config.steps, sums)
-            elif stopping() or time.monotonic() - saved >= SAVE_SECONDS:
-                watched.check()
-                _save(save, module, optimizer.tensors(), step + 1, sums, sparsifier)
-                saved = time.monotonic()
-            if stopping():
-                break
-    return _numbers(sums)
+                saves.write(module, optimizer, step + 1, sums, sparsifier, gradients.in_shards)
+                last = time.monotonic()
+                if choice == STOP:
+                    return None
+        watched.check()
+        if how.ema:
+            optimizer.take_average()
+    return sums
 
 
 def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:
@@ -209,60 +247,14 @@ def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:
     return dict(zip(metrics, torch.stack(list(metrics.values())).cpu().tolist(), strict=True)) if metrics else {}
 
 
-def _resume(
-    save: Path, module: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier | None, steps: int
-) -> tuple[int, dict[str, Tensor]]:
-    """Everything as it was saved; returns the step to go on with and the sums of the metrics so far."""
-    advice = f"delete {save}, and run the same command again to train this stage anew"
-    tensors = read_tensors(save, advice)
-    try:
-        start = _step(tensors, steps)
-    except ValueError as error:
-        raise CheckpointError(f"{save} is damaged ({error}): {advice}") from error
-    try:
-        model, present = under("model.", tensors), module.state_dict()
-        if odd := [name for name in model if name in present and model[name].dtype != present[name].dtype]:
-            raise ValueError(f"{odd[0]} is {model[odd[0]].dtype}, the model's is {present[odd[0]].dtype}")
-        module.load_state_dict(model)
-        if sparsifier and start < steps:
-            sparsifier.load_state_dict(under("sparsifier.", tensors))
-        if start < steps:
-            optimizer.load(tensors)
-    except (RuntimeError, ValueError) as error:
-        raise ProcosmError(
-            f"{save} was begun with another model: give its settings to go on, or delete it. {error}"
-        ) from error
-    return start, under("sum.", tensors)
+def _placed(value: Tensor, parameter: Tensor) -> Tensor:
+    """Optimizer state where its parameter lies, in shards if that is."""
+    if value.shape != parameter.shape or not hasattr(parameter, "full_tensor") or hasattr(value, "full_tensor"):
+        return value.to(parameter.device)
+    placed = torch.zeros_like(parameter.detach())
+    write(placed, value.to(parameter.device))
+    return placed
 
 
 def _alike(tensor: Tensor, other: Tensor) -> bool:
     return tensor.shape == other.shape and tensor.dtype == other.dtype
-
-
-def _step(tensors: dict[str, Tensor], steps: int) -> int:
-    """The step of a save; a ValueError where something in it can be no save's."""
-    step = tensors.get("step")
-    if step is None or step.dtype != torch.int64 or step.dim() or not 0 < int(step) <= steps:
-        raise ValueError(f"step is {'missing' if step is None else step.tolist()}, and the stage has {steps}")
-    for name, tensor in tensors.items():
-        if name != "step" and not name.startswith(("model.", "adam.", "sum.", "sparsifier.")):
-            raise ValueError(f"{name} is nothing that a save holds")
-        if name.startswith(("model.", "adam.", "sum.")) and not tensor.isfinite().all():
-            raise ValueError(f"{name} is not finite")
-        if name.startswith("sum.") and (tensor.dim() or not tensor.is_floating_point()):
-            raise ValueError(f"{name} is no number")
-    return int(step)
-
-
-def _save(
-    path: Path,
-    module: nn.Module,
-    optimizer: dict[str, Tensor],
-    step: int,
-    sums: dict[str, Tensor],
-    sparsifier: Sparsifier | None = None,
-) -> None:
-    model = {f"model.{k}": v for k, v in module.state_dict().items()}
-    tail = {f"sum.{k}": v.clone() for k, v in sums.items()}
-    choice = {f"sparsifier.{k}": v for k, v in sparsifier.state_dict().items()} if sparsifier else {}
-    write_tensors(path, model | optimizer | tail | choice | {"step": torch.tensor(step)})

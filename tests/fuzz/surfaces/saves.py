@@ -23,6 +23,7 @@ from procosm.envs.collect.segments import Job, Part, is_collected, read_part, wr
 from procosm.world_model.data.episodes import Episode, write_dataset
 from procosm.world_model.files import write_tensors
 from procosm.world_model.training import stage
+from procosm.world_model.training.saves import Save
 from tests.fuzz.mutations import Case, cuts, drawn, flips, json_texts, safetensors_files
 from tests.fuzz.surfaces.checkpoint import TASK, holding
 
@@ -115,7 +116,7 @@ def save_of_training(path: Path) -> bytes:
     optimizer = stage.Optimizer(net, config)
     _loss(net).backward()
     optimizer.step(0.01)
-    stage._save(path, net, optimizer.tensors(), 7, {})
+    Save(path, config.steps).write(net, optimizer, 7, {}, None, in_shards=False)
     trained(path, path.read_bytes())
     return path.read_bytes()
 

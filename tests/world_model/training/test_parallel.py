@@ -1,0 +1,116 @@
+"""Two processes take the steps of one: to rounding, in copies and in shards, patterns of live blocks included."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from procosm.world_model.settings import SettingsError
+from procosm.world_model.training.parallel import Parallel, check_shares
+from tests.world_model.training import parallel_rank
+from tests.world_model.training.parallel_rank import PARTS, STEPS, diffusion, dynamics, tokenizer
+
+
+def start(rank: int, port: int, *command: str) -> subprocess.Popen:
+    """A process as torchrun begins it."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **meeting, **place, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, port) -> Path:
+    """What two processes have left, one of which was killed in the end."""
+    made = tmp_path_factory.mktemp("parallel")
+    both = [start(rank, port, sys.executable, parallel_rank.__file__, str(made)) for rank in (0, 1)]
+    said = both[1].communicate(timeout=300)[1]
+    killed = time.monotonic()
+    said += both[0].communicate(timeout=60)[1]
+    assert (both[0].returncode, both[1].returncode) == (0, -9), said
+    assert time.monotonic() - killed < 30
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> list[dict[str, Any]]:
+    """What each process has found."""
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.fixture
+def double(folder):
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def alike(ours: dict[str, Any], alone: dict[str, Any], rounding: float = 1e-12) -> None:
+    assert list(map(int, ours["losses"])) == list(range(STEPS))
+    for step, loss in ours["losses"].items():
+        assert loss == pytest.approx(alone["losses"][int(step)], rel=rounding), f"step {step}"
+    for name, values in alone.get("weights", {}).items():
+        torch.testing.assert_close(torch.tensor(ours["weights"][name]), torch.tensor(values), rtol=1e-9, atol=1e-9)
+
+
+def test_copies_and_parts_of_a_batch_take_the_steps_of_one_process(found, tmp_path, double):
+    alone = diffusion(tmp_path / "ddp.safetensors", Parallel())
+    first = dynamics().state_dict()
+    changed = [name for name in first if name.endswith(".cols") and alone["weights"][name] != first[name].tolist()]
+    assert changed, "blocks are exchanged"
+    unrolled = diffusion(tmp_path / "unrolled.safetensors", Parallel(), unrolled=True)
+    for each in found:
+        alike(each["ddp"], alone)
+        alike(each["parts"], alone)
+        alike(each["unrolled"], unrolled)
+    alike(json.loads(json.dumps(diffusion(tmp_path / "parts.safetensors", PARTS))), alone)
+
+
+def test_the_tokenizer_standardises_its_latents_over_the_whole_batch(found, tmp_path, double):
+    alone = tokenizer(tmp_path / "tokenizer.safetensors", Parallel())
+    for each in found:
+        alike(each["tokenizer"], alone, 1e-5)  # its pixels are float32
+
+
+def test_shards_take_the_steps_of_one_process_and_any_number_goes_on_from_them(found, folder, tmp_path, double):
+    averaged = Parallel(ema=0.9)
+    alone = diffusion(tmp_path / "alone.safetensors", averaged)
+    went_on = diffusion(folder / "alone.safetensors", averaged)
+    assert list(went_on["losses"]) == list(range(5, STEPS))
+    assert not (folder / "alone.shards").exists() and (folder / "alone.safetensors").exists()
+    for each in (*found, {"stopped": found[0]["stopped"], "fsdp": json.loads(json.dumps(went_on))}):
+        whole = {"losses": each["stopped"]["losses"] | each["fsdp"]["losses"], "weights": each["fsdp"]["weights"]}
+        alike(whole, alone)
+
+
+def test_a_killed_process_is_reported_by_the_others_and_training_goes_on(folder, tmp_path, double):
+    assert re.search("has lost another one.* the same command again", json.loads((folder / "error.json").read_text()))
+    alone = diffusion(tmp_path / "alone.safetensors", Parallel())
+    went_on = diffusion(folder / "killed.safetensors", Parallel())
+    assert list(went_on["losses"]) == list(range(4, STEPS))
+    for step, loss in went_on["losses"].items():
+        assert loss == pytest.approx(alone["losses"][step], rel=1e-12)
+
+
+def test_what_cannot_be_shared_out_is_refused_before_the_work():
+    with pytest.raises(SettingsError, match=r"a batch of 4 \(tokenize\) cannot be taken in 3 equal parts"):
+        check_shares({"tokenize": 4}, {"tokenize": 3}, "ddp")
+    with pytest.raises(SettingsError, match="torchrun"):
+        check_shares({}, {}, "fsdp")
+    with pytest.raises(SettingsError, match="--ema"):
+        Parallel(ema=1.0)
