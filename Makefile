@@ -72,7 +72,7 @@ bench: $(DEV)
 	  --zoo.dreamed $(patsubst %,runs/bench/InvertedPendulum/seed%/policy/policy.zip,0 1 2)
 	$(BIN)/python -m procosm.benchmarks.dream.ranking --checkpoint envs/checkpoints/Reacher --zoo.steps 12000 --zoo.dream-seeds 0 \
 	  --zoo.dreamed runs/bench/Reacher/seed2/policy/policy.zip
-	$(BIN)/python -m procosm.benchmarks.dream.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo --steps 16000
+	$(BIN)/python -m procosm.agents.judge.ranking.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo --steps 16000
 	$(BIN)/procosm collect --env HalfCheetah --out runs/logged/HalfCheetah --steps 80000 \
 	  --policy "policy:runs/ranking/HalfCheetah/zoo/*-s0-*.zip:0.65,noise:0.25,random:0.1"
 	$(BIN)/procosm train --data runs/logged/HalfCheetah/data --out runs/logged/HalfCheetah/world_model --preset medium

@@ -142,7 +142,7 @@ def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed
         }
         for method in METHODS:
             for metric, values in errors(seen[method], truth, state_scale).items():
-                scored = estimate(values[there], seed)
+                scored = estimate(values[there], seed, least=0.0)
                 rows.append(
                     {"horizon": t + 1, "method": method, "metric": metric, "value": scored.mean}
                     | {"low": scored.low, "high": scored.high, "n": scored.n}

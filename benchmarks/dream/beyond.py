@@ -27,11 +27,11 @@ import torch
 from tqdm import tqdm
 
 from procosm.agents.judge.intervals import estimate
+from procosm.agents.judge.ranking.members import Member
+from procosm.agents.judge.ranking.paired import Rows, Truth, play
+from procosm.agents.judge.stats import t_interval
 from procosm.agents.stages import fingerprint
-from procosm.benchmarks.dream.paired import Rows, Truth, play
-from procosm.benchmarks.dream.stats import t_interval
 from procosm.benchmarks.dream.transfer_arms import ARMS, Desk, Practice
-from procosm.benchmarks.dream.zoo import Member
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load

@@ -12,20 +12,13 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from scipy.linalg import solve_discrete_are
-
-from procosm.agents.policy.worlds import truth
-from procosm.benchmarks.dream.agreement import Scores, agreement_rows
-from procosm.benchmarks.dream.paired import Dream, Rows, Truth, World, play
-from procosm.benchmarks.dream.zoo import Member
+from procosm.agents.judge.ranking.agreement import Scores, agreement_rows
+from procosm.agents.judge.ranking.paired import Dream, Rows, Truth, World, play
+from procosm.agents.judge.ranking.regulator import disturbed, linearised, regulator
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams.weights import find_checkpoint
-from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load
-from procosm.world_model.data.task import Task
-from procosm.world_model.errors import TaskError
 from procosm.world_model.precision import has_bfloat16
 from procosm.world_model.settings import Count, Seed, Settings
 
@@ -33,10 +26,6 @@ FIRST_SEED = 9_500_000
 HORIZON = 100
 SPREAD = 0.35
 """Standard deviation of the logarithm of a gain."""
-STATE_COST, ACTION_COST = (1.0, 10.0, 0.1, 0.1), 0.1
-"""Of the quadratic regulator: cart, angle, and their speeds; force."""
-STEP = 1e-3
-"""Of the central differences, in the state's and the action's own units."""
 
 
 @dataclass(frozen=True)
@@ -59,60 +48,13 @@ class ControllersConfig(Settings):
     """Half a minute: 16 controllers, one episode of 200 steps; the result goes to runs/controllers."""
 
 
-def linearised(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """(s, s) and (s, 1): the next state of a task at rest, by the state and by the action.
-
-    Raises:
-        TaskError: another task than InvertedPendulum-v5.
-    """
-    if task.id != "InvertedPendulum-v5":
-        raise TaskError(f"controllers are made for InvertedPendulum-v5, not for {task.id}: give one of its checkpoints")
-    env = truth(task, "state")
-    assert isinstance(env.unwrapped, MujocoEnv)
-    simulator = env.unwrapped.simulator
-
-    def after(state: np.ndarray, action: float) -> np.ndarray:
-        env.reset(options={"physics": np.concatenate([[0.0], state])})
-        return simulator.step(np.array([action], np.float32))[0].astype(np.float64)
-
-    rest, units = np.zeros(task.state_size), np.eye(task.state_size)
-    by_state = [(after(STEP * unit, 0.0) - after(-STEP * unit, 0.0)) / (2 * STEP) for unit in units]
-    by_action = (after(rest, STEP) - after(rest, -STEP)) / (2 * STEP)
-    env.close()
-    return np.stack(by_state, axis=1), by_action[:, None]
-
-
-def regulator(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(s,) gains K of the action -K s that is optimal for the quadratic costs, by the Riccati equation."""
-    cost = solve_discrete_are(a, b, np.diag(STATE_COST), np.eye(1) * ACTION_COST)
-    return np.linalg.solve(b.T @ cost @ b + ACTION_COST, b.T @ cost @ a)[0]
-
-
-def panel(gains: np.ndarray, number: int, seed: int) -> list[Member]:
-    """Controllers: whole ones, ones that creep outwards, ones blind for the cart's place, ones its speed excites."""
-    rng = np.random.default_rng(seed)
-    kinds = ("whole", "outwards", "blind", "excited")
-    members = []
-    for i in range(number):
-        place, angle, speed, turning = gains * np.exp(rng.normal(0.0, SPREAD, len(gains)))
-        kind = kinds[i % len(kinds)]
-        if kind == "outwards":
-            place *= -rng.uniform(0.0, 0.6)
-        elif kind == "blind":
-            place = 0.0
-        elif kind == "excited":
-            place, speed = place * rng.uniform(-0.3, 0.3), -speed * rng.uniform()
-        members.append(Member(f"{kind} {i}", "linear", gains=(place, angle, speed, turning)))
-    return members
-
-
 def controllers(config: ControllersConfig) -> Path:
     """Play the panel in both worlds and write ``controllers_invertedpendulum.json``."""
     model = load(find_checkpoint(config.checkpoint, None))
     if config.quick:
         config = dataclasses.replace(config, out=Path("runs/controllers"), controllers=16, episodes=1)
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=200))
-    members = panel(regulator(*linearised(model.task)), config.controllers, config.seed)
+    members = disturbed(regulator(*linearised(model.task)), config.controllers, SPREAD, config.seed)
     seeds = list(range(FIRST_SEED, FIRST_SEED + config.episodes))
 
     def played(world: World, label: str) -> list[Rows]:
@@ -127,7 +69,7 @@ def controllers(config: ControllersConfig) -> Path:
     means = [scores.mean(axis=1).tolist() for scores in (every[0].real, every[0].dreamed)]
     pairs = zip(members, *means, strict=True)
     details = {
-        "intervals": "95 % bootstrap over controllers",
+        "intervals": "95 % over controllers: jackknife, of top-k and regret bootstrap",
         "first_seed": FIRST_SEED,
         "returns": [{"controller": m.name, "gains": m.gains, "mujoco": r, "dream": d} for m, r, d in pairs],
         "world_model": {key: model.provenance.get(key) for key in ("commit", "command", "date")},

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import estimate
+from procosm.agents.judge.ranking.members import Member
+from procosm.agents.judge.ranking.paired import Actor, first_frames
 from procosm.agents.judge.rollouts import dreams_from
 from procosm.agents.policy.worlds import truth
-from procosm.benchmarks.dream.paired import Actor, first_frames
-from procosm.benchmarks.dream.zoo import Member
 from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.probe import probe
@@ -45,7 +45,7 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -
     trust: dict[int, np.ndarray] = {}
     largest, largest_before = np.zeros(seeds), np.zeros(seeds)
     for step in range(1, steps + 1):
-        observed, rewards, terminated, _, infos = dreams.step(actor.act(slots, observed))
+        observed, rewards, terminated, _, infos = dreams.step(actor.act(slots, observed, np.full(seeds, step - 1)))
         finite &= np.isfinite(observed).all(axis=1) & np.isfinite(rewards)
         if "trust" in infos:
             finite &= (infos["trust"] >= 0) & (infos["trust"] <= 1)

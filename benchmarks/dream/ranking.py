@@ -11,13 +11,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
+
+from procosm.agents.judge.ranking import regulator
+from procosm.agents.judge.ranking.agreement import Scores, agreement_rows
+from procosm.agents.judge.ranking.exploits import search
+from procosm.agents.judge.ranking.members import Member, linear, open_loop
+from procosm.agents.judge.ranking.paired import Dream, Rows, Truth, World, play
+from procosm.agents.judge.ranking.zoo import ZooConfig, zoo
 from procosm.agents.stages import write_csv
-from procosm.benchmarks.dream.agreement import Scores, agreement_rows
-from procosm.benchmarks.dream.paired import Dream, Rows, Truth, World, play
 from procosm.benchmarks.dream.ranking_figure import scatter
-from procosm.benchmarks.dream.zoo import Member, ZooConfig, zoo
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.world_model import command
@@ -29,6 +34,10 @@ from procosm.world_model.settings import Count, Settings
 FIRST_SEED = 9_100_000
 """Seed of the first episode: none of collecting, training or judging is near it."""
 TRUTH_SLOTS = 64
+SPREAD, SEED = 0.35, 5
+"""Of the gains of linear policies."""
+EXPLOIT_STEPS = 300
+"""Of a dream in which an exploit is searched for, at most."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,13 @@ class RankingConfig(Settings):
     out: Path = Path("runs/ranking")
     """Policies and episodes go to OUT/<task>; delete that folder to begin again."""
     zoo: ZooConfig = field(default_factory=ZooConfig)
-    """The panel."""
+    """The trained part of the panel."""
+    linear: Annotated[int, Ge(0)] = 12
+    """Linear policies drawn at random; of InvertedPendulum, disturbed regulators."""
+    exploits: Annotated[int, Ge(0)] = 3
+    """Searches in the dream for what it pays most."""
+    generations: Count = 30
+    """Of each search."""
     episodes: Count = 100
     """Episodes of each policy in each world."""
     horizons: tuple[Count, ...] = (32, 100)
@@ -58,10 +73,12 @@ def ranking(config: RankingConfig) -> Path:
     if config.quick:
         small = ZooConfig(seeds=1, steps=600, dream_seeds=0)
         config = dataclasses.replace(config, out=config.out / "quick", zoo=small, episodes=8, slots=64)
+        config = dataclasses.replace(config, linear=4, exploits=1, generations=2)
     folder = find_checkpoint(config.checkpoint, None)
     model = load(folder)
     out = config.out / model.task.id.rsplit("-v", 1)[0].replace("/", "_")
-    members = zoo(config.zoo, model.task, folder, out / "zoo", model.provenance.get("policies", {}).values())
+    trained = zoo(config.zoo, model.task, folder, out / "zoo", model.provenance.get("policies", {}).values())
+    members = [*trained, *controllers(config, model), *exploits(config, model, out / "exploits")]
     horizons = [h for h in config.horizons if h < model.task.max_episode_steps]
     cut = "" if config.steps is None else f"-{config.steps}"
     if config.steps is not None:
@@ -75,6 +92,23 @@ def ranking(config: RankingConfig) -> Path:
     real = played(out / f"truth{cut}", model, members, seeds, horizons, lambda: Truth(model.task, TRUTH_SLOTS))
     dreamed = played(out / f"dream{cut}", model, members, seeds, horizons, dream)
     return report(config, model, members, real, dreamed)
+
+
+def controllers(config: RankingConfig, model: WorldModel) -> list[Member]:
+    """Policies that nobody trained."""
+    if model.task.id == regulator.TASK:
+        gains = regulator.regulator(*regulator.linearised(model.task))
+        feedback = regulator.regulated(gains) + regulator.disturbed(gains, config.linear, SPREAD, SEED)
+    else:
+        feedback = linear(model.task, config.linear, SPREAD, SEED)
+    return open_loop(model.task) + feedback
+
+
+def exploits(config: RankingConfig, model: WorldModel, folder: Path) -> list[Member]:
+    """Policies that were searched for in the dream."""
+    steps = min(config.steps or EXPLOIT_STEPS, model.task.max_episode_steps)
+    seeds = range(config.exploits)
+    return [search(model, config.generations, steps, seed, folder / f"{seed}.json") for seed in seeds]
 
 
 def played(
@@ -120,7 +154,7 @@ def report(
         rows += [{"task": model.task.id, **row} for row in agreement_rows(members, scores)]
     scatter(members, panels, rows, results / "figures" / f"{stem}.png", model.task.id)
     details = {
-        "intervals": "95 % bootstrap over policies (gaps: over paired episodes)",
+        "intervals": "95 % over training runs: jackknife, of top-k and regret bootstrap; gaps over paired episodes",
         "first_seed": FIRST_SEED,
         "episodes": config.episodes,
         "cut": config.steps,

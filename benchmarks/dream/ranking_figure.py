@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from procosm.agents.judge.intervals import estimate
-from procosm.benchmarks.dream.agreement import Scores
-from procosm.benchmarks.dream.zoo import Member
+from procosm.agents.judge.ranking.agreement import Scores
+from procosm.agents.judge.ranking.members import Member
 
 MARKS = {
     "ppo": ("#0072b2", "o"),
@@ -21,7 +21,12 @@ MARKS = {
     "degraded": ("#e69f00", "v"),
     "control": ("#555555", "x"),
     "dream": ("#d55e00", "*"),
+    "regulator": ("#56b4e9", "^"),
+    "linear": ("#8c6bb1", "P"),
+    "open-loop": ("#999999", "+"),
+    "exploit": ("#b2182b", "X"),
 }
+RIVALS = {"action cost": "control: action cost", "shuffled within bands": "control: shuffled within bands"}
 
 
 def scatter(
@@ -58,8 +63,15 @@ def _point(returns: np.ndarray) -> tuple[float, float, float]:
 
 
 def _title(scores: Scores, rows: Sequence[dict[str, Any]]) -> str:
-    """The horizon, r with its interval where there is one, and MMRV, as the rows of the result have them."""
-    found = {row["metric"]: row for row in rows if row["horizon"] == scores.horizon and row.get("panel") == "all"}
-    r = found.get("Pearson r")
+    """The horizon, r with its interval where there is one, MMRV, and r of what knows nothing of the dream, as the rows
+    of the result have them; it says where the panel cannot tell the dream from that.
+    """
+    found = {(row.get("panel"), row["metric"]): row for row in rows if row["horizon"] == scores.horizon}
+    r = found.get(("all", "Pearson r"))
     told = f"r {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" if r else "r undefined"
-    return f"{scores.horizon}\n{told}, MMRV {found['MMRV']['value']:.3f}"
+    told += f", MMRV {found['all', 'MMRV']['value']:.3f}" if ("all", "MMRV") in found else ""
+    rivals = {name: found.get((panel, "Pearson r")) for name, panel in RIVALS.items()}
+    said = ", ".join(f"{name} r {row['value']:.3f}" for name, row in rivals.items() if row)
+    as_good = [name for name, row in rivals.items() if row and r and row["value"] >= r["low"]]
+    verdict = f"this panel cannot tell the dream from: {', '.join(as_good)}" if as_good else "the dream is above both"
+    return "\n".join([scores.horizon, told, said, verdict])

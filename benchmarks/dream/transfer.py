@@ -32,7 +32,7 @@ import torch
 from tqdm import tqdm
 
 from procosm.agents.judge.evaluate import JUDGING_SEED
-from procosm.benchmarks.dream.stats import t_interval
+from procosm.agents.judge.stats import t_interval
 from procosm.benchmarks.dream.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.dream.transfer_figure import draw
 from procosm.benchmarks.record import RESULTS, in_files, record

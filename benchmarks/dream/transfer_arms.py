@@ -23,13 +23,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import Tensor
 
 from procosm.agents.judge.evaluate import JUDGING_SEED
+from procosm.agents.judge.ranking.members import Member
+from procosm.agents.judge.ranking.paired import Rows, Truth, play
 from procosm.agents.judge.rollouts import Player, opened, play_truth
 from procosm.agents.policy.learners import new_learner
 from procosm.agents.policy.train import PolicyConfig, train_policy
 from procosm.agents.policy.worlds import ScaledReward, dreams, reward_scale, truth
 from procosm.agents.stages import record_path
-from procosm.benchmarks.dream.paired import Rows, Truth, play
-from procosm.benchmarks.dream.zoo import Member
 from procosm.envs.collect.policy_file import save_learner
 from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.data.windows import context_index, tabulate

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import interval
+from procosm.agents.judge.ranking.members import CONTROLS, Member
+from procosm.agents.judge.ranking.paired import Actor, first_frames
 from procosm.agents.judge.rollouts import dreams_from
+from procosm.agents.judge.stats import auroc
 from procosm.agents.policy.worlds import truth
 from procosm.benchmarks.dream.long_dreams import long_dream_rows
-from procosm.benchmarks.dream.paired import Actor, first_frames
-from procosm.benchmarks.dream.stats import auroc
-from procosm.benchmarks.dream.zoo import CONTROLS, Member
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.world_model import command
@@ -143,8 +143,8 @@ def follow(model: WorldModel, member: Member, seeds: Sequence[int], frames: np.n
     assert model.trust is not None  # as main has made sure
     scale, going = model.trust["std"].cpu().numpy(), np.ones(n, bool)
     columns: list[tuple[np.ndarray, ...]] = []
-    for _ in range(steps):
-        actions = actor.act(slots, observed)
+    for step in range(steps):
+        actions = actor.act(slots, observed, np.full(n, step))
         observed, _, terminated, _, infos = dreams.step(actions)
         real = np.stack([world.step(action)[0] for world, action in zip(worlds, actions, strict=True)])
         error = np.sqrt(np.square((observed - real) / scale).mean(axis=1))

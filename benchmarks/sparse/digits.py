@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from procosm.benchmarks.dream.stats import t_interval
+from procosm.agents.judge.stats import t_interval
 
 TRAIN = 1297
 

@@ -20,7 +20,7 @@ import matplotlib
 import torch
 from tqdm import tqdm
 
-from procosm.benchmarks.dream.stats import t_interval
+from procosm.agents.judge.stats import t_interval
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.cells import LENGTHS, ROADS, Cell, Protocol, settle
 from procosm.world_model import command

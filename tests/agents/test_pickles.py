@@ -17,10 +17,10 @@ from stable_baselines3 import A2C, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 
 from procosm.agents.judge.evaluate import trained_player
+from procosm.agents.judge.ranking.members import Member
+from procosm.agents.judge.ranking.paired import Actor
 from procosm.agents.judge.rollouts import Player, actor, open_policy
 from procosm.agents.policy.train import PolicyConfig, train_policy
-from procosm.benchmarks.dream.paired import Actor
-from procosm.benchmarks.dream.zoo import Member
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.collect.policy_file import load_policy, read_stored, restore_learner, save_learner
 from procosm.envs.play.command import PlayConfig, find_stage

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from procosm.agents.judge.intervals import interval
+from procosm.agents.judge.stats import paired_difference
 from procosm.benchmarks.dream.physics.dreams import ARMS, MEAN, SAMPLED, UNITS
-from procosm.benchmarks.dream.stats import paired_difference
 
 HORIZONS = (1, 2, 4, 8, 16, 24, 33)
 ALL = "all scenarios"

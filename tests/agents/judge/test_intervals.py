@@ -1,4 +1,4 @@
-"""Bootstrap intervals against SciPy's, and against simulated coverage."""
+"""Intervals against SciPy's; what they cover is simulated in test_coverage.py."""
 
 import numpy as np
 import pytest
@@ -7,23 +7,22 @@ from scipy import stats
 from procosm.agents.judge.intervals import estimate, interval
 
 
-def test_interval_agrees_with_scipys_percentile_bootstrap():
+def test_a_mean_of_many_has_scipys_bca_interval():
     values = np.random.default_rng(0).exponential(3.0, 60)
     ours = estimate(values)
-    scipys = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1))
+    scipys = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(1))
     assert ours.mean == pytest.approx(values.mean()) and ours.std == pytest.approx(values.std(ddof=1))
-    # Two bootstraps differ by their own noise: the quantile of 2000 resampled means is known to about 0.06 deviations.
-    tolerance = 0.15 * values.std() / np.sqrt(len(values))
+    # Two bootstraps differ by their own noise: the quantile of 2000 resampled means is known to about 0.06 deviations,
+    # half again as much with BCa.
+    tolerance = 0.2 * values.std() / np.sqrt(len(values))
     assert ours.low == pytest.approx(scipys.confidence_interval.low, abs=tolerance)
     assert ours.high == pytest.approx(scipys.confidence_interval.high, abs=tolerance)
 
 
-def test_intervals_hold_the_true_mean_about_as_often_as_they_say():
-    generator = np.random.default_rng(2)
-    found = [estimate(generator.normal(1.0, 2.0, 50), seed) for seed in range(200)]
-    covered = sum(each.low <= 1.0 <= each.high for each in found)
-    # 95 % nominal, a little less for a percentile interval of 50 values; 200 trials have a deviation of 1.6 %.
-    assert 0.88 <= covered / 200 <= 0.99
+def test_a_mean_of_few_has_scipys_t_interval():
+    values = np.random.default_rng(1).exponential(3.0, 8)
+    ours, scipys = estimate(values), stats.ttest_1samp(values, 0.0).confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((scipys.low, scipys.high))
 
 
 def test_equal_values_have_no_width_and_one_value_no_deviation():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
+from procosm.agents.judge.ranking.members import Member
+from procosm.agents.judge.ranking.paired import Truth, play
+from procosm.agents.judge.ranking.regulator import disturbed, linearised, regulator
 from procosm.agents.policy.worlds import truth
-from procosm.benchmarks.dream.controllers import ControllersConfig, controllers, linearised, panel, regulator
-from procosm.benchmarks.dream.paired import Truth, play
-from procosm.benchmarks.dream.zoo import Member
+from procosm.benchmarks.dream.controllers import ControllersConfig, controllers
 from procosm.envs.dreams.weights import SHIPPED, find_checkpoint
 from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import TaskError
@@ -52,12 +53,12 @@ def test_optimal_gains_balance_in_mujoco_and_no_gains_do_not():
 
 def test_the_panel_is_of_four_kinds_and_its_seeds():
     gains = np.array([-1.7, -12.0, -2.0, -1.9])
-    members = panel(gains, 8, 0)
+    members = disturbed(gains, 8, 0.35, 0)
     assert [member.name.split()[0] for member in members] == ["whole", "outwards", "blind", "excited"] * 2
     assert all(gain < 0 for member in members[::4] for gain in member.gains)
     assert all(member.gains[0] > 0 for member in members[1::4]) and all(m.gains[0] == 0 for m in members[2::4])
     assert all(member.gains[2] > 0 for member in members[3::4])
-    assert panel(gains, 8, 0) == members != panel(gains, 8, 1)
+    assert disturbed(gains, 8, 0.35, 0) == members != disturbed(gains, 8, 0.35, 1)
 
 
 def test_a_quick_run_ranks_the_panel_and_other_tasks_are_refused(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
-"""The panel of policies that a ranking is tested on: good, middling and bad, trained in MuJoCo or only in the dream.
+"""The trained policies of a panel: good, middling and bad, trained in MuJoCo or only in the dream.
 
-    python -m procosm.benchmarks.dream.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo
+    python -m procosm.agents.judge.ranking.zoo --env HalfCheetah --out runs/ranking/HalfCheetah/zoo
 
 Model-free PPO, SAC and TD3 see the task's true state and are saved at four times of their training, so that the panel
 is spread from random to solved. ``seen`` are those that acted in the world model's data, and what is derived from them:
@@ -23,6 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from procosm.agents.judge.ranking.members import CONTROLS, Member
 from procosm.agents.policy.train import PolicyConfig, train_policy
 from procosm.agents.policy.worlds import dreams, truth
 from procosm.envs.collect.policy_file import save_learner
@@ -63,39 +64,6 @@ class ZooConfig(Settings):
     trust_pickle: bool = False
     """Open policies of the panel that SB3 saved, as earlier versions did: their pickles run whatever code is in them.
     What this version trains it saves without, and needs no trust."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One policy of the panel.
-
-    Attributes:
-        name: unique in the panel. family: ``ppo``, ``sac``, ``td3``, ``degraded``, ``control``, ``dream``
-            or ``linear``.
-        algorithm, path: the saved policy; empty and None for a control.
-        gains: (s,) of a linear controller, whose action is the state times -gains; empty for others.
-        epsilon: chance of a uniform action in place of the policy's.
-        steps: environment steps it learned from, real or (``dream``) imagined.
-        trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
-        seen: whether the world model's data were collected with this behaviour, or with what it is derived from.
-    """
-
-    name: str
-    family: str
-    algorithm: str = ""
-    path: Path | None = None
-    gains: tuple[float, ...] = ()
-    epsilon: float = 0.0
-    steps: int = 0
-    seen: bool = False
-    trust_pickle: bool = False
-
-
-CONTROLS = (
-    Member("random", "control", epsilon=1.0, seen=True),
-    Member("zero", "control", seen=True),
-    Member("smooth noise", "control", seen=True),
-)
 
 
 def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: Collection[str] = ()) -> list[Member]:
@@ -141,7 +109,7 @@ def model_free(algorithm: str, task: Task, steps: int, seed: int, folder: Path) 
             learner._last_obs = None  # the next part begins with new episodes
         env.close()
     for path, share in zip(paths, SHARES, strict=True):
-        yield Member(path.stem, algorithm, algorithm, path, steps=int(share * total))
+        yield Member(path.stem, algorithm, algorithm, path, steps=int(share * total), run=f"{algorithm}-s{seed}")
 
 
 def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorithm:
@@ -156,7 +124,8 @@ def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorith
 def _of_a_run(policy: Path) -> Member:
     """The policy of RUN/policy/policy.zip, which was trained in RUN's dream."""
     steps = read_json(policy.with_name("training.json"))["rounds"][-1]["imagined_steps"]
-    return Member(f"dream {policy.parent.parent.name}", "dream", path=policy, steps=steps)
+    name = f"dream {policy.parent.parent.name}"
+    return Member(name, "dream", path=policy, steps=steps, run=name)
 
 
 def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:
@@ -169,7 +138,8 @@ def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Mem
                 world_model, folder / name, seed=seed, iterations=config.dream_iterations, truth_every=0
             )
             steps = settings.rounds * settings.round_steps
-            yield Member(name, "dream", "ppo", train_policy(settings, world) / "policy.zip", steps=steps)
+            path = train_policy(settings, world) / "policy.zip"
+            yield Member(name, "dream", "ppo", path, steps=steps, run=name)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipys
 
+from procosm.agents.judge import stats
 from procosm.agents.judge.intervals import interval
-from procosm.benchmarks.dream import stats
 
 
 @pytest.fixture(params=["smooth", "tied"])

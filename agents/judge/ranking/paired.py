@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from procosm.agents.judge.ranking.members import Member
 from procosm.agents.judge.rollouts import dreams_from
 from procosm.agents.policy.worlds import truth
-from procosm.benchmarks.dream.zoo import Member
 from procosm.envs.collect.policies import Smooth
 from procosm.envs.collect.policy_file import load_policy
 from procosm.world_model.checkpoint import WorldModel
@@ -91,7 +91,7 @@ class Actor:
     """Acts for one member. All chance of an episode comes from its seed, so both worlds draw the same."""
 
     def __init__(self, member: Member, task: Task, slots: int) -> None:
-        self._member = member
+        self._member, self._task = member, task
         self._low, self._high = task.bounds
         self._policy = load_policy(member.path, member.trust_pickle) if member.path else None
         self._smooth = [Smooth(task) for _ in range(slots)] if member.name == "smooth noise" else None
@@ -103,15 +103,14 @@ class Actor:
         if self._smooth:
             self._smooth[slot].begin(self._rngs[slot])
 
-    def act(self, slots: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """(m, a) actions in (m,) slots that observe (m, s)."""
+    def act(self, slots: np.ndarray, observed: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """(m, a) actions in (m,) slots that observe (m, s), (m,) steps after their resets."""
         if self._smooth:
             return np.stack([self._smooth[slot].act(observed, lambda: observed) for slot in slots])
-        actions = np.tile(np.clip(np.zeros_like(self._low), self._low, self._high), (len(slots), 1))
         if self._policy is not None:
             actions = self._policy.predict(observed, deterministic=True)[0]
-        elif self._member.gains:
-            actions = np.clip(-observed @ np.array([self._member.gains]).T, self._low, self._high).astype(np.float32)
+        else:
+            actions = self._member.control(observed, steps, self._task)
         if self._member.epsilon > 0:
             for i, slot in enumerate(slots):
                 chance, drawn = self._rngs[slot].random(), self._rngs[slot].uniform(self._low, self._high)
@@ -131,8 +130,8 @@ def play(
 ) -> None:
     """One episode of every member from every seed; a slot that ends an episode begins the next one that waits.
 
-    ``finished`` gets a member's rows as soon as its last episode has ended: seed, steps, terminated, return, and
-    return_H, what was earned in the first H steps, for each of ``horizons``.
+    ``finished`` gets a member's rows as soon as its last episode has ended: seed, steps, terminated, effort (the sum of
+    squared actions), return, and return_H, what was earned in the first H steps, for each of ``horizons``.
     """
     board = _Board(task, members, seeds, len(world.observed), horizons)
     with tqdm(total=len(members) * len(seeds), desc=label, unit="episode", mininterval=5.0) as bar:
@@ -143,8 +142,9 @@ def play(
             active = np.flatnonzero(board.member >= 0)
             if not len(active):
                 return
-            rewards, terminated, truncated = world.step(active, board.act(active, world.observed))
-            for member, rows in board.count(active, rewards, terminated, truncated):
+            actions = board.act(active, world.observed)
+            outcome = world.step(active, actions)
+            for member, rows in board.count(active, np.square(actions).sum(axis=1), *outcome):
                 finished(member, rows)
             bar.update(board.ended - bar.n)
 
@@ -167,6 +167,7 @@ class _Board:
         self._names = ("return", *(f"return_{horizon}" for horizon in horizons))
         self._limits = np.array([np.inf, *horizons])
         self._steps, self._earned = np.zeros(slots, np.int64), np.zeros((slots, len(self._names)))
+        self._effort = np.zeros(slots)
         self.member, self.seed = np.full(slots, -1), np.zeros(slots, np.int64)
         self.ended = 0
 
@@ -179,7 +180,7 @@ class _Board:
             if m not in self._actors:
                 self._actors[m] = Actor(self._members[m], self._task, len(self.member))
             self._actors[m].begin(slot, seed)
-        self._steps[free], self._earned[free] = 0, 0.0
+        self._steps[free], self._earned[free], self._effort[free] = 0, 0.0, 0.0
         return free
 
     def act(self, active: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -187,14 +188,20 @@ class _Board:
         actions = np.zeros((len(self.member), len(self._task.action_low)), np.float32)
         for m in np.unique(self.member[active]).tolist():
             own = np.flatnonzero(self.member == m)
-            actions[own] = self._actors[m].act(own, observed[own])
+            actions[own] = self._actors[m].act(own, observed[own], self._steps[own])
         return actions[active]
 
     def count(
-        self, active: np.ndarray, rewards: np.ndarray, terminated: np.ndarray, truncated: np.ndarray
+        self,
+        active: np.ndarray,
+        effort: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
     ) -> list[tuple[Member, Rows]]:
         """Add a step up; returns the members whose last episode ended with it, and their rows by seed."""
         self._earned[active] += rewards[:, None] * (self._steps[active, None] < self._limits)
+        self._effort[active] += effort
         self._steps[active] += 1
         complete = []
         for slot, end, cut in zip(active.tolist(), terminated, truncated, strict=True):
@@ -202,7 +209,8 @@ class _Board:
                 continue
             m = int(self.member[slot])
             row = {"seed": int(self.seed[slot]), "steps": int(self._steps[slot]), "terminated": int(end)}
-            self._rows[m].append(row | dict(zip(self._names, self._earned[slot].tolist(), strict=True)))
+            earned = {"effort": float(self._effort[slot])}
+            self._rows[m].append(row | earned | dict(zip(self._names, self._earned[slot].tolist(), strict=True)))
             self.member[slot] = -1
             self.ended += 1
             if len(self._rows[m]) == len(self._seeds):
