@@ -24,7 +24,7 @@ from procosm.envs.truth.model_camera import parse_cameras
 from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.data.clips import VIDEOS
-from procosm.world_model.data.episodes import check_whole
+from procosm.world_model.data.episodes import check_whole, load_task
 from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Device, Seed, Settings
@@ -190,8 +190,11 @@ def run(config: RunConfig) -> Path:
     collect_stage(stages.collect)
     _announce(2, "train", f"a world model ({config.preset}) from these frames")
     train_stage(stages.train)
-    _announce(3, "train-policy", f"{config.algorithm.upper()} in {config.dreams} dreams at once")
-    policy_stage(stages.policy)
+    if "reward" in load_task(stages.train.data).signals:
+        _announce(3, "train-policy", f"{config.algorithm.upper()} in {config.dreams} dreams at once")
+        policy_stage(stages.policy)
+    else:
+        _announce(3, "train-policy", "left out, for no rewards were logged")
     _announce(4, "evaluate", f"{config.episodes} MuJoCo episodes, and how true the dream is")
     evaluate_stage(stages.evaluate)
     _announce(5, "report", str(config.out / "report.html"))
@@ -240,9 +243,10 @@ def policy_stage(config: PolicyConfig) -> Path:
 def evaluate_stage(config: EvaluateConfig) -> Path:
     """Judge a run, once, and print what came of it."""
     check_out(config.run / "evaluation")
+    policy = config.run / "policy"
     inputs = {
         "world model": _weights(config.run / "world_model"),
-        "policy": fingerprint(config.run / "policy", ("policy.zip",)),
+        **({"policy": fingerprint(policy, ("policy.zip",))} if policy.is_dir() else {}),
     }
     folder = run_stage(config.run / "evaluation", config, evaluate, inputs, look=_judged)
     # Only now is it known how long judging took.
@@ -265,7 +269,10 @@ def report_stage(config: ReportConfig) -> Path:
 
 def _train_and_calibrate(config: TrainConfig) -> Path:
     folder = train(config)
-    calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
+    if "state" in load_task(config.data).signals:
+        calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
+    else:
+        print("Left out: trust, for no true states were logged.", file=sys.stderr)
     return folder
 
 

@@ -1,10 +1,11 @@
 """Judges a run by MuJoCo: returns with intervals, open-loop error by horizon, growth, speed, steps of real experience.
 
+What a log without true states or rewards, or a task without a twin, cannot be asked is left out, and named with why.
 Each part is written when it is done, and of the returns every ten episodes, so that a killed evaluation goes on there.
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,22 @@ from procosm.world_model.schema import read_file
 from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
 from procosm.world_model.threads import one_thread
 
+NEEDS = {
+    "returns": ("twin", "reward", "policy"),
+    "growth": ("state", "constant"),
+    "sweep": ("twin",),
+    "state error": ("state",),
+    "films of the policy": ("twin", "policy"),
+    "speed of MuJoCo": ("twin",),
+}
+"""What each part of the judgement needs beside pixels and actions; everything else needs no more than these."""
+MISSING = {
+    "twin": "nothing simulates this task",
+    "reward": "no rewards were logged",
+    "state": "no true states were logged",
+    "policy": "there is no policy",
+    "constant": "no episode was logged under one constant action",
+}
 JUDGING_SEED = 9_000_000
 """Seed of the first episode that judges: no episode of collecting or training has one near it."""
 
@@ -71,29 +88,35 @@ def evaluate(config: EvaluateConfig) -> Path:
 
     Raises:
         CheckpointError, DatasetError: a part of the run is missing or damaged.
-        ProcosmError: its policy is not trained yet.
+        ProcosmError: its policy is not trained yet, though its log has rewards and its task a twin.
     """
     folder, run = config.run / "evaluation", config.run
     check_out(folder)
     model = load(run / "world_model", config.device)
-    player = trained_player(run, config.device, config.trust_pickle)
+    player = _player(run, model, config)
     episodes = load_episodes(run / "data")
+    missing = _missing(model, player, episodes)
+    left_out = {name: why for name, needs in NEEDS.items() if (why := _why_not(needs, missing))}
     parts = _parts(config, model, player, episodes)
-    found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items()}
+    found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items() if name not in left_out}
+    rows = found.get("returns", [])
+    looks = [] if player is None else read_log(run / "policy")["truth"]
     metrics = {
         "task": model.task.id,
-        "frame_size": [model.task.height, model.task.width],
+        "frame_size": model.task.height,
+        "frame_width": model.task.width,
         "dt_s": model.task.dt_s,
-        "policy": {"algorithm": player.algorithm, "observation": player.observation},
+        **({} if player is None else {"policy": {"algorithm": player.algorithm, "observation": player.observation}}),
         **found,
-        "returns": summarise(found["returns"]),
+        **({"returns": summarise(rows)} if rows else {}),
+        "left_out": left_out,
         "verdicts": verdicts(found["open_loop"]),
-        "real_steps": real_steps(read_log(run / "policy")["truth"], model.task, episodes, found["returns"]),
+        "real_steps": real_steps(looks, model.task, episodes, rows),
         "seconds": stage_seconds(run),
         "provenance": {"world_model": model.provenance, "evaluation": provenance({"evaluate": config})},
     }
     for name in ("returns", "open_loop", "growth"):
-        if found[name]:
+        if found.get(name):
             write_csv(folder / f"{name}.csv", found[name])
     write_json(folder / "metrics.json", metrics)
     write_json(run / "metrics.json", metrics)
@@ -117,25 +140,55 @@ def trained_player(run: Path, device: str = "cpu", trust_pickle: bool = False) -
     return Player(run / "world_model", "trained", path, *how)
 
 
+def _player(run: Path, model: WorldModel, config: EvaluateConfig) -> Player | None:
+    """The policy of a run; None where there is none, and there could be none to judge in MuJoCo."""
+    judged = model.task.twin is not None and "reward" in model.capabilities
+    if not judged and not (run / "policy" / "policy.zip").exists():
+        return None
+    return trained_player(run, config.device, config.trust_pickle)
+
+
+def _missing(model: WorldModel, player: Player | None, episodes: list[Episode]) -> dict[str, str]:
+    """What there is not, of all that a part of the judgement may need; why, in words."""
+    there = {
+        "twin": model.task.twin is not None,
+        "reward": "reward" in model.capabilities,
+        "state": "state" in model.capabilities and "state" in episodes[0].signals,
+        "policy": player is not None,
+        "constant": any(episode.kind == "constant" for episode in episodes),
+    }
+    return {name: MISSING[name] for name, found in there.items() if not found}
+
+
+def _why_not(needs: tuple[str, ...], missing: Mapping[str, str]) -> str:
+    return "; ".join(missing[name] for name in needs if name in missing)
+
+
 def _parts(
-    config: EvaluateConfig, model: WorldModel, player: Player, episodes: list[Episode]
+    config: EvaluateConfig, model: WorldModel, player: Player | None, episodes: list[Episode]
 ) -> dict[str, Callable[[], Any]]:
     """What is measured, in the order of interest."""
     held_out = [episode for episode in episodes if episode.kind == "holdout"]
     if not held_out:
         raise DatasetError(f"{config.run / 'data'} holds no held-out episode to compare with: collect more steps")
     constant = [episode for episode in episodes if episode.kind == "constant"]
-    scale = state_deviation(held_out)
+    stated = "state" in model.capabilities and "state" in held_out[0].signals
+    scale = state_deviation(held_out) if stated else None
 
     def compare() -> list[dict[str, object]]:
         windows = choose_windows(held_out, model.dynamics.context, config.horizon, config.windows, config.seed)
         return open_loop(model, windows, scale, config.seed)
 
     def grow() -> list[dict[str, float]]:
-        return growth(model, constant, config.horizon, scale, config.seed) if constant else []
+        assert scale is not None  # else it is left out
+        return growth(model, constant, config.horizon, scale, config.seed)
+
+    def play() -> list[dict[str, object]]:
+        assert player is not None  # else it is left out
+        return _returns(config, player)
 
     return {
-        "returns": lambda: _returns(config, player),
+        "returns": play,
         "open_loop": compare,
         "growth": grow,
         "speed": lambda: speeds(model, config.dreams, config.processes, config.speed_seconds),

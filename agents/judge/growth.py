@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import resamples
-from procosm.agents.judge.open_loop import Windows, encode, imagine, window
+from procosm.agents.judge.open_loop import Windows, encode, predictions, window
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
@@ -39,8 +39,10 @@ def changes(model: WorldModel, episodes: Sequence[Episode], horizon: int) -> tup
     begun = encode(model, windows.frames[:, :context])
     with torch.inference_mode():
         origin = model.states(begun).cpu().numpy()
-    dreamed = np.stack([state.cpu().numpy() for _, state in imagine(model, begun, windows.actions)], axis=1)
-    return dreamed - origin[:, None], windows.states[:, 1:] - windows.states[:, :1], windows.steps
+    steps = [each.readouts["state"].cpu().numpy() for each in predictions(model, begun, windows.actions)]
+    dreamed = np.stack(steps, axis=1)
+    states = windows.signals["state"]
+    return dreamed - origin[:, None], states[:, 1:] - states[:, :1], windows.steps
 
 
 def growth(

@@ -116,7 +116,7 @@ def _by_horizon(rows: list[_Compared]) -> list[_Compared]:
         raise ValueError("the horizons are not those from 1 on, once each, of every method and metric")
     if any(later["n"] > earlier["n"] for curve in curves.values() for earlier, later in pairwise(curve)):
         raise ValueError("n grows with the horizon, but windows only end")
-    metrics = ("pixel_mse", "psnr_db", "latent_mse", "state_nrmse")
+    metrics = {"pixel_mse", "psnr_db", "latent_mse", *(metric for metric, _ in curves)}
     wanted = {(metric, method) for metric in metrics for method in ("dream", "shuffled actions", "copy last frame")}
     if missing := wanted - set(curves):
         raise ValueError(f"{' of '.join(min(missing))} is missing")
@@ -147,10 +147,10 @@ class Speed(TypedDict):
     processes: Annotated[int, Field(ge=1, le=1024)]
     cores: Annotated[float, Field(ge=1, le=1e5)]
     dream_latent: Magnitude
-    dream_state: Magnitude
+    dream_state: NotRequired[Magnitude]
     dream_pixels: Magnitude
     dream_single: Magnitude
-    mujoco: Magnitude
+    mujoco: NotRequired[Magnitude]
 
 
 Film = Annotated[str, Field(pattern=r"^[\w-]{1,100}\.mp4$")]
@@ -160,8 +160,8 @@ class Films(TypedDict):
     """File names, in ``evaluation/``."""
 
     comparison: Film
-    policy_mujoco: Film
-    policy_dream: Film
+    policy_mujoco: NotRequired[Film]
+    policy_dream: NotRequired[Film]
 
 
 class Sweep(TypedDict):
@@ -247,16 +247,18 @@ class Provenance(TypedDict):
 
 class _Metrics(TypedDict):
     task: Name
-    frame_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
-    """Height and width, pixels; older versions had one number for both."""
+    frame_size: Side
+    """Height, pixels; the width too where that is not given."""
+    frame_width: NotRequired[Side]
     dt_s: Annotated[float, Field(gt=0, le=3600)]
-    policy: Policy
-    returns: Annotated[Returns, AfterValidator(_paired)]
+    policy: NotRequired[Policy]
+    returns: NotRequired[Annotated[Returns, AfterValidator(_paired)]]
     open_loop: Compared
-    growth: Grown
+    growth: NotRequired[Grown]
     speed: Speed
     films: Films
     sweep: NotRequired[Drawn]  # older versions drew none
+    left_out: NotRequired[dict[Name, Text]]
     verdicts: dict[str, dict[str, Verdict]]
     real_steps: RealSteps
     seconds: dict[Name, Annotated[float, Field(ge=0, le=1e9)]]
@@ -270,6 +272,12 @@ def _agreeing(found: _Metrics) -> _Metrics:
     steps = found["real_steps"]
     if steps["collected"] != steps["collected_train"] + steps["collected_holdout"] + steps["collected_constant"]:
         raise ValueError("real_steps.collected is not the sum of its parts")
+    explained = set(found) | set(found.get("left_out", {}))
+    for name in ("returns", "growth"):
+        if name not in explained:
+            raise ValueError(f"{name} is missing, and left_out does not say why")
+    if "policy" not in found and "returns" in found:
+        raise ValueError("policy is missing, and returns are there")
     return found
 
 

@@ -26,24 +26,24 @@ class Windows:
 
     Attributes:
         frames: (n, context + horizon, h, w, 3) uint8. actions: (n, horizon, a) float32.
-        states: (n, 1 + horizon, s) float32, from the last context frame on.
-        rewards: (n, horizon) float32.
+        signals: what else was logged: (n, 1 + horizon, …) from the last context frame on, such as ``state``, or
+            (n, horizon, …), such as ``reward``.
         steps: (n,) int64, how many of the horizon's steps are real. ended: (n,) bool, whether the last of them ended
             the episode for good.
     """
 
     frames: np.ndarray
     actions: np.ndarray
-    states: np.ndarray
-    rewards: np.ndarray
+    signals: dict[str, np.ndarray]
     steps: np.ndarray
     ended: np.ndarray
 
     @classmethod
     def stack(cls, windows: "Sequence[Windows]") -> "Windows":
         """Single windows, as ``window`` cuts them, side by side."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: np.stack([getattr(one, name) for one in windows]) for name in names})
+        names = [field.name for field in fields(cls) if field.name != "signals"]
+        signals = {name: np.stack([one.signals[name] for one in windows]) for name in windows[0].signals}
+        return cls(**{name: np.stack([getattr(one, name) for one in windows]) for name in names}, signals=signals)
 
 
 def window(episode: Episode, first: int, context: int, horizon: int) -> Windows:
@@ -54,8 +54,10 @@ def window(episode: Episode, first: int, context: int, horizon: int) -> Windows:
     return Windows(
         _padded(episode.frames[first : now + real + 1], pad),
         _padded(episode.actions[now : now + real], pad),
-        _padded(episode.signals["state"][now : now + real + 1], pad),
-        _padded(episode.signals["reward"][now : now + real], pad),
+        {
+            name: _padded(values[now : now + real + (len(values) > len(episode.actions))], pad)
+            for name, values in episode.signals.items()
+        },
         np.array(real),
         np.array(episode.terminated and now + real == len(episode.actions)),
     )
@@ -102,13 +104,15 @@ def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iter
         yield prediction
 
 
-def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """The latent (n, c, h, w) and true-state estimate (n, s) alone of each of the ``predictions``."""
+def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The latent (n, c, h, w) and, where the model tells one, the state (n, s) of each of the ``predictions``."""
     for prediction in predictions(model, context, actions):
-        yield prediction.latents, prediction.readouts["state"]
+        yield prediction.latents, prediction.readouts.get("state")
 
 
-def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed: int) -> list[dict[str, object]]:
+def open_loop(
+    model: WorldModel, windows: Windows, state_scale: np.ndarray | None, seed: int
+) -> list[dict[str, object]]:
     """Error by horizon of the dream and its controls.
 
     ``pixel_mse`` counts colours from 0 to 1, ``psnr_db`` is its peak signal-to-noise ratio, ``latent_mse`` is between
@@ -116,12 +120,14 @@ def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed
     Copying the last frame keeps the *true* last state, which no model is given.
 
     Args:
-        state_scale: (s,) deviations. seed: of the action shuffle and the intervals.
+        state_scale: (s,) deviations; None where no state was logged or the model tells none: it is then not compared.
+        seed: of the action shuffle and the intervals.
 
     Returns:
         one row for each horizon, method and metric, with a 95 % interval over windows.
     """
     context = model.dynamics.context
+    states = None if state_scale is None else windows.signals["state"]
     real = encode(model, windows.frames)
     begun = real[:, :context]
     shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
@@ -132,11 +138,11 @@ def open_loop(model: WorldModel, windows: Windows, state_scale: np.ndarray, seed
         there = windows.steps > t
         if not there.any():
             break
-        truth = windows.frames[:, context + t], real[:, context + t], windows.states[:, t + 1]
-        last = windows.frames[:, context - 1], begun[:, -1], windows.states[:, 0]
+        truth = windows.frames[:, context + t], real[:, context + t], None if states is None else states[:, t + 1]
+        last = windows.frames[:, context - 1], begun[:, -1], None if states is None else states[:, 0]
         seen = {
-            "dream": (decode(model, dream[0]), dream[0], dream[1].cpu().numpy()),
-            "shuffled actions": (decode(model, wrong[0]), wrong[0], wrong[1].cpu().numpy()),
+            "dream": (decode(model, dream[0]), dream[0], _host(dream[1])),
+            "shuffled actions": (decode(model, wrong[0]), wrong[0], _host(wrong[1])),
             "copy last frame": last,
             "tokenizer": (decode(model, truth[1]), truth[1], None),
         }
@@ -156,18 +162,22 @@ def decode(model: WorldModel, latents: Tensor) -> np.ndarray:
     return model.tokenizer.decode(latents[:, None])[:, -1].cpu().numpy()
 
 
+def _host(state: Tensor | None) -> np.ndarray | None:
+    return None if state is None else state.cpu().numpy()
+
+
 def errors(
     seen: tuple[np.ndarray, Tensor, np.ndarray | None],
-    truth: tuple[np.ndarray, Tensor, np.ndarray],
-    state_scale: np.ndarray,
+    truth: tuple[np.ndarray, Tensor, np.ndarray | None],
+    state_scale: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """(n,) errors of frames, latents and (where there is one) the state estimate, by metric."""
+    """(n,) errors of frames, latents and (where it is told, and known) the state, by metric."""
     found = {
         "pixel_mse": pixel_mse(seen[0], truth[0]),
         "psnr_db": psnr_db(seen[0], truth[0]),
         "latent_mse": (seen[1] - truth[1]).square().flatten(1).mean(dim=1).double().cpu().numpy(),
     }
-    if seen[2] is not None:
+    if seen[2] is not None and truth[2] is not None and state_scale is not None:
         scaled = (seen[2].astype(np.float64) - truth[2]) / state_scale
         found["state_nrmse"] = np.sqrt(np.square(scaled).mean(axis=1))
     return found

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from procosm.agents.policy.worlds import truth
+from procosm.envs.dreams.reward import no_reward
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.task import Task
@@ -21,7 +22,8 @@ def speeds(model: WorldModel, dreams: int, processes: int, seconds: float = 2.0)
 
     Returns:
         ``dream_latent``, ``dream_state`` and ``dream_pixels`` (batched), ``dream_single`` (one dream, latents),
-        ``mujoco`` (physics and rendering, all processes together), and with how many of each.
+        ``mujoco`` (physics and rendering, all processes together), and with how many of each. Without a state in the
+        model or a twin of the task, those are missing.
     """
     found: dict[str, float] = {"dreams": dreams, "processes": processes, "cores": float(os.cpu_count() or 1)}
     for name, observation, count in (
@@ -30,9 +32,14 @@ def speeds(model: WorldModel, dreams: int, processes: int, seconds: float = 2.0)
         ("dream_pixels", "pixels", dreams),
         ("dream_single", "latent", 1),
     ):
-        env = gym.make_vec("Procosm/World-v0", num_envs=count, checkpoint=model, observation=observation)
+        if observation == "state" and "state" not in model.capabilities:
+            continue
+        reward = None if "reward" in model.capabilities else no_reward
+        env = gym.make_vec("Procosm/World-v0", num_envs=count, checkpoint=model, observation=observation, reward=reward)
         found[name] = count * _calls_per_second(env, seconds)
         env.close()
+    if model.task.twin is None:
+        return found
     if processes == 1:
         found["mujoco"] = truth_speed(model.task, seconds)
     else:

@@ -76,7 +76,8 @@ def _dreamed(model: WorldModel, context: Tensor, actions: np.ndarray) -> list[Br
         frames = decode(model, predicted.latents)
         for i in np.flatnonzero(~over):
             branches[i][step] = frames[i]
-        over |= predicted.readouts["termination"].cpu().numpy() > 0.5
+        if "termination" in predicted.readouts:
+            over |= predicted.readouts["termination"].cpu().numpy() > 0.5
     return branches
 
 

@@ -6,6 +6,7 @@ had happened.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -222,7 +223,9 @@ def _truth(
     config: PolicyConfig, model: WorldModel, folder: Path, log: dict[str, Any], calls: int, bar: Progress
 ) -> Iterator[TruthCallback | None]:
     """A look at MuJoCo every now and then of a training, or None."""
-    if not config.truth_every:
+    if config.truth_every and model.task.twin is None:
+        print(f"No looks at MuJoCo: nothing simulates {model.task.id}.", file=sys.stderr)
+    if not config.truth_every or model.task.twin is None:
         yield None
         return
     env = judged(config.world_model, model.task, config.observation, config.device)

@@ -50,7 +50,8 @@ def write_report(run: Path, results: Path | None = None) -> Path:
     check_out(run)
     if results is not None and not results.is_dir():
         raise ProcosmError(f"--results {results} is no folder: give one with results of benchmarks, or leave it out")
-    metrics, log = read_metrics(run / "metrics.json", run), read_log(run / "policy")
+    metrics = read_metrics(run / "metrics.json", run)
+    log = read_log(run / "policy") if "policy" in metrics else None
     body, title = _body(run, metrics, log, results), f"return of {metrics['task']}"
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -63,7 +64,7 @@ def write_report(run: Path, results: Path | None = None) -> Path:
     return run / "report.html"
 
 
-def _body(run: Path, metrics: dict[str, Any], log: dict[str, Any], results: Path | None) -> str:
+def _body(run: Path, metrics: dict[str, Any], log: dict[str, Any] | None, results: Path | None) -> str:
     films = {name: film(run / "evaluation" / file, judge_again(run)) for name, file in metrics["films"].items()}
     return "\n".join(
         (
@@ -72,12 +73,12 @@ def _body(run: Path, metrics: dict[str, Any], log: dict[str, Any], results: Path
                 films["comparison"],
                 "Held-out episodes: MuJoCo, the dream under the same actions, and how far they differ.",
             ),
-            returns_section(metrics),
-            _pair(films),
+            returns_section(metrics) if "returns" in metrics else "",
+            _pair(films) if "policy_mujoco" in films else "",
             _sweep(run, metrics),
             dream(metrics),
             *measured_sections(run, metrics["task"], results),
-            training(log, metrics),
+            training(log, metrics) if log is not None else "",
             resources(metrics),
             honest_limits(metrics),
             provenance_table(metrics),

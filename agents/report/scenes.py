@@ -20,15 +20,17 @@ FASTEST_FPS = 30
 
 
 def scenes(
-    folder: Path, model: WorldModel, player: Player, held_out: Sequence[Episode], horizon: int, seed: int
+    folder: Path, model: WorldModel, player: Player | None, held_out: Sequence[Episode], horizon: int, seed: int
 ) -> dict[str, str]:
-    """Make every film; returns their file names by what they show."""
-    real, first = film_truth(model, player, seed)
-    films = {"comparison": compare(model, held_out, horizon), "policy_mujoco": real}
-    films["policy_dream"] = film_dream(model, player, first)
+    """Make every film; returns their file names by what they show. Those of a policy need one, and a twin."""
+    films = {"comparison": compare(model, held_out, horizon)}
+    if player is not None and model.task.twin is not None:
+        films["policy_mujoco"], first = film_truth(model, player, seed)
+        films["policy_dream"] = film_dream(model, player, first)
     speed = {"comparison": SLOW_FPS}
+    usual = min(FASTEST_FPS, max(1, round(1 / model.task.dt_s)))
     for name, pictures in films.items():
-        write_mp4(folder / f"{name}.mp4", pictures, speed.get(name, min(FASTEST_FPS, round(1 / model.task.dt_s))))
+        write_mp4(folder / f"{name}.mp4", pictures, speed.get(name, usual))
     return {name: f"{name}.mp4" for name in films}
 
 

@@ -25,25 +25,20 @@ def duration(seconds: float) -> str:
 
 def headline(metrics: Metrics) -> str:
     """What came out: first whether the policy beats doing nothing and the dream can be trusted; then four numbers."""
-    trained, steps = metrics["returns"]["mujoco"]["trained"], metrics["real_steps"]
-    zero = metrics["returns"]["mujoco"]["zero"]
-    total, sides = sum(metrics["seconds"].values()), metrics["frame_size"]
-    sides = sides if isinstance(sides, list) else [sides, sides]
-    facts = [
-        (number(trained["mean"]), f"mean return in MuJoCo, {trained['n']} episodes, 95 %: "
-         f"{number(trained['low'])} to {number(trained['high'])}"),
-        (number(zero["mean"]), "return of doing nothing"),
-        (number(steps["collected"]), "real steps collected"),
-        (duration(total), "for the whole road"),
-    ]  # fmt: skip
+    steps = metrics["real_steps"]
+    total, height = sum(metrics["seconds"].values()), metrics["frame_size"]
+    pixels = f"{height}×{metrics.get('frame_width', height)} pixels"
+    verdict, read = dream_verdict(metrics.get("growth", [])), f"A dream of {pixels}, judged by held-out episodes."
+    facts = [(number(steps["collected"]), "real steps collected"), (duration(total), "for the whole road")]
+    if "returns" in metrics:
+        trained, zero = metrics["returns"]["mujoco"]["trained"], metrics["returns"]["mujoco"]["zero"]
+        about = f"mean return in MuJoCo, {trained['n']} episodes, 95 %: "
+        about += f"{number(trained['low'])} to {number(trained['high'])}"
+        facts = [(number(trained["mean"]), about), (number(zero["mean"]), "return of doing nothing"), *facts]
+        verdict = f"{policy_verdict(metrics['returns'])}; {verdict}"
+        read = f"Return of an episode from {pixels}, with a policy trained only in a dream."
     tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in facts)
-    return (
-        f"<h1>{escape(metrics['task'])}: {escape(policy_verdict(metrics['returns']))}; "
-        f"{escape(dream_verdict(metrics['growth']))}</h1>"
-        f"<p>Return of an episode from {'×'.join(map(str, sides))} pixels, with a policy trained "
-        "only in a dream.</p>"
-        f'<div class="big">{tiles}</div>'
-    )
+    return f'<h1>{escape(metrics["task"])}: {escape(verdict)}</h1><p>{escape(read)}</p><div class="big">{tiles}</div>'
 
 
 def returns_section(metrics: Metrics) -> str:
@@ -84,7 +79,7 @@ def dream(metrics: Metrics) -> str:
         _curves(rows, "psnr_db", "Picture", "PSNR in dB; higher is better"),
         _curves(rows, "latent_mse", "Latent error", "mean square, standardised; lower is better"),
     ]
-    if metrics["growth"]:
+    if metrics.get("growth"):
         slopes = Line("slope", [(r["horizon"], r["slope"], r["low"], r["high"]) for r in metrics["growth"]], 1)
         chart = line_chart([slopes], "steps", "growth slope by horizon", reference=1.0)
         charts.append(figure("Growth under a constant action", chart, "dreamed over true change of state; 1 is right"))
@@ -99,7 +94,7 @@ def dream(metrics: Metrics) -> str:
         "<h2>How true is the dream?</h2>"
         "<p>Held-out episodes that the model never saw, continued in the dream under the recorded actions. Copying the "
         "last frame and dreaming under another episode's actions must be worse.</p>"
-        f"<p>Under a constant action, {escape(dream_verdict(metrics['growth']))}.</p>"
+        f"<p>Under a constant action, {escape(dream_verdict(metrics.get('growth', [])))}.</p>"
         f"<p>{escape(said[:1].upper() + said[1:])}.</p>"
         f'<div class="two">{"".join(charts)}</div>'
         f'<p class="soft">Means over windows with 95 % bootstrap intervals; {rows[0]["n"]} windows at the first step, '
@@ -133,12 +128,12 @@ def resources(metrics: Metrics) -> str:
     times = [Bar(STAGES.get(name, name), seconds, duration(seconds)) for name, seconds in metrics["seconds"].items()]
     rates = [
         (f"dream, {speed['dreams']} at once, latents", speed["dream_latent"], 1),
-        (f"dream, {speed['dreams']} at once, state", speed["dream_state"], 1),
+        (f"dream, {speed['dreams']} at once, state", speed.get("dream_state"), 1),
         (f"dream, {speed['dreams']} at once, pixels", speed["dream_pixels"], 1),
         ("dream, one alone", speed["dream_single"], 1),
-        (f"MuJoCo with pictures, {speed['processes']} processes", speed["mujoco"], 2),
+        (f"MuJoCo with pictures, {speed['processes']} processes", speed.get("mujoco"), 2),
     ]
-    bars = [Bar(name, rate, f"{number(rate)} /s", tone=tone) for name, rate, tone in rates]
+    bars = [Bar(name, rate, f"{number(rate)} /s", tone=tone) for name, rate, tone in rates if rate is not None]
     rows = [
         ["collected: to train on", number(steps["collected_train"])],
         ["collected: held out", number(steps["collected_holdout"])],
@@ -159,20 +154,21 @@ def resources(metrics: Metrics) -> str:
 
 def honest_limits(metrics: Metrics) -> str:
     """What these numbers do not show."""
-    growth, verdicts = metrics["growth"], metrics["verdicts"]
+    growth, verdicts = metrics.get("growth", []), metrics["verdicts"]
     said = [
         "One run with one seed: it says nothing about how often the recipe succeeds.",
         "Intervals are over episodes and windows of this one policy and model, not over training runs.",
         "Outside the states that were collected the dream is unchecked.",
     ]
     for metric in ("state_nrmse", "latent_mse", "psnr_db"):
-        for control, each in verdicts[metric].items():
+        for control, each in verdicts.get(metric, {}).items():
             if each["worse_at"]:
                 at = ", ".join(map(str, each["worse_at"][:8])) + (" …" if len(each["worse_at"]) > 8 else "")
                 said.append(f"By {_metric_name(metric)} the dream is no better than {control} at step {at}.")
-    if not growth:
+    if not growth and "growth" not in metrics.get("left_out", {}):
         said.append("There are no constant-action episodes, so growth was not tested.")
-    else:
+    said += [f"Left out: {name}, for {why}." for name, why in metrics.get("left_out", {}).items()]
+    if growth:
         said += [
             f"After {row['horizon']} steps under a constant action the state has changed by {row['slope']:.2f} of what "
             f"it should, with an error of {row['relative_error']:.2f} ({row['n']} episodes)."
@@ -200,7 +196,10 @@ def _metric_name(metric: str) -> str:
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], metric: str, title: str, caption: str) -> str:
+    """A chart of one metric; nothing where it was not measured."""
     chosen = [row for row in rows if row["metric"] == metric]
+    if not chosen:
+        return ""
     lines = [
         Line(
             method,

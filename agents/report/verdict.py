@@ -48,12 +48,13 @@ def dream_verdict(growth: Sequence[Mapping[str, float]]) -> str:
 
 def told(metrics: Mapping[str, Any]) -> str:
     """A judged run in a few lines for the terminal: returns with intervals beside both controls, and the verdicts."""
-    real, dream = metrics["returns"]["mujoco"], metrics["returns"]["dream"]["trained"]
-    rows = [("trained policy, MuJoCo", real["trained"]), ("zero action, MuJoCo", real["zero"])]
-    rows += [("random actions, MuJoCo", real["random"]), ("trained policy, dream", dream)]
-    lines = [f"  {name:<24}{interval(found)}, {found['n']} episodes" for name, found in rows]
-    verdicts = (policy_verdict(metrics["returns"]), dream_verdict(metrics["growth"]))
-    return "\n".join(
-        [f"Return of an episode of {metrics['task']}, mean and 95 % interval:", *lines]
-        + [f"{verdict[:1].upper()}{verdict[1:]}." for verdict in verdicts]
-    )
+    lines, verdicts = [], [dream_verdict(metrics.get("growth", []))]
+    if "returns" in metrics:
+        real, dream = metrics["returns"]["mujoco"], metrics["returns"]["dream"]["trained"]
+        rows = [("trained policy, MuJoCo", real["trained"]), ("zero action, MuJoCo", real["zero"])]
+        rows += [("random actions, MuJoCo", real["random"]), ("trained policy, dream", dream)]
+        lines = [f"Return of an episode of {metrics['task']}, mean and 95 % interval:"]
+        lines += [f"  {name:<24}{interval(found)}, {found['n']} episodes" for name, found in rows]
+        verdicts.insert(0, policy_verdict(metrics["returns"]))
+    verdicts += [f"left out: {name}, for {why}" for name, why in metrics.get("left_out", {}).items()]
+    return "\n".join([*lines, *(f"{verdict[:1].upper()}{verdict[1:]}." for verdict in verdicts)])

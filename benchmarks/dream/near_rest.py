@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import interval
-from procosm.agents.judge.open_loop import encode, imagine
+from procosm.agents.judge.open_loop import encode, predictions
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.envs.truth.mujoco import MujocoEnv
@@ -108,8 +108,8 @@ def in_mujoco(task: Task, question: str, sizes: np.ndarray, places: np.ndarray, 
 def in_dream(model: WorldModel, episodes: Episodes) -> np.ndarray:
     """(n, 1 + steps, s): the same as ``episodes.states``, as the model estimates them in its dream."""
     seen = encode(model, episodes.frames)
-    dreamed = imagine(model, seen, np.repeat(episodes.actions[:, None], max(STEPS), axis=1))
-    return torch.stack([model.states(seen), *(state for _, state in dreamed)], dim=1).numpy()
+    dreamed = predictions(model, seen, np.repeat(episodes.actions[:, None], max(STEPS), axis=1))
+    return torch.stack([model.states(seen), *(each.readouts["state"] for each in dreamed)], dim=1).numpy()
 
 
 def answers(states: np.ndarray, step: int) -> np.ndarray:

@@ -51,6 +51,11 @@ def checked_reward(reward: Reward | None, model: WorldModel) -> Reward | None:
     return reward
 
 
+def no_reward(told: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(n,) zeros: lets dreams of a model that has learned no reward be stepped where nobody looks at rewards."""
+    return np.zeros(len(told["action"]))
+
+
 def rewards(reward: Reward, told: Told, count: int) -> np.ndarray:
     """(n,) float64, what the user's function gives for a step of ``count`` dreams.
 

@@ -113,6 +113,7 @@ class Game:
             "policy": self._stage.policy.name if self._stage.policy else "",
             "without_policy": self._stage.without_policy,
             "without_truth": self._pair.without_truth,
+            "without_reward": self._pair.without_reward,
         }
 
     def advance(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from procosm.envs.dreams.dreams import Moment
+from procosm.envs.dreams.reward import no_reward
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model.checkpoint import WorldModel
@@ -34,9 +35,9 @@ class Side:
     Attributes:
         frame: (H, W, 3) uint8.
         seed: of its episode; no two episodes of a game have the same.
-        step: steps of its episode so far. total: their return.
+        step: steps of its episode so far. total: their return; None in a dream whose model has learned no reward.
         action: (a,) float32 in the task's units, that led here. reward: for it. Both are None where it took none,
-            because its episode has just begun or is over.
+            because its episode has just begun or is over; reward also where the dream's model has learned none.
         termination: probability that the last step ended the task; in MuJoCo 0 or 1.
         ended: whether the task is over. cut: whether its time is up.
         rested: steps of the game that its last frame has been shown for.
@@ -45,7 +46,7 @@ class Side:
     frame: np.ndarray
     seed: int
     step: int = 0
-    total: float = 0.0
+    total: float | None = 0.0
     action: np.ndarray | None = None
     reward: float | None = None
     termination: float = 0.0
@@ -58,10 +59,13 @@ class Side:
         """Whether its episode goes no further."""
         return self.ended or self.cut
 
-    def after(self, frame: np.ndarray, action: np.ndarray, reward: float, termination: float, **over: bool) -> "Side":
+    def after(
+        self, frame: np.ndarray, action: np.ndarray, reward: float | None, termination: float, **over: bool
+    ) -> "Side":
         """The same episode a step later."""
         taken = np.array(action, np.float32)
-        return Side(frame, self.seed, self.step + 1, self.total + reward, taken, reward, termination, **over)
+        total = None if reward is None or self.total is None else self.total + reward
+        return Side(frame, self.seed, self.step + 1, total, taken, reward, termination, **over)
 
     def resting(self) -> "Side":
         """The same last frame for a step longer."""
@@ -113,6 +117,7 @@ class Pair:
 
     Attributes:
         without_truth: why MuJoCo cannot be shown; empty where it can.
+        without_reward: why the dream shows no reward; empty where it does.
     """
 
     def __init__(self, model: WorldModel, denoising_steps: int, horizon: int) -> None:
@@ -127,6 +132,10 @@ class Pair:
             TaskError: an argument out of range.
         """
         self.model = model
+        self._rewarded = "reward" in model.capabilities
+        self.without_reward = (
+            "" if self._rewarded else f"No rewards of {model.task.id} were logged: the dream has none."
+        )
         self._latest: Scene | None = None
         self.configure(denoising_steps, horizon)
         self._truth: MujocoEnv | None = None
@@ -145,7 +154,8 @@ class Pair:
         Raises:
             TaskError: an argument out of range.
         """
-        self._dream = WorldModelEnv(self.model, "latent", denoising_steps, horizon)
+        reward = None if self._rewarded else no_reward
+        self._dream = WorldModelEnv(self.model, "latent", denoising_steps, horizon, reward=reward)
         self._dream.reset(seed=0)
         self._latest = None
 
@@ -191,7 +201,7 @@ class Pair:
             real, info = self._reset_truth(seed)
             truth, physics = Side(real, seed), info["physics"]
             dreams.begin(np.zeros(1, np.int64), self._look([real]))
-        dream, trust = Side(dreams.frames()[0], seed), None if dreams.trust is None else float(dreams.trust[0])
+        dream, trust = self._dream_begun(seed), None if dreams.trust is None else float(dreams.trust[0])
         return Scene(step, dream, truth, truth is not None, trust, dreams.moment(0), physics)
 
     def _reset_truth(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -214,10 +224,14 @@ class Pair:
             return before.resting(), scene.trust
         if before.over:
             _, info = self._dream.reset(seed=scene.seed + 1)
-            return Side(self._dream.dreams.frames()[0], scene.seed + 1), _trust(info)
+            return self._dream_begun(scene.seed + 1), _trust(info)
         _, reward, ended, cut, info = self._dream.step(action)
         frame, chance = self._dream.dreams.frames()[0], float(self._dream.dreams.termination[0])
-        return before.after(frame, action, reward, chance, ended=ended, cut=cut), _trust(info)
+        paid = reward if self._rewarded else None
+        return before.after(frame, action, paid, chance, ended=ended, cut=cut), _trust(info)
+
+    def _dream_begun(self, seed: int) -> Side:
+        return Side(self._dream.dreams.frames()[0], seed, total=0.0 if self._rewarded else None)
 
     def _step_truth(self, scene: Scene, action: np.ndarray, hold: int) -> tuple[Side | None, np.ndarray | None]:
         before = scene.truth

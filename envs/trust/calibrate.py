@@ -18,7 +18,7 @@ from torch import Tensor
 from procosm.envs.trust.trust import Forecasts
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
-from procosm.world_model.data.episodes import Episode, load_episodes
+from procosm.world_model.data.episodes import Episode, load_episodes, load_task
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.settings import Device, Seed, Settings
 from procosm.world_model.threads import one_thread
@@ -67,7 +67,9 @@ def calibrate(config: CalibrateConfig) -> Path:
 
     Raises:
         CheckpointError, DatasetError: one of them cannot be read, or they do not fit.
+        TaskError: no true states were logged.
     """
+    load_task(config.data).require("trust", "state")
     model = load(config.world_model, config.device)
     return add_trust(config.world_model, fit(model, load_episodes(config.data), config.seed).state_dict())
 

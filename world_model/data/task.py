@@ -170,6 +170,22 @@ class Task:
         """Length of the true state that is logged; 0 where none is."""
         return self.signals["state"].shape[0] if "state" in self.signals else 0
 
+    def require(self, who: str, *needed: str) -> None:
+        """Refuse work that this task's log, or what is known of the task, cannot be given to.
+
+        Args:
+            who: what needs it. needed: names of signals, and ``twin``.
+
+        Raises:
+            TaskError: names what is missing, and what there is.
+        """
+        there = {*self.signals, *(("twin",) if self.twin else ())}
+        if missing := [name for name in needed if name not in there]:
+            raise TaskError(
+                f"{who} needs {' and '.join(missing)}, and {self.id} has {', '.join(sorted(there)) or 'pixels alone'} "
+                "beside its pixels and actions"
+            )
+
     def split(self, frames: Frames) -> dict[str, Frames]:
         """(…, H, W, 3) frames, an array or a tensor, to what each view shows of them, (…, H, w, 3) by its name."""
         ends = np.cumsum([view.width for view in self.views]).tolist()

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
@@ -40,7 +41,7 @@ class Truth:
 
     def __init__(self, task: Task, slots: int) -> None:
         self._envs = [truth(task, "state") for _ in range(slots)]
-        self.observed = np.zeros((slots, task.state_size), np.float32)
+        self.observed = np.zeros((slots, gym.spaces.flatdim(self._envs[0].observation_space)), np.float32)
 
     def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         """Reset with these seeds."""

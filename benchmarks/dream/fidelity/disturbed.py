@@ -43,14 +43,19 @@ def mujoco_rows(
     """
     physics = physics_of(folder)
     begun = np.stack([states[start] for states, start in zip(physics, starts, strict=True)])
-    begins = {METHOD: disturbed(task, physics, begun, OFF, seed), AS_READ: as_read(begun, windows.states[:, 0], read)}
+    begins = {
+        METHOD: disturbed(task, physics, begun, OFF, seed),
+        AS_READ: as_read(begun, windows.signals["state"][:, 0], read),
+    }
     rows = []
     for method, begin in begins.items():
         states = followed(task, begin, windows.actions)
         for horizon in horizons:
             there = windows.steps >= horizon
             if there.any():
-                apart = (states[there, horizon - 1].astype(np.float64) - windows.states[there, horizon]) / scale
+                apart = (
+                    states[there, horizon - 1].astype(np.float64) - windows.signals["state"][there, horizon]
+                ) / scale
                 found = interval(lambda x: x.mean(axis=-1), np.sqrt(np.square(apart).mean(axis=1)), seed=seed)
                 row = {"metric": "state_nrmse", "method": method, "horizon": horizon, "unit": "standard deviation"}
                 rows.append(row | found.as_dict())

@@ -71,12 +71,12 @@ def _at(
     real = windows.frames[there, context + clip[0] : context + horizon]
     values = errors(
         (seen[:, -1], rollout.latents[there, t], rollout.states[there, t]),
-        (real[:, -1], encode(model, real[:, -1:], chunk=256)[:, 0], windows.states[there, horizon]),
+        (real[:, -1], encode(model, real[:, -1:], chunk=256)[:, 0], windows.signals["state"][there, horizon]),
         judge.state_scale,
     )
     values["ssim"] = ssim(seen[:, -1], real[:, -1])
     if rollout.rewards is not None:
-        values["reward_error"] = np.abs(rollout.rewards[there, t] - windows.rewards[there, t])
+        values["reward_error"] = np.abs(rollout.rewards[there, t] - windows.signals["reward"][there, t])
     for metric in (name for name in UNITS if name in values):
         yield metric, interval(_mean, values[metric], seed=judge.seed)
     if rollout.ends is not None:

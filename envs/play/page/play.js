@@ -110,7 +110,7 @@ function captions() {
   byId("lag").textContent = inputMs ? ` · key to picture ${Math.round(inputMs)} ms` : "";
 }
 
-const progress = (side) => `step ${side.step} · return ${number(side.total)}`;
+const progress = (side) => `step ${side.step}${side.total === null ? "" : ` · return ${number(side.total)}`}`;
 const fate = (side) => (side.ended ? `Ended after ${side.step} steps` : side.cut ? `Time is up after ${side.step} steps` : "");
 
 function label(id, caption, badge, ended = false) {
@@ -208,7 +208,8 @@ function greet(message) {
     radio.parentElement.title = radio.value === "policy" ? message.without_policy || message.policy : "";
   }
   PLOTS.trust.wanted = Boolean(message.without_truth); // beside MuJoCo everybody sees how far the dream is right
-  if (message.without_policy) tell(message.without_policy);
+  const without = [message.without_policy, message.without_reward].filter(Boolean).join(" ");
+  if (without) tell(without);
   const rows = Array.from({ length: message.motors }, (_, i) => motorRow(i));
   byId("motors").replaceChildren(...rows);
   drag.splice(0, drag.length, ...Array(message.motors).fill(0));

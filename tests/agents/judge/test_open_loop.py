@@ -27,7 +27,7 @@ def test_windows_are_cut_where_they_say_and_padded_at_the_end(linear_episodes):
     cut = window(episode, 2, context=3, horizon=8)
     assert cut.steps == 5  # frames 2, 3, 4 are context; frames 5 to 9 follow
     assert (cut.frames[:8] == episode.frames[2:10]).all() and (cut.frames[8:] == episode.frames[9]).all()
-    assert (cut.states[:6] == episode.signals["state"][4:10]).all()
+    assert (cut.signals["state"][:6] == episode.signals["state"][4:10]).all()
     assert (cut.actions[:5] == episode.actions[4:9]).all()
 
 

@@ -135,7 +135,7 @@ def test_each_episode_gives_one_window_long_ones_anywhere(train_episodes):
     episodes = [linear_episode(seed, 30) for seed in range(20)] + [linear_episode(99, 5)]
     windows, starts = one_window_each(episodes, context=3, horizon=8, seed=0)
     assert windows.steps[:20].tolist() == [8] * 20 and len(set(starts)) > 8 and max(starts) <= 22
-    for episode, state, start in zip(episodes, windows.states[:, 0], starts, strict=True):
+    for episode, state, start in zip(episodes, windows.signals["state"][:, 0], starts, strict=True):
         assert (state == episode.signals["state"][start]).all()
     assert windows.steps[20] == 3 and starts[20] == 2
 
@@ -182,13 +182,13 @@ def test_mujoco_follows_itself_unless_it_starts_elsewhere(small_run, tmp_path):
     there = np.arange(4) < windows.steps[:, None]
 
     def error(begin: np.ndarray) -> np.ndarray:
-        return np.abs(followed(model.task, begin, windows.actions) - windows.states[:, 1:])[there]
+        return np.abs(followed(model.task, begin, windows.actions) - windows.signals["state"][:, 1:])[there]
 
     assert error(begun) == pytest.approx(0, abs=1e-6)
     near, far = (error(disturbed(model.task, physics, begun, off, seed=0)).mean() for off in (0.01, 0.1))
     assert 0 < near < 0.3 * far
     # The pendulum's state is its physics: read without error, MuJoCo starts where it was; with one, that far off.
-    now = windows.states[:, 0]
+    now = windows.signals["state"][:, 0]
     assert as_read(begun, now, now) == pytest.approx(begun, abs=1e-6)
     moved = as_read(begun, now, now + np.arange(1, 5)) - begun
     assert moved == pytest.approx(np.tile([0, 1, 2, 3, 4, *[0] * (begun.shape[1] - 5)], (3, 1)), abs=1e-6)
