@@ -48,7 +48,7 @@ def add(config: ResetsConfig) -> Path:
 def encoded_resets(model: WorldModel, seeds: range) -> torch.Tensor:
     """(n, c, h, w), latents of the first frame that the twin shows after a reset with each seed."""
     env = MujocoEnv.from_task(model.task)
-    frames = np.stack([env.reset(seed=seed)[0] for seed in seeds])
+    frames = np.stack([env.task.join(env.reset(seed=seed)[0]) for seed in seeds])
     env.close()
     parts = torch.from_numpy(frames)[:, None].to(model.starts.device).split(32)  # each (b, 1, H, W, 3)
     return torch.cat([model.tokenizer.encode(part)[:, 0] for part in parts])

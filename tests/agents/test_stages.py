@@ -42,6 +42,26 @@ def test_a_finished_stage_is_not_done_again(tmp_path):
     assert work.calls == 1
 
 
+@dataclass(frozen=True)
+class Cameras:
+    out: Path
+    camera: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(("earlier", "now"), [("", ()), ("hand", ("hand",))])
+def test_what_may_now_be_given_several_times_is_the_same_given_once(tmp_path, earlier, now):
+    """A version that took one camera recorded its name as a text."""
+    work, config = Work(), Cameras(tmp_path / "data", now)
+    run_stage(config.out, config, work)
+    record = json.loads(record_path(config.out).read_text())
+    record["config"]["camera"] = earlier
+    record_path(config.out).write_text(json.dumps(record))
+    run_stage(config.out, config, work)
+    assert work.calls == 1
+    with pytest.raises(StageError, match="camera was"):
+        run_stage(config.out, Cameras(config.out, ("foot",)), work)
+
+
 def test_an_interrupted_stage_goes_on_and_its_time_adds_up(tmp_path):
     work, config = Work(failures=1), Settings(tmp_path / "data")
     with pytest.raises(KeyboardInterrupt):

@@ -142,7 +142,7 @@ def acting_policies(path: Path) -> dict[str, str]:
 
 
 def write_dataset(
-    path: Path, task: Task, episodes: Iterable[tuple[Episode, np.ndarray | None]], provenance: dict, env_spec: str
+    path: Path | str, task: Task, episodes: Iterable[tuple[Episode, np.ndarray | None]], provenance: dict, env_spec: str
 ) -> None:
     """Write a dataset into the folder ``path``, whole or not at all.
 
@@ -156,6 +156,7 @@ def write_dataset(
     Raises:
         DatasetError: there is one already, or the disk did not take it; nothing of it is left then.
     """
+    path = Path(path)
     if is_whole(path):
         raise DatasetError(f"there is a dataset in {path} already: give another folder, or delete it")
 

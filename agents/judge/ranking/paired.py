@@ -83,7 +83,7 @@ class Dream:
 def first_frames(task: Task, seeds: Sequence[int]) -> np.ndarray:
     """(n, H, W, 3) uint8, what MuJoCo shows at the reset with each seed."""
     env = truth(task, "pixels")
-    frames = np.stack([env.reset(seed=int(seed))[0] for seed in seeds])
+    frames = np.stack([task.join(env.reset(seed=int(seed))[0]) for seed in seeds])
     env.close()
     return frames
 
