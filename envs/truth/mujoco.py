@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import gymnasium as gym
 import numpy as np
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from procosm.envs.dreams.arguments import check_truth, frame_sides, numbers, usable_actions
 from procosm.envs.dreams.observe import Observation, checked_options, checked_seed, pixels_of
@@ -19,9 +20,9 @@ from procosm.envs.truth.model_camera import read_camera
 from procosm.envs.truth.names import allow_import, check_import
 from procosm.envs.truth.render import MULTISAMPLES, VERSION
 from procosm.envs.truth.tasks import checked_kwargs, open_task
-from procosm.sparse import strict
 from procosm.world_model.data.task import MAIN, Name, Task, Twin, View, logged_signals
 from procosm.world_model.errors import TaskError
+from procosm.world_model.schema import check_arguments
 
 PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
@@ -257,6 +258,12 @@ def settings_of(task: Task) -> dict[str, Any]:
     }
 
 
+class _Cameras(TypedDict):
+    """One or several, by names that begin with a letter."""
+
+    cameras: Annotated[dict[Name, dict[str, Any] | str | None], Field(min_length=1, max_length=16)]
+
+
 def _cameras(camera: dict | str | None, cameras: object) -> dict[str, dict | str | None]:
     """What is asked for of each view, by its name.
 
@@ -267,10 +274,7 @@ def _cameras(camera: dict | str | None, cameras: object) -> dict[str, dict | str
         return {MAIN: camera}
     if camera is not None:
         raise TaskError("camera and cameras are given: name all of them in cameras")
-    try:
-        strict.check(Annotated[dict[Name, dict[str, Any] | str | None], Field(min_length=1, max_length=16)], cameras)
-    except strict.Wrong as fault:
-        raise TaskError(f"cameras: {fault}; give one or several, by names that begin with a letter") from fault
+    check_arguments(_Cameras, {"cameras": cameras}, TaskError)
     return dict(cameras)  # type: ignore[call-overload]
 
 
