@@ -18,9 +18,7 @@ from procosm.agents.report.verdict import told
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
 from procosm.envs.collect.collect import CollectConfig, check_behaviours, collect, frame_sides_of
 from procosm.envs.collect.collect import check_outs as collect_outs
-from procosm.envs.dreams.arguments import frame_sides
 from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
-from procosm.envs.truth.model_camera import parse_cameras
 from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.data.clips import VIDEOS
@@ -148,7 +146,7 @@ class Stages:
             ReportConfig(run=out),
         )
         check_frame_size(*frame_sides_of(stages.collect), config.preset)
-        check_observation(config.observation, min(frame_sides(config.frame_size)), len(parse_cameras(config.camera)))
+        check_observation(config.observation, min(frame_sides_of(stages.collect)))
         return stages
 
 

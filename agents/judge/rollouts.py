@@ -165,7 +165,7 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
     with Progress(model.task.max_episode_steps, "dream, trained", "step") as bar:
         while not ended.all():
             if player.observation == "pixels":
-                observed = eyes.see(slots, observed, first=not steps.any())
+                observed = eyes.see(slots, model.task.join(observed), first=not steps.any())
             observed, rewards, ends, cuts, _ = env.step(act(observed))
             totals[~ended] += rewards[~ended]
             steps[~ended] += 1

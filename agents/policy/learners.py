@@ -64,20 +64,15 @@ def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv, model: World
     return learner
 
 
-def check_observation(observation: str, frame_size: int, views: int) -> None:
+def check_observation(observation: str, frame_size: int) -> None:
     """Refuse what no policy can see.
 
     Args:
-        frame_size: the shorter side of a frame, pixels. views: how many a frame has.
+        frame_size: the shorter side of a frame, pixels.
 
     Raises:
-        SettingsError: frames too small for the convolutions of SB3's CnnPolicy, or several views, which it cannot join.
+        SettingsError: frames too small for the convolutions of SB3's CnnPolicy.
     """
-    if observation == "pixels" and views > 1:
-        raise SettingsError(
-            f"--observation pixels is for one view, and here are {views}: give --observation state or latent, which "
-            "see all of them"
-        )
     if observation == "pixels" and frame_size < SMALLEST_FRAME:
         raise SettingsError(
             f"--observation pixels needs frames of {SMALLEST_FRAME} px or more, these have {frame_size}: give "

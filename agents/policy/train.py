@@ -145,7 +145,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     if (folder / "policy.zip").exists():
         return finished_policy(folder)
     model = load(config.world_model, device=config.device)
-    check_observation(config.observation, min(model.task.frame_shape[:2]), len(model.task.views))
+    check_observation(config.observation, min(model.task.height, model.task.width))
     model.dynamics.mixed = bfloat16_pays(model.starts.device)
     env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
     learner = reopen_learner(working, config, env, model) if working.exists() else new_learner(config, env, model)

@@ -40,6 +40,29 @@ class ScaledReward(VecEnvWrapper):
         return observed, rewards * np.float32(self.factor), dones, infos
 
 
+class JoinedViews(VecEnvWrapper):
+    """Pixels of several views, which environments show by name, as the one picture that a policy sees: side by side.
+
+    Args:
+        venv: environments that show pixels alone. task: theirs.
+    """
+
+    def __init__(self, venv: VecEnv, task: Task) -> None:
+        super().__init__(venv, observation_space=gym.spaces.Box(0, 255, task.frame_shape, np.uint8))
+        self.task = task
+
+    def reset(self) -> VecEnvObs:
+        """Begin new episodes."""
+        return self.task.join(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step; the last frames of episodes that ended are joined too."""
+        observed, rewards, dones, infos = self.venv.step_wait()
+        for slot in np.flatnonzero(dones):
+            infos[slot]["terminal_observation"] = self.task.join(infos[slot]["terminal_observation"])
+        return self.task.join(observed), rewards, dones, infos
+
+
 def dreams(
     model: WorldModel, count: int, observation: str, horizon: int, gamma: float, trust_below: float | None = None
 ) -> VecEnv:
@@ -58,7 +81,8 @@ def dreams(
         autoreset_mode="SAME_STEP",
     )
     counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)
-    return stacked(ScaledReward(WorldModelVecEnv(counted), reward_scale(model, gamma)), observation)
+    scaled = ScaledReward(WorldModelVecEnv(counted), reward_scale(model, gamma))
+    return stacked(scaled, observation, model.task)
 
 
 def reward_scale(model: WorldModel, gamma: float) -> float:
@@ -82,11 +106,14 @@ def truth(task: Task, observation: str) -> gym.Env:
 def judged(checkpoint: Path, task: Task, observation: str, device: str = "cpu") -> VecEnv:
     """One truth env as SB3 wants it, seen from pixels alone as a policy trained on ``observation`` expects."""
     if observation == "pixels":
-        return stacked(DummyVecEnv([lambda: Monitor(truth(task, "pixels"))]), observation)
+        return stacked(DummyVecEnv([lambda: Monitor(truth(task, "pixels"))]), observation, task)
     eyes: dict[str, Any] = {"checkpoint": str(checkpoint), "observation": observation, "device": device}
     return DummyVecEnv([lambda: Monitor(gym.make("Procosm/Truth-v0", **eyes))])
 
 
-def stacked(env: VecEnv, observation: str) -> VecEnv:
-    """The last few frames together where a policy sees pixels; otherwise ``env`` itself."""
-    return VecFrameStack(env, PIXEL_STACK, channels_order="last") if observation == "pixels" else env
+def stacked(env: VecEnv, observation: str, task: Task) -> VecEnv:
+    """The last few frames together where a policy sees pixels, all views in one; otherwise ``env`` itself."""
+    if observation != "pixels":
+        return env
+    joined = JoinedViews(env, task) if len(task.views) > 1 else env
+    return VecFrameStack(joined, PIXEL_STACK, channels_order="last")

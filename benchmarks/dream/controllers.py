@@ -51,6 +51,7 @@ class ControllersConfig(Settings):
 def controllers(config: ControllersConfig) -> Path:
     """Play the panel in both worlds and write ``controllers_invertedpendulum.json``."""
     model = load(find_checkpoint(config.checkpoint, None))
+    model.task.require("this benchmark", "state", "reward", "twin")
     if config.quick:
         config = dataclasses.replace(config, out=Path("runs/controllers"), controllers=16, episodes=1)
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=200))

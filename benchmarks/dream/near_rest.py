@@ -156,6 +156,7 @@ def near_rest(config: NearRestConfig) -> Path:
         TaskError: another task than InvertedPendulum-v5.
     """
     model = load(find_checkpoint(config.checkpoint, None))
+    model.task.require("this benchmark", "state", "twin")
     if model.task.id != "InvertedPendulum-v5":
         raise TaskError(f"near_rest asks about InvertedPendulum-v5, not {model.task.id}: give one of its checkpoints")
     places = np.linspace(-RAIL_M, RAIL_M, 7 if config.quick else config.places)

@@ -76,6 +76,7 @@ def ranking(config: RankingConfig) -> Path:
         config = dataclasses.replace(config, linear=4, exploits=1, generations=2)
     folder = find_checkpoint(config.checkpoint, None)
     model = load(folder)
+    model.task.require("a ranking of policies", "reward", "twin")
     out = config.out / model.task.id.rsplit("-v", 1)[0].replace("/", "_")
     trained = zoo(config.zoo, model.task, folder, out / "zoo", model.provenance.get("policies", {}).values())
     members = [*trained, *controllers(config, model), *exploits(config, model, out / "exploits")]

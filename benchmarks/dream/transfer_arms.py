@@ -149,6 +149,7 @@ def logged(run: Path, store: Path) -> Logged:
 
 def _see(run: Path) -> Logged:
     model, episodes = opened(run / "world_model"), load_episodes(run / "data")
+    model.task.require("this benchmark", "state", "reward", "twin")
     returns = [float(e.signals["reward"].sum()) for e in episodes if e.kind != "constant"]
     bar = float(np.quantile(returns, 1 - BEST_SHARE))
     parts = []

@@ -85,6 +85,7 @@ def main(config: TrustConfig) -> Path:
     if config.quick:
         config = dataclasses.replace(config, episodes=16, steps=40, long_seeds=4, long_steps=100)
     model = load(find_checkpoint(config.checkpoint, None))
+    model.task.require("trust", "state", "twin")
     if model.trust is None:
         raise CheckpointError(
             f"{config.checkpoint} has no trust.safetensors: python -m procosm.envs.trust.calibrate --help"

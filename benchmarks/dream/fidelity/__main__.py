@@ -102,6 +102,7 @@ class _Judgement:
     def __init__(self, config: FidelityConfig, run: Path, place: Path) -> None:
         self.config, self.run, self.place, self.work = config, run, place, place / "fidelity"
         self.model = load(run / "world_model")
+        self.model.task.require("this benchmark", "state", "reward", "twin")
 
     def measure(self) -> Path:
         """All rows, the record and the figure."""

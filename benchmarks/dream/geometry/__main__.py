@@ -81,6 +81,7 @@ def geometry(config: GeometryConfig) -> Path:
 
 def _measure(config: GeometryConfig, run: Path, work: Path) -> Path:
     model, count = load(run / "world_model"), 16 if config.quick else config.episodes
+    model.task.require("this benchmark", "state", "reward", "twin")
     folder = work / "smooth_noise"
     judging_episodes(folder, model, "smooth noise", None, count, max(HORIZONS))
     logged = list(_with_physics(folder))
