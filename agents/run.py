@@ -62,7 +62,7 @@ class RunConfig(Settings):
     """Share of the steps for held-out episodes under one action throughout."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """Learner of the policy."""
-    observation: Literal["state", "latent", "pixels"] = "state"
+    observation: Literal["state", "features", "latent", "pixels"] = "state"
     """What the policy sees; all of it comes from pixels alone."""
     horizon: int = 32
     """Steps of a dream that the policy practises in."""

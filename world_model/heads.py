@@ -1,4 +1,6 @@
-"""What a policy wants to know of a latent: the true state, the reward, and whether the episode ends."""
+"""What a policy wants to know of latents: state or features, the reward, and whether the episode ends."""
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,8 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     )
 
 
-class StateHead(nn.Module):
-    """Reads the task's true state, positions and velocities, from the last few latents.
+class LatentHead(nn.Module):
+    """Reads some numbers from the last few latents.
 
     It sees the newest latent and its differences from the older ones: velocities are differences, and a network that
     has to find them by subtracting large numbers finds them late.
@@ -21,12 +23,29 @@ class StateHead(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, context: int, latent_shape: tuple[int, int, int], state_size: int, hidden: int = 256) -> None:
+    def __init__(self, context: int, latent_shape: tuple[int, int, int], size: int, hidden: int = 256) -> None:
         super().__init__()
         c, h, w = latent_shape
-        self.net = mlp(context * c * h * w, hidden, state_size)
-        self.register_buffer("mean", torch.zeros(state_size))
-        self.register_buffer("std", torch.ones(state_size))
+        self.context, self.size = context, size
+        self.net = mlp(context * c * h * w, hidden, size)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(b, context, c, h, w) latents to (b, size), standardised."""
+        newest = latents[:, -1:]
+        return self.net(torch.cat([newest, 4.0 * (newest - latents[:, :-1])], dim=1).flatten(1))
+
+    def standardise(self, values: Tensor) -> Tensor:
+        return (values - self.mean) / self.std
+
+    def physical(self, standardised: Tensor) -> Tensor:
+        """Back to the units of the data."""
+        return standardised * self.std + self.mean
+
+
+class StateHead(LatentHead):
+    """The task's true state, positions and velocities, in the task's own units."""
 
     @torch.no_grad()
     def fit(self, states: Tensor) -> None:
@@ -34,36 +53,36 @@ class StateHead(nn.Module):
         self.mean.copy_(states.mean(0))
         self.std.copy_(states.std(0).clamp_min(1e-3))
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """(b, context, c, h, w) latents to (b, s), standardised."""
-        newest = latents[:, -1:]
-        return self.net(torch.cat([newest, 4.0 * (newest - latents[:, :-1])], dim=1).flatten(1))
 
-    def standardise(self, states: Tensor) -> Tensor:
-        return (states - self.mean) / self.std
+class FeatureHead(LatentHead):
+    """Features learned where no states are logged, see ``features``: without units, of mean 0 and deviation 1."""
 
-    def physical(self, standardised: Tensor) -> Tensor:
-        """Back to the task's own units."""
-        return standardised * self.std + self.mean
+    @torch.no_grad()
+    def whiten(self, latents: Tensor) -> None:
+        """Give features mean 0 and deviation 1 over (n, context, c, h, w) real latents, by the last layer's weights."""
+        found = self(latents)
+        mean, std, last = found.mean(0), found.std(0).clamp_min(1e-6), cast(nn.Linear, self.net[-1])
+        last.weight.div_(std[:, None])
+        last.bias.sub_(mean).div_(std)
 
 
 class OutcomeHead(nn.Module):
     """Reward and termination of one step.
 
-    Most tasks define both by states and the action, so the estimated states before and after stand first; a small
-    projection of the two latents carries what the state leaves out.
+    Most tasks define both by states and the action, so the estimated states (or features) before and after stand first;
+    a small projection of the two latents carries what these leave out.
     """
 
     reward_mean: Tensor
     reward_std: Tensor
 
     def __init__(
-        self, latent_shape: tuple[int, int, int], state_size: int, action_size: int, hidden: int = 256, seen: int = 32
+        self, latent_shape: tuple[int, int, int], read_size: int, action_size: int, hidden: int = 256, seen: int = 32
     ) -> None:
         super().__init__()
         c, h, w = latent_shape
         self.see = nn.Linear(c * h * w, seen)
-        self.net = mlp(2 * (seen + state_size) + action_size, hidden, 2)
+        self.net = mlp(2 * (seen + read_size) + action_size, hidden, 2)
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_std", torch.ones(()))
 
@@ -74,14 +93,14 @@ class OutcomeHead(nn.Module):
         self.reward_std.copy_(rewards.std().clamp_min(1e-3))
 
     def forward(
-        self, before: Tensor, after: Tensor, state_before: Tensor, state_after: Tensor, action: Tensor
+        self, before: Tensor, after: Tensor, read_before: Tensor, read_after: Tensor, action: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Standardised reward (b,) and termination logit (b,).
 
         Args:
-            before, after: (b, c, h, w) latents. state_before, state_after: (b, s), standardised.
+            before, after: (b, c, h, w) latents. read_before, read_after: (b, s), standardised states or features.
             action: (b, a) in [-1, 1].
         """
         seen = [self.see(before.flatten(1)), self.see(after.flatten(1))]
-        reward, logit = self.net(torch.cat([*seen, state_before, state_after, action], dim=-1)).unbind(-1)
+        reward, logit = self.net(torch.cat([*seen, read_before, read_after, action], dim=-1)).unbind(-1)
         return reward, logit

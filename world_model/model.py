@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.data.task import Task
+from procosm.world_model.encoding import encode
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
 from procosm.world_model.threads import one_thread, run_each
@@ -52,18 +53,29 @@ class WorldModel:
         """Names of all that it can tell of a dream beside its latents and frames."""
         return self.dynamics.readouts | ({"trust"} if self.trust else set())
 
-    def states(self, latents: Tensor) -> Tensor:
-        """(b, s), the simulator's state as the model reads it off (b, t, c, h, w) latents of real frames.
+    @cached_property
+    def read_sizes(self) -> dict[str, int]:
+        """How many numbers it reads off latents at any moment, by name: ``state``, ``features``."""
+        read = self.dynamics.read(self.dynamics.begin(self.starts[:1]))
+        return {name: value.shape[1] for name, value in read.items()}
+
+    def encode(self, frames: np.ndarray) -> Tensor:
+        """(…, H, W, 3) uint8 real frames to (…, c, h, w) latents, each frame coded alone."""
+        return encode(self.tokenizer, torch.from_numpy(frames), self.starts.device)
+
+    def read(self, name: str, latents: Tensor) -> Tensor:
+        """(b, s), what the model reads off (b, t, c, h, w) latents of real frames: ``state``, or ``features``.
 
         Raises:
             ProcosmError: it has not learned to.
         """
-        if "state" not in self.dynamics.readouts:
+        if name not in self.dynamics.readouts:
+            remedy = "train it on a log that has states" if name == "state" else "one trained without states does"
             raise ProcosmError(
-                f"the world model of {self.task.id} tells no state (it tells {', '.join(sorted(self.capabilities))}): "
-                "train it on a log that has states"
+                f"the world model of {self.task.id} tells no {name} (it tells "
+                f"{', '.join(sorted(self.capabilities))}): {remedy}"
             )
-        return self.dynamics.read(self.dynamics.begin(latents))["state"]
+        return self.dynamics.read(self.dynamics.begin(latents))[name]
 
     @one_thread()
     def begin(self, latents: Tensor, condition: Condition | None = None) -> Memory:

@@ -1,20 +1,24 @@
 """The kinds of tokenizer and dynamics there are, by name: the one place that names concrete models.
 
-A kind is a config class and a builder. The config of a module, ``module.config``, tells its kind.
+A kind is a config class, a builder, and recipes: the sizes it comes in and the stages of their training. The config of
+a module, ``module.config``, tells its kind.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from procosm.world_model.autoregressive.dynamics import AutoregressiveConfig, AutoregressiveDynamics
 from procosm.world_model.data.task import Task
+from procosm.world_model.diffusion import recipe as diffusion
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import DiscreteTokenizer, Tokenizer
+from procosm.world_model.tokenizer import recipe as causal
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
+from procosm.world_model.training.recipes import Recipe
 
 Part = Literal["tokenizer", "dynamics"]
 
@@ -28,12 +32,14 @@ class Kind:
         build: an untrained ``torch.nn.Module`` with this ``config``. A tokenizer is built of (config, task) and
             satisfies ``interface.Tokenizer``; dynamics of (config, task, tokenizer), and ``interface.Dynamics``.
         fitted: the config with what follows from the task put in.
+        recipes: by the name of a preset.
         later: fields that checkpoints of earlier versions lack; what their defaults say is what those did.
     """
 
     config: type
     build: Callable[..., Any]
     fitted: Callable[[Any, Task], Any] = lambda config, task: config
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     later: tuple[str, ...] = ()
 
 
@@ -64,17 +70,25 @@ def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task
     dynamics.action_high.copy_(torch.tensor(task.action_high))
 
 
+def _told(config: DynamicsConfig, task: Task) -> DynamicsConfig:
+    """Told is what was logged; features where no state was."""
+    outcomes = [name for name in ("reward", "termination") if name in task.signals and name in config.readouts]
+    reads = "state" if "state" in task.signals and "state" in config.readouts else "features"
+    return replace(config, readouts=(*outcomes, reads))
+
+
 KINDS: dict[Part, dict[str, Kind]] = {
     "tokenizer": {
         "causal": Kind(
             TokenizerConfig,
             _causal,
             lambda config, task: replace(config, frame_height=task.height, frame_width=task.width),
+            recipes=causal.RECIPES,
             later=("levels",),
         )
     },
     "dynamics": {
-        "diffusion": Kind(DynamicsConfig, _diffusion),
+        "diffusion": Kind(DynamicsConfig, _diffusion, _told, recipes=diffusion.RECIPES, later=("readouts", "features")),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive),
     },
 }

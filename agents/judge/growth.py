@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import resamples
-from procosm.agents.judge.open_loop import Windows, encode, predictions, window
+from procosm.agents.judge.open_loop import Windows, predictions, window
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
@@ -36,9 +36,9 @@ def changes(model: WorldModel, episodes: Sequence[Episode], horizon: int) -> tup
     if not enough:
         raise DatasetError("no constant-action episode outlasts the model's context, so growth cannot be tested")
     windows = Windows.stack([window(episode, 0, context, horizon) for episode in enough])
-    begun = encode(model, windows.frames[:, :context])
+    begun = model.encode(windows.frames[:, :context])
     with torch.inference_mode():
-        origin = model.states(begun).cpu().numpy()
+        origin = model.read("state", begun).cpu().numpy()
     steps = [each.readouts["state"].cpu().numpy() for each in predictions(model, begun, windows.actions)]
     dreamed = np.stack(steps, axis=1)
     states = windows.signals["state"]

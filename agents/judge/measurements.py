@@ -224,7 +224,7 @@ class Policy(TypedDict):
     """How the policy was trained."""
 
     algorithm: Literal["ppo", "sac"]
-    observation: Literal["state", "latent", "pixels"]
+    observation: Literal["state", "features", "latent", "pixels"]
 
 
 class Origin(TypedDict):

@@ -15,6 +15,7 @@ from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.interface import Prediction
+from procosm.world_model.training.validation import imagine
 
 METHODS = ("dream", "shuffled actions", "copy last frame", "tokenizer")
 """What is scored; ``tokenizer`` encodes and decodes the true frame: the best the decoder allows."""
@@ -83,31 +84,9 @@ def _padded(values: np.ndarray, pad: int) -> np.ndarray:
     return np.concatenate((values, np.repeat(values[-1:], pad, axis=0))) if pad else values
 
 
-@torch.inference_mode()
-def encode(model: WorldModel, frames: np.ndarray, chunk: int = 16) -> Tensor:
-    """(n, t, h, w, 3) uint8 frames, each alone, to (n, t, c, h', w') standardised latents."""
-    n, t = frames.shape[:2]
-    device = model.starts.device
-    parts = []
-    for i in range(0, n, chunk):
-        single = torch.from_numpy(frames[i : i + chunk]).to(device).flatten(0, 1)[:, None]  # (n·t, 1, h, w, 3)
-        parts.append(model.tokenizer.encode(single)[:, 0].unflatten(0, (-1, t)))
-    return torch.cat(parts)
-
-
-@torch.inference_mode()
 def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
     """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
-    memory = model.dynamics.begin(context)
-    for action in torch.from_numpy(actions).to(context.device).unbind(1):
-        memory, prediction = model.dynamics.step(memory, action)
-        yield prediction
-
-
-def imagine(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The latent (n, c, h, w) and, where the model tells one, the state (n, s) of each of the ``predictions``."""
-    for prediction in predictions(model, context, actions):
-        yield prediction.latents, prediction.readouts.get("state")
+    return imagine(model.dynamics, context, torch.from_numpy(actions).to(context.device))
 
 
 def open_loop(
@@ -128,11 +107,11 @@ def open_loop(
     """
     context = model.dynamics.context
     states = None if state_scale is None else windows.signals["state"]
-    real = encode(model, windows.frames)
+    real = model.encode(windows.frames)
     begun = real[:, :context]
     shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
-    dreams = imagine(model, begun, windows.actions)
-    shuffled = imagine(model, begun, windows.actions[shuffle])
+    dreams = predictions(model, begun, windows.actions)
+    shuffled = predictions(model, begun, windows.actions[shuffle])
     rows: list[dict[str, object]] = []
     for t, (dream, wrong) in enumerate(zip(dreams, shuffled, strict=True)):
         there = windows.steps > t
@@ -141,8 +120,8 @@ def open_loop(
         truth = windows.frames[:, context + t], real[:, context + t], None if states is None else states[:, t + 1]
         last = windows.frames[:, context - 1], begun[:, -1], None if states is None else states[:, 0]
         seen = {
-            "dream": (decode(model, dream[0]), dream[0], _host(dream[1])),
-            "shuffled actions": (decode(model, wrong[0]), wrong[0], _host(wrong[1])),
+            "dream": seen_of(model, dream),
+            "shuffled actions": seen_of(model, wrong),
             "copy last frame": last,
             "tokenizer": (decode(model, truth[1]), truth[1], None),
         }
@@ -156,14 +135,16 @@ def open_loop(
     return rows
 
 
+def seen_of(model: WorldModel, dream: Prediction) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
+    """Frames, latents, and the state where the model tells it, of one step of a dream."""
+    state = dream.readouts.get("state")
+    return decode(model, dream.latents), dream.latents, None if state is None else state.cpu().numpy()
+
+
 @torch.inference_mode()
 def decode(model: WorldModel, latents: Tensor) -> np.ndarray:
     """(n, c, h', w') latents to (n, h, w, 3) uint8 frames."""
     return model.tokenizer.decode(latents[:, None])[:, -1].cpu().numpy()
-
-
-def _host(state: Tensor | None) -> np.ndarray | None:
-    return None if state is None else state.cpu().numpy()
 
 
 def errors(

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
-from procosm.agents.judge.eyes import Eyes, before_first
-from procosm.agents.policy.worlds import truth
+from procosm.agents.policy.worlds import PIXEL_STACK, truth
 from procosm.envs.collect.policy_file import load_policy
+from procosm.envs.dreams.observe import Observation
+from procosm.envs.dreams.perceive import Eyes
 from procosm.sparse.processes import worker_processes
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.task import Task, read_task
@@ -134,7 +135,7 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     model = opened(player.world_model, player.device)
     seen = player.kind == "trained"
     envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]
-    eyes, act = Eyes(model, player.observation, len(seeds)), actor(player, model.task, seeds[0])
+    eyes, act = eyes_of(player.observation or "pixels", model, len(seeds)), actor(player, model.task, seeds[0])
     join = model.task.join if seen else np.asarray  # a control sees the state
     first = np.stack([join(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
     totals, steps = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
@@ -154,6 +155,11 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     ]
 
 
+def eyes_of(observation: str, model: WorldModel, slots: int) -> Eyes:
+    """What turns frames into a policy's observations, for episodes side by side."""
+    return Eyes(model, Observation.parse(observation), slots, PIXEL_STACK)
+
+
 def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
     """Dream one whole episode from each (n, H, W, 3) first frame of a MuJoCo episode, with the same policy."""
     model, n = opened(player.world_model, player.device), len(first_frames)
@@ -161,7 +167,7 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
     observed, _ = env.reset(seed=0, options={"start": list(range(n))})
     slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0)
     steps, terminated, ended = np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
-    eyes = Eyes(model, "pixels", n)
+    eyes = eyes_of("pixels", model, n)
     with Progress(model.task.max_episode_steps, "dream, trained", "step") as bar:
         while not ended.all():
             if player.observation == "pixels":
@@ -174,6 +180,11 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
             bar.update()
     env.close()
     return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), None) for i in range(n)]
+
+
+def before_first(model: WorldModel, frames: np.ndarray) -> torch.Tensor:
+    """(k, context, c, h, w): the latents with which ``Eyes`` begins episodes whose first frames are (k, H, W, 3)."""
+    return model.encode(frames)[:, None].expand(-1, model.starts.shape[1], -1, -1, -1).clone()
 
 
 def dreams_from(

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from procosm.agents.judge.eyes import before_first
 from procosm.agents.judge.open_loop import decode, predictions
+from procosm.agents.judge.rollouts import before_first
 from procosm.agents.policy.worlds import truth
 from procosm.envs.films import INK, PAPER
 from procosm.world_model.checkpoint import WorldModel

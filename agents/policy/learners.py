@@ -95,9 +95,10 @@ def set_exploration(learner: BaseAlgorithm, share: float) -> None:
 
 def _features(observation: str, model: WorldModel) -> dict[str, Any]:
     """Policy keywords that choose how an observation enters the network; nothing for pixels (SB3's own CNN)."""
-    if observation == "state":
-        assert model.start_states is not None  # logged, or the model could not tell any
-        mean, scale = state_statistics(np.asarray(model.start_states.cpu()))
+    if observation in ("state", "features"):
+        seen = model.start_states if observation == "state" else model.read("features", model.starts)
+        assert seen is not None  # states were logged, or the model could not tell any
+        mean, scale = state_statistics(np.asarray(seen.cpu()))
         return {
             "features_extractor_class": StandardisedState,
             "features_extractor_kwargs": {"mean": mean, "scale": scale},

@@ -52,7 +52,7 @@ class PolicyConfig(Settings):
     """Folder of the policy to make (RUN/policy)."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """Learner, from Stable-Baselines3."""
-    observation: Literal["state", "latent", "pixels"] = "state"
+    observation: Literal["state", "features", "latent", "pixels"] = "state"
     """What the policy sees: the model's estimate of the true state, its last latents, or three frames."""
     seed: Seed = 0
     """Of the weights, the dreams and the exploration."""

@@ -38,7 +38,7 @@ def _consistent(look: Look) -> Look:
 
 class _Log(TypedDict):
     algorithm: Literal["ppo", "sac"]
-    observation: Literal["state", "latent", "pixels"]
+    observation: Literal["state", "features", "latent", "pixels"]
     rounds: list[Round]
     truth: list[Annotated[Look, AfterValidator(_consistent)]]
 

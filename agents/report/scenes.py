@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from procosm.agents.judge.eyes import Eyes
-from procosm.agents.judge.open_loop import Windows, decode, encode, imagine, window
-from procosm.agents.judge.rollouts import Player, actor, dreams_from
+from procosm.agents.judge.open_loop import Windows, decode, predictions, window
+from procosm.agents.judge.rollouts import Player, actor, dreams_from, eyes_of
 from procosm.agents.policy.worlds import truth
 from procosm.envs.films import difference, panel, write_mp4
 from procosm.world_model.checkpoint import WorldModel
@@ -39,8 +38,8 @@ def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> lis
     context = model.dynamics.context
     longest = sorted(held_out, key=lambda episode: -len(episode.actions))[:WINDOWS]
     windows = Windows.stack([window(e, 0, context, horizon) for e in longest if len(e.actions) >= context])
-    begun = encode(model, windows.frames[:, :context])
-    dreamed = [decode(model, latent) for latent, _ in imagine(model, begun, windows.actions)]  # horizon × (n, h, w, 3)
+    begun = model.encode(windows.frames[:, :context])
+    dreamed = [decode(model, p.latents) for p in predictions(model, begun, windows.actions)]  # horizon × (n, h, w, 3)
     pictures = []
     for n, steps in enumerate(windows.steps):
         for t in range(steps):
@@ -53,7 +52,7 @@ def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> lis
 
 def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The policy in MuJoCo from pixels; its pictures, and the (H, W, 3) first frame."""
-    env, eyes, act = truth(model.task, "pixels"), Eyes(model, player.observation, 1), actor(player, model.task, seed)
+    env, eyes, act = truth(model.task, "pixels"), eyes_of(player.observation, model, 1), actor(player, model.task, seed)
     frame = model.task.join(env.reset(seed=seed)[0])
     first, total, slot, pictures = frame, 0.0, np.zeros(1, np.int64), []
     for step in range(POLICY_STEPS):
@@ -71,7 +70,7 @@ def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray) -> li
     """The same policy in the dream, from the same first frame."""
     shows = ("pixels",) if player.observation == "pixels" else ("pixels", player.observation)
     env, act = dreams_from(model, first_frame[None], shows), actor(player, model.task, 0)
-    eyes, slot = Eyes(model, "pixels", 1), np.zeros(1, np.int64)
+    eyes, slot = eyes_of("pixels", model, 1), np.zeros(1, np.int64)
     observed, _ = env.reset(seed=0, options={"start": [0]})
     total, pictures = 0.0, []
     for step in range(POLICY_STEPS):

@@ -84,8 +84,8 @@ def frame_range(model: WorldModel) -> tuple[np.ndarray, np.ndarray]:
 
     They are seen through the tokenizer, as dreams are: decoding blurs, and that is not the dream's fault.
     """
-    latents = model.tokenizer.encode(torch.from_numpy(real_frames(model.task))[:, None].to(model.starts.device))
-    seen = statistics(model.tokenizer.decode(latents)[:, -1].cpu().numpy())
+    latents = model.encode(real_frames(model.task))
+    seen = statistics(model.tokenizer.decode(latents[:, None])[:, -1].cpu().numpy())
     low, high = seen.min(axis=0), seen.max(axis=0)
     return low - MARGIN * (high - low), high + MARGIN * (high - low)
 

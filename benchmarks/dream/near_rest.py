@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import interval
-from procosm.agents.judge.open_loop import encode, predictions
+from procosm.agents.judge.open_loop import predictions
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.envs.truth.mujoco import MujocoEnv
@@ -107,9 +107,9 @@ def in_mujoco(task: Task, question: str, sizes: np.ndarray, places: np.ndarray, 
 @torch.no_grad()
 def in_dream(model: WorldModel, episodes: Episodes) -> np.ndarray:
     """(n, 1 + steps, s): the same as ``episodes.states``, as the model estimates them in its dream."""
-    seen = encode(model, episodes.frames)
+    seen = model.encode(episodes.frames)
     dreamed = predictions(model, seen, np.repeat(episodes.actions[:, None], max(STEPS), axis=1))
-    return torch.stack([model.states(seen), *(each.readouts["state"] for each in dreamed)], dim=1).numpy()
+    return torch.stack([model.read("state", seen), *(p.readouts["state"] for p in dreamed)], dim=1).numpy()
 
 
 def answers(states: np.ndarray, step: int) -> np.ndarray:

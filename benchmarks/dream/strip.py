@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from procosm.agents.judge.open_loop import Windows, decode, encode, imagine, window
+from procosm.agents.judge.open_loop import Windows, decode, predictions, window
 from procosm.envs.films import difference
 from procosm.world_model.checkpoint import load
 from procosm.world_model.data.episodes import load_episodes
@@ -23,9 +23,8 @@ def strip(run: Path, path: Path) -> Path:
     context = model.dynamics.context
     chosen = Windows.stack([window(longest, 0, context, max(STEPS))])
     steps = [step for step in STEPS if step <= chosen.steps[0]]
-    dreamed = [
-        decode(model, z)[0] for z, _ in imagine(model, encode(model, chosen.frames[:, :context]), chosen.actions)
-    ]
+    begun = model.encode(chosen.frames[:, :context])
+    dreamed = [decode(model, p.latents)[0] for p in predictions(model, begun, chosen.actions)]
     figure, axes = plt.subplots(3, len(steps), figsize=(1.15 * len(steps), 3.6), squeeze=False)
     for column, step in enumerate(steps):
         real, dream = chosen.frames[0, context + step - 1], dreamed[step - 1]

@@ -35,7 +35,6 @@ from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.data.windows import context_index, tabulate
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, read_tensors, write_tensors
-from procosm.world_model.training.train import encode
 
 Algorithm = Literal["ppo", "sac"]
 BATCH = 256
@@ -159,9 +158,9 @@ def _see(run: Path) -> Logged:
         total = torch.nn.functional.pad(rewards.double().cumsum(0), (1, 0))
         earned = total[table.last + 1] - total[table.first]
         with torch.inference_mode():
-            latents = encode(model.tokenizer, table.frames, model.starts.device)
+            latents = model.encode(table.frames.numpy())
             index = context_index(table, torch.arange(len(latents)), model.dynamics.context)
-            states = torch.cat([model.states(latents[part]) for part in index.split(1024)])
+            states = torch.cat([model.read("state", latents[part]) for part in index.split(1024)])
         at = table.steps
         best = (earned[at] >= bar - 1e-6) & (kind != "constant")
         parts.append((states[at], table.actions[at], rewards[at], states[at + 1], table.ends[at], best))

@@ -21,28 +21,18 @@ from torch import Tensor
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.kernels import machine
 from procosm.world_model import checkpoint, command, registry
-from procosm.world_model.data.episodes import load_episodes, load_task
+from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.episodes import load_task
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import Table, tabulate
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, Share
 from procosm.world_model.sparsity import sparsify, weights
-from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.training.presets import Preset, preset
-from procosm.world_model.training.stage import StageConfig
-from procosm.world_model.training.train import (
-    TrainConfig,
-    assembled,
-    encode,
-    sparsifier,
-    train_dynamics,
-    train_manifold,
-    train_state_head,
-    train_tokenizer,
-)
+from procosm.world_model.training.recipes import Training
+from procosm.world_model.training.train import TrainConfig, assembled, read_tables, sparsifiers
 from procosm.world_model.training.validation import open_loop
 
 
@@ -86,22 +76,26 @@ class GpuTrainingConfig(Settings):
     """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
+SHARED = ("tokenizer", "state_head", "manifold")
+"""Stages of what is learned of single frames, once for both arms."""
+
+
 class Timed(DiffusionDynamics):
     """Dynamics that call ``watch`` before every step of the denoising stage."""
 
     watch: Callable[[], None]
 
-    def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def diffusion_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See DiffusionDynamics."""
         self.watch()
-        return super().diffusion_loss(window, generator)
+        return super().diffusion_loss(batch, generator)
 
 
 class Clock:
     """Seconds of training, and the held-out error at some of them."""
 
-    def __init__(self, config: GpuTrainingConfig, dynamics: DiffusionDynamics, table: Table, latents: Tensor) -> None:
-        self.config, self.dynamics, self.table, self.latents = config, dynamics, table, latents
+    def __init__(self, config: GpuTrainingConfig, training: Training) -> None:
+        self.config, self.training = config, training
         self.seconds, self.step, self.found = 0.0, 0, list[dict[str, float]]()
         self._since = self._now()
 
@@ -114,15 +108,16 @@ class Clock:
     def measure(self) -> None:
         """The held-out error now; the time it takes is not counted."""
         self.seconds += self._now() - self._since
-        errors = open_loop(self.dynamics, self.table, self.latents, self.config.horizon, self.config.windows)["dream"]
+        errors = open_loop(self.training, self.config.horizon, self.config.windows)["dream"]
         point = {"step": self.step, "seconds": self.seconds, "first": errors[0], "last": errors[-1]}
         self.found.append(point)
         print({key: round(value, 5) for key, value in point.items()}, flush=True)
         self._since = self._now()
 
     def _now(self) -> float:
-        if self.table.device.type == "cuda":
-            torch.cuda.synchronize(self.table.device)
+        device = self.training.table.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
 
@@ -131,10 +126,7 @@ class Seen:
     """What both arms share: the data, and what was learned of single frames."""
 
     task: Task
-    tables: dict[str, Table]
-    latents: dict[str, Tensor]
-    tokenizer: CausalTokenizer
-    dynamics: DiffusionDynamics
+    training: Training
 
 
 def sizes_of(config: GpuTrainingConfig) -> Preset:
@@ -143,13 +135,11 @@ def sizes_of(config: GpuTrainingConfig) -> Preset:
         width=config.width, layers=config.layers, heads=max(1, config.width // 64), adaln_rank=min(256, config.width)
     )
     base = preset("debug" if config.quick else "small")
-    return replace(
-        base,
-        dynamics=DynamicsConfig(transformer=shape),
-        diffuse=StageConfig(config.steps, config.batch, config.learning_rate),
-        unroll=StageConfig(config.unrolled_steps, max(1, config.batch // 4), config.learning_rate / 4),
-        extensions=0,
-    )
+    diffusion: dict[str, Any] = {"steps": config.steps, "batch": config.batch, "learning_rate": config.learning_rate}
+    unroll: dict[str, Any] = {"steps": config.unrolled_steps, "batch": max(1, config.batch // 4), "extensions": 0}
+    unroll |= {"learning_rate": config.learning_rate / 4}
+    sizes = replace(base, dynamics=DynamicsConfig(transformer=shape))
+    return sizes.with_stage("diffusion", **diffusion).with_stage("unroll", **unroll)
 
 
 def look(config: GpuTrainingConfig, sizes: Preset, device: torch.device) -> Seen:
@@ -158,42 +148,39 @@ def look(config: GpuTrainingConfig, sizes: Preset, device: torch.device) -> Seen
     torch.manual_seed(config.seed)
     tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
-    episodes = load_episodes(config.data)
-    tables = {kind: tabulate(episodes, kind, dynamics.context).to(device) for kind in ("train", "holdout", "constant")}
-    table = tables["train"]
-    train_tokenizer(tokenizer, dynamics, table, sizes, config.seed, work)
-    latents = {kind: encode(tokenizer, each.frames, tokenizer.mean.device) for kind, each in tables.items()}
-    train_state_head(dynamics, table, latents["train"], sizes, config.seed, work)
-    train_manifold(dynamics, table, latents["train"], sizes, config.seed, work)
-    return Seen(task, tables, latents, tokenizer, dynamics)
+    training = Training(tokenizer, dynamics, read_tables(config.data, dynamics.context, device), config.seed, work)
+    for name in SHARED:
+        sizes.stages[name].run(name, training)
+    return Seen(task, training)
 
 
 def arm(config: GpuTrainingConfig, sizes: Preset, seen: Seen, name: str, density: float) -> list[dict[str, Any]]:
     """Train one arm and write its checkpoint; its rows."""
-    device, task = seen.tables["train"].device, seen.task
+    shared, task = seen.training, seen.task
+    device = shared.table.device
     torch.manual_seed(config.seed)
-    dynamics = Timed(sizes.dynamics, seen.tokenizer.spec.shape, len(task.action_low), task.state_size)
+    dynamics = Timed(sizes.dynamics, shared.tokenizer.spec.shape, len(task.action_low), task.state_size)
     # Everything but the network is as it was learned of single frames; the network begins anew.
-    learned = {k: v for k, v in seen.dynamics.state_dict().items() if not k.startswith(("net.", "uncertainty."))}
+    learned = {k: v for k, v in shared.dynamics.state_dict().items() if not k.startswith(("net.", "uncertainty."))}
     dynamics.load_state_dict(learned, strict=False)
-    for judge in (dynamics.state_head, dynamics.manifold):
-        judge.requires_grad_(False)
     if density < 1:
         sparsify(dynamics, density, config.block, dynamics.stay_dense)
     dynamics.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    clock = Clock(config, dynamics, seen.tables["holdout"], seen.latents["holdout"])
-    dynamics.watch = clock
-    choose = sparsifier(TrainConfig(config.data, config.out, seed=config.seed), density)
     work = config.out / f"{name}.training"
     shutil.rmtree(work, ignore_errors=True)  # an arm is timed from its first step or not at all
-    metrics = train_dynamics(dynamics, seen.tables, seen.latents, sizes, config.seed, work, choose)
+    choose = sparsifiers(TrainConfig(config.data, config.out, seed=config.seed, density=density))
+    training = replace(shared, dynamics=dynamics, work=work, sparsifiers=choose, metrics={})
+    clock = Clock(config, training)
+    dynamics.watch = clock
+    for stage in (each for each in sizes.stages if each not in SHARED):
+        training.metrics |= sizes.stages[stage].run(stage, training)
+    training.metrics["open_loop"] = open_loop(training)
     origin = provenance({"gpu_training": config, "sizes": sizes}) | {"policies": {}, "device": describe(device)}
-    model = assembled(task, seen.tokenizer, dynamics, seen.tables, seen.latents, metrics, origin)
-    checkpoint.save(config.out / name, model)
+    checkpoint.save(config.out / name, assembled(task, training, origin))
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return rows_of(config, name, density, clock, metrics, peak) + [
+    return rows_of(config, name, density, clock, training.metrics, peak) + [
         {"metric": f"weights, {kind}", "value": value, "unit": "1", "arm": name, "task": task.id}
         for kind, value in weights(dynamics).items()
     ]

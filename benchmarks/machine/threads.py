@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import gymnasium as gym
@@ -28,11 +28,9 @@ from procosm.benchmarks.record import record
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics
-from procosm.world_model.tokenizer.loss import TokenizerLoss, TokenizerLossConfig
-from procosm.world_model.tokenizer.model import CausalTokenizer
+from procosm.world_model.data.batch import random_batch
+from procosm.world_model.tokenizer.recipe import Tokenize
 from procosm.world_model.training.pace import Pace
-from procosm.world_model.training.stage import Optimizer, StageConfig
 
 CORES = os.cpu_count() or 1
 NEIGHBOURS = (0, 1, 2)
@@ -69,18 +67,11 @@ def dream(model: WorldModel, count: int) -> tuple[Callable[[], object], Callable
 
 def training(model: WorldModel) -> Callable[[], object]:
     """A step of the tokenizer's training, as the preset ``small`` has it."""
-    tokenizer, dynamics = cast(CausalTokenizer, model.tokenizer), cast(DiffusionDynamics, model.dynamics)
-    loss = TokenizerLoss(TokenizerLossConfig(), tokenizer, dynamics.state_head).requires_grad_(True)
-    optimizer = Optimizer(loss, StageConfig(1, 32, 1e-3))
+    tokenizer, dynamics = cast(Any, model.tokenizer), model.dynamics
+    tokenizer.requires_grad_(True)
+    batch = random_batch(32, dynamics.context, 0, len(model.task.action_low), {"state": model.task.state_size})
     frames = model.start_frames[torch.arange(32) % len(model.start_frames)]
-    states = torch.randn(*frames.shape[:2], model.task.state_size)
-
-    def step() -> None:
-        loss(frames, states)[0].backward()
-        optimizer.step(1e-6)
-        optimizer.adam.zero_grad(set_to_none=True)
-
-    return step
+    return Tokenize(1, 32, 1e-6).rehearse(tokenizer, replace(batch, frames=frames))
 
 
 def sparse_layer() -> Callable[[], object]:

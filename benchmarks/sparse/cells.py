@@ -3,7 +3,6 @@
 A cell goes on from its last save when it was killed, and is a JSON file when it is done.
 """
 
-import dataclasses
 import math
 import shutil
 from dataclasses import dataclass, field
@@ -20,16 +19,17 @@ from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model import checkpoint, registry
 from procosm.world_model.data.episodes import load_episodes, load_task
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import Table, context_index, cut, draw, tabulate
+from procosm.world_model.data.windows import Table, cut, tabulate
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
 from procosm.world_model.folders import Identity, identity
-from procosm.world_model.precision import has_bfloat16
+from procosm.world_model.interface import Dynamics, Tokenizer
 from procosm.world_model.sparsity import sparsify
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.training.presets import Preset, preset
-from procosm.world_model.training.stage import MakeSparsifier, StageConfig, run_stage
-from procosm.world_model.training.train import TrainConfig, encode, sparsifier, train_tokenizer
+from procosm.world_model.training.recipes import Training
+from procosm.world_model.training.stage import MakeSparsifier, StageConfig
+from procosm.world_model.training.train import TrainConfig, sparsifier
 from procosm.world_model.training.validation import imagine
 
 HORIZONS, BLOCK = (1, 8), 16
@@ -64,7 +64,7 @@ class Protocol:
 
     def sizes(self, name: str) -> Preset:
         """A preset at this length."""
-        return dataclasses.replace(preset(name), tokenize=self.tokenize)
+        return preset(name).with_stage("tokenizer", **vars(self.tokenize))
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,11 @@ def length_cell(cell: Cell, home: Path, protocol: Protocol) -> dict[str, float]:
     run = home / "roads" / f"1-{cell.seed}"
     model, episodes = checkpoint.load(run / "world_model"), load_episodes(run / "data")
     here = Desk(model.task, {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
-    latents = {kind: encode(model.tokenizer, table.frames, model.starts.device) for kind, table in here.tables.items()}
-    sizes = preset(ROADS[cell.task].preset)
-    sizes = dataclasses.replace(sizes, diffuse=dataclasses.replace(sizes.diffuse, steps=LENGTHS[cell.part]))
-    tokenizer, head = cast(CausalTokenizer, model.tokenizer), cast(DiffusionDynamics, model.dynamics).state_head
+    latents = {kind: model.encode(table.frames.numpy()) for kind, table in here.tables.items()}
+    sizes = preset(ROADS[cell.task].preset).with_stage("diffusion", steps=LENGTHS[cell.part])
+    head = cast(DiffusionDynamics, model.dynamics).state_head
     dynamics = dreamed(cell, home, here, sizes, head.state_dict(), latents)
-    return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
+    return judged(model.tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
 
 
 def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
@@ -208,7 +207,7 @@ def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> di
 def dynamics_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
     """Dynamics on the latents of the dense tokenizer of seed 0, the same for all of them."""
     tokenizer, head, latents = tokenized(Cell(cell.task, "tokenizer", "dense", 1.0, 0), home, here, protocol)
-    sizes = dataclasses.replace(protocol.sizes("fast"), diffuse=protocol.diffuse)
+    sizes = protocol.sizes("fast").with_stage("diffusion", **vars(protocol.diffuse))
     dynamics = dreamed(cell, home, here, sizes, head, latents)
     return judged(tokenizer, dynamics, here.tables["holdout"], latents["holdout"], protocol.windows)
 
@@ -223,13 +222,11 @@ def tokenized(
     thin(tokenizer, cell)
     if not path.exists():
         work = path.with_suffix(".training")
-        train_tokenizer(tokenizer, dynamics, here.tables["train"], sizes, cell.seed, work, chooser(cell))
+        training = Training(tokenizer, dynamics, here.tables, cell.seed, work, chooser(cell, "tokenizer"))
+        sizes.stages["tokenizer"].run("tokenizer", training)
         done = {f"tokenizer.{k}": v for k, v in tokenizer.state_dict().items()}
         done |= {f"head.{k}": v for k, v in dynamics.state_head.state_dict().items()}
-        done |= {
-            f"latents.{kind}": encode(tokenizer, table.frames, tokenizer.mean.device)
-            for kind, table in here.tables.items()
-        }
+        done |= {f"latents.{kind}": latents for kind, latents in training.latents.items()}
         write_tensors(path, done)
     saved = read_tensors(path)
     tokenizer.load_state_dict(under("tokenizer.", saved))
@@ -239,24 +236,14 @@ def tokenized(
 def dreamed(
     cell: Cell, home: Path, here: Desk, sizes: Preset, head: dict[str, Tensor], latents: dict[str, Tensor]
 ) -> DiffusionDynamics:
-    """Dynamics trained one step ahead, as the third stage of world_model.train does it; without a manifold."""
-    table, z, stage = here.tables["train"], latents["train"], sizes.diffuse
+    """Dynamics trained one step ahead by that stage alone; without a manifold."""
     torch.manual_seed(cell.seed)
-    _, dynamics = registry.untrained(here.task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)
     dynamics.state_head.load_state_dict(head)
-    dynamics.state_head.requires_grad_(False)
-    dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
-    dynamics.outcome_head.fit(table.signals["reward"][table.steps])
-
-    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        at, generator = draw(table, stage.batch, cell.seed + 1, step)
-        return dynamics.diffusion_loss(cut(table, z, at, 1, dynamics), generator)
-
-    save = home / "cells" / f"{cell.name}.training" / "diffusion.safetensors"
-    dynamics.mixed = has_bfloat16()
-    run_stage(cell.name, dynamics, losses, stage, save, chooser(cell))
-    dynamics.mixed = False
+    work, choose = home / "cells" / f"{cell.name}.training", chooser(cell, "dynamics")
+    training = Training(tokenizer, dynamics, here.tables, cell.seed, work, choose, encoded=latents)
+    sizes.stages["diffusion"].run("diffusion", training)
     return dynamics.eval().requires_grad_(False)
 
 
@@ -266,24 +253,25 @@ def thin(module: CausalTokenizer | DiffusionDynamics, cell: Cell) -> None:
         sparsify(module, cell.density, BLOCK, module.stay_dense)
 
 
-def chooser(cell: Cell) -> MakeSparsifier | None:
+def chooser(cell: Cell, part: str) -> dict[str, MakeSparsifier]:
     """The sparsifier that `procosm train --density --sparse-method` would use; none at density 1, of any method."""
     method: Any = "procrustes" if cell.method == "dense" else cell.method
-    return sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, sparse_method=method), cell.density)
+    made = sparsifier(TrainConfig(Path(), Path(), seed=cell.seed, sparse_method=method), cell.density)
+    return {} if made is None else {part: made}
 
 
 @torch.no_grad()
-def judged(
-    tokenizer: CausalTokenizer, dynamics: DiffusionDynamics, table: Table, latents: Tensor, count: int
-) -> dict[str, float]:
+def judged(tokenizer: Tokenizer, dynamics: Dynamics, table: Table, latents: Tensor, count: int) -> dict[str, float]:
     """Open-loop dreams on held-out windows: PSNR of the decoded frames against the true ones after 1 and 8 steps, and
     how much smaller the latent error is than that of copying the last latent.
     """
     far = max(HORIZONS)
     whole = table.steps[table.steps + far <= table.last[table.steps]]
     at = whole[torch.linspace(0, len(whole) - 1, min(count, len(whole))).long()]
-    window, k = cut(table, latents, at, far, dynamics), dynamics.context
-    dream, _ = imagine(dynamics, latents[context_index(table, at, k)], window.actions[:, k - 1 :])
+    k = dynamics.context
+    window = cut(table, at, k, far, latents)
+    dreamed = imagine(dynamics, window.latents[:, :k], window.actions[:, k - 1 :])
+    dream = torch.stack([each.latents for each in dreamed], dim=1)
     found = {}
     for h in HORIZONS:
         seen, truth, last = dream[:, h - 1], latents[at + h], latents[at]

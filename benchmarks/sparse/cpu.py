@@ -25,10 +25,10 @@ from procosm import sparse
 from procosm.benchmarks.record import RESULTS, record
 from procosm.sparse import cost, cpu, matrix
 from procosm.world_model import command
+from procosm.world_model.diffusion.rehearsal import rehearse
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.files import read_json
 from procosm.world_model.settings import Count, Settings, Share
-from procosm.world_model.training.rehearsal import rehearse
 
 SEED = 0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -22,16 +22,15 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.cpu import processor
 from procosm.world_model import command
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
+from procosm.world_model.diffusion.rehearsal import ACTIONS, LATENT_SHAPE, STATES, made_up
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.settings import Count, Settings, Share
 from procosm.world_model.sparsity import sparsify
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
 from procosm.world_model.training.presets import PRESETS, Preset, preset
-from procosm.world_model.training.rehearsal import dynamics_step
 
 CPU, SEED = torch.device("cpu"), 0
-LATENT_SHAPE, ACTIONS, STATES = (4, 8, 8), 6, 17  # HalfCheetah's
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,15 @@ def fresh(sizes: Preset) -> DiffusionDynamics:
     return DiffusionDynamics(sizes.dynamics, LATENT_SHAPE, ACTIONS, STATES)
 
 
+def step_of(sizes: Preset, dynamics: DiffusionDynamics, batch: int) -> Callable[[], None]:
+    """A training step of the stage that chooses blocks, on made-up windows."""
+    return sizes.stages["diffusion"].rehearse(dynamics, made_up(dynamics, batch))
+
+
 def chosen_block(sizes: Preset, density: float) -> int:
     """What training would choose on this machine, now."""
-    make_step = partial(dynamics_step, sizes.diffuse)
-    part = Part("dynamics", fresh(sizes), density, make_step, sizes.diffuse.batch, "", " (--preset wide)")
+    stage = sizes.stages["diffusion"]
+    part = Part("dynamics", fresh(sizes), density, partial(step_of, sizes), stage.batch, "", " (--preset wide)")
     with TemporaryDirectory() as work:
         return choose_blocks([part], None, CPU, Path(work))["dynamics"]
 
@@ -73,11 +77,12 @@ def preset_rows(name: str, config: SparseStepsConfig) -> list[dict[str, Any]]:
     """A row for each density of one preset; density 1 is 1 by definition, and says how fast dense is."""
     sizes = preset(name)
     blocks = {density: chosen_block(sizes, density) for density in config.densities}
-    steps = {1.0: dynamics_step(sizes.diffuse, fresh(sizes), sizes.diffuse.batch)}
+    batch = sizes.stages["diffusion"].batch
+    steps = {1.0: step_of(sizes, fresh(sizes), batch)}
     for density, block in blocks.items():
         dynamics = fresh(sizes)
         sparsify(dynamics, density, block, dynamics.stay_dense)
-        steps[density] = dynamics_step(sizes.diffuse, dynamics, sizes.diffuse.batch)
+        steps[density] = step_of(sizes, dynamics, batch)
     for step in steps.values():
         step()
     times: dict[float, list[float]] = {density: [] for density in steps}

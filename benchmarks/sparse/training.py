@@ -218,7 +218,7 @@ def benchmark(config: SparseTrainingConfig) -> Path:
 
     rows = compare(task, dense, cosmos, config.rounds)
     for name, block in (("small", 32), ("base", 64)):
-        clips = 8 if config.quick else preset(name).diffuse.batch
+        clips = 8 if config.quick else preset(name).stages["diffusion"].batch
         rows += preset_rows(config, name, clips, block, device)
     if device == "cpu":
         absent = {"value": None, "unit": "dense time / sparse time", "status": NOT_MEASURED}

@@ -24,7 +24,7 @@ from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Memory, Prediction, Sampling
 from procosm.world_model.threads import one_thread
 
-SEEN = ("reward", "termination", "state")
+SEEN = ("reward", "termination", "state", "features")
 """Readouts that every step of a dream makes use of."""
 
 
@@ -49,7 +49,7 @@ class Moment(NamedTuple):
     Attributes:
         memory: what the model remembers of it, and of no other.
         latents: (context, c, h, w), newest last.
-        state: (s,) float32; None where the model tells none.
+        read: state (s,) and features (f,), float32, those that the model tells.
         start, elapsed: as in ``Dreams``.
         draws: the generator of the dream's own noise, as it was then.
         forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
@@ -57,11 +57,16 @@ class Moment(NamedTuple):
 
     memory: Memory
     latents: torch.Tensor
-    state: np.ndarray | None
+    read: dict[str, np.ndarray]
     start: int
     elapsed: int
     draws: np.random.Generator
     forecasts: torch.Tensor | None
+
+    @property
+    def state(self) -> np.ndarray | None:
+        """(s,) float32; None where the model tells none."""
+        return self.read.get("state")
 
 
 class Dreams:
@@ -69,7 +74,8 @@ class Dreams:
 
     Attributes:
         latents: (n, context, c, h, w), what is shown of each dream, newest last.
-        state: (n, s) float32, the model's estimate of the task's true state; None where it has learned none.
+        read: what the model reads off each dream's latents, of what it has learned to: ``state`` (n, s), its estimate
+            of the task's true state, and ``features`` (n, f); float32.
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun,
             and always in a model that tells of no end.
         start: (n,) int64, the window each dream began with: the held-out ones come first, then those of the task's own
@@ -113,10 +119,10 @@ class Dreams:
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
         self._memory: Memory | None = None
-        told = "state" in model.capabilities
-        self.state = np.zeros((count, model.task.state_size), np.float32) if told else None
-        # The same on the model's device.
-        self._estimate = self.latents.new_zeros((count, model.task.state_size), dtype=torch.float32)
+        self.read = {name: np.zeros((count, size), np.float32) for name, size in model.read_sizes.items()}
+        # What trust is about, the state before features; on the model's device.
+        self._watched = next((name for name in ("state", "features") if name in self.read), "")
+        self._estimate = self.latents.new_zeros((count, model.read_sizes.get(self._watched, 0)), dtype=torch.float32)
         self.termination = np.zeros(count, np.float32)
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
@@ -128,8 +134,13 @@ class Dreams:
                 "`python -m procosm.envs.trust.calibrate --world-model PATH --data PATH` teaches it"
             )
         self._trust_below = trust_below
-        self._watch = Watch(model.trust, count) if told and model.trust is not None else None
+        self._watch = Watch(model.trust, count) if self._watched and model.trust is not None else None
         self.trust = None if self._watch is None else np.ones(count, np.float32)
+
+    @property
+    def state(self) -> np.ndarray | None:
+        """(n, s) float32, the estimated true states; None where the model tells none."""
+        return self.read.get("state")
 
     def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
         """The indices of the windows that a dream may begin with."""
@@ -207,11 +218,13 @@ class Dreams:
         self._memory.put(index, begun)
         self.elapsed[slots], self.termination[slots] = 0, 0.0
         self.latents[index] = latents
-        if self.state is None:
+        estimates = {name: value.float() for name, value in self.model.dynamics.read(begun).items()}
+        for name, estimate in estimates.items():
+            self.read[name][slots] = estimate.cpu().numpy()
+            self._check_numbers(name, self.read[name][slots], slots)
+        if not self._watched:
             return
-        estimate = self.model.dynamics.read(begun)["state"].float()
-        self._estimate[index], self.state[slots] = estimate, estimate.cpu().numpy()
-        self._check_numbers("state", self.state[slots], slots)
+        estimate = self._estimate[index] = estimates[self._watched]
         if self._watch is not None and self.trust is not None:
             self.trust[slots] = self._watch.begin(index, estimate).cpu().numpy()
             self._check_numbers("trust", self.trust[slots], slots)
@@ -232,7 +245,7 @@ class Dreams:
         return Moment(
             self._remembered.take(self._there(self._slots[[slot]])),
             self.latents[slot].clone(),
-            None if self.state is None else self.state[slot].copy(),
+            {name: values[slot].copy() for name, values in self.read.items()},
             int(self.start[slot]),
             int(self.elapsed[slot]),
             copy.deepcopy(self._draws[slot]),
@@ -257,8 +270,10 @@ class Dreams:
         self._memory.put(self._there(self._slots[[slot]]), moment.memory)
         self.latents[slot], self._draws[slot] = moment.latents, copy.deepcopy(moment.draws)
         self.start[slot], self.elapsed[slot], self.termination[slot] = moment.start, moment.elapsed, 0.0
-        if self.state is not None and moment.state is not None:
-            self.state[slot], self._estimate[slot] = moment.state, self._there(moment.state)
+        for name, values in moment.read.items():
+            self.read[name][slot] = values
+        if self._watched:
+            self._estimate[slot] = self._there(moment.read[self._watched])
         if self._watch is not None and self.trust is not None:
             assert moment.forecasts is not None  # told by the same model
             self.trust[slot] = self._watch.resume(slot, moment.forecasts, self._estimate[slot])
@@ -280,11 +295,11 @@ class Dreams:
         self.latents, self._spare = self._spare, self.latents
         seen = self._seen(action, prediction)
         self.elapsed += 1
-        for name in ("reward", "state", "termination", "latent", "trust"):
+        for name in ("reward", "state", "features", "termination", "latent", "trust"):
             if name in seen:
                 self._check_numbers(name, seen[name], self._slots)
-        if self.state is not None:
-            self.state[:] = seen["state"]
+        for name, values in self.read.items():
+            values[:] = seen[name]
         if "termination" in seen:
             self.termination[:] = seen["termination"][:, 0]
         truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
@@ -303,8 +318,8 @@ class Dreams:
         """(n, k) float64 numbers of this step by name, those that the model tells; the device is waited for once."""
         told = {name: value.reshape(len(action), -1) for name, value in prediction.readouts.items() if name in SEEN}
         told["latent"] = prediction.latents.flatten(1).float().abs().amax(1, keepdim=True)  # not finite if one is not
-        if "state" in told:
-            told["state"] = self._estimate = told["state"].float()
+        if self._watched:
+            told[self._watched] = self._estimate = told[self._watched].float()
         if self._watch is not None:
             told["trust"] = self._watch.advance(action, self._estimate)[:, None]
         ends = np.cumsum([value.shape[1] for value in told.values()])[:-1]
@@ -348,7 +363,7 @@ class Dreams:
             {
                 "pixels": lambda: pixels_of(self.model.task, self.frames(slots)),
                 "latent": lambda: _host(self._chosen(slots).float()),
-                **({} if self.state is None else {"state": self.state[slots].copy}),
+                **{name: values[slots].copy for name, values in self.read.items()},
             }
         )
 

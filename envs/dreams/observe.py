@@ -12,7 +12,7 @@ from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 from procosm.world_model.model import WorldModel
 
-KINDS = ("pixels", "latent", "state")
+KINDS = ("pixels", "latent", "state", "features")
 
 Observed = Any
 """An array; a dict of them by kind, by view, or by kind and then by view."""
@@ -23,7 +23,7 @@ class Observation:
     """Which kinds of observation an environment shows.
 
     Attributes:
-        kinds: one or more of ``pixels``, ``latent``, ``state``.
+        kinds: one or more of ``pixels``, ``latent``, ``state``, ``features``.
         alone: True shows the one kind as a bare array, False shows a dict with a key for each kind.
     """
 
@@ -47,12 +47,12 @@ class Observation:
             )
         return cls(kinds, alone)
 
-    def space(self, task: Task, latents_shape: tuple[int, ...], state_size: int) -> spaces.Space:
-        """The observation space, given the task, the shape (context, c, h, w) of the latents and the state's length."""
+    def space(self, task: Task, latents_shape: tuple[int, ...], read_sizes: Mapping[str, int]) -> spaces.Space:
+        """The observation space, given the shape (context, c, h, w) of the latents and what is read off them."""
         every: dict[str, spaces.Space] = {
             "pixels": pixels_space(task),
             "latent": spaces.Box(-np.inf, np.inf, latents_shape, np.float32),
-            "state": spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
+            **{name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in read_sizes.items()},
         }
         return every[self.kinds[0]] if self.alone else spaces.Dict({kind: every[kind] for kind in self.kinds})
 
@@ -81,12 +81,14 @@ def dream_space(shown: Observation, model: WorldModel) -> spaces.Space:
     Raises:
         TaskError: the model does not tell what is to be shown.
     """
-    if "state" in shown.kinds and "state" not in model.capabilities:
+    told = {"state", "features"} & model.capabilities
+    for kind in {"state", "features"} & set(shown.kinds) - told:
+        others = ", ".join(repr(each) for each in ("pixels", "latent", *sorted(told)))
+        remedy = ", or train on a log that has states" if kind == "state" else ""
         raise TaskError(
-            f"observation='state', but the world model of {model.task.id} has learned none: observe 'pixels' or "
-            "'latent', or train on a log that has states"
+            f"observation={kind!r}, but the world model of {model.task.id} has learned none: observe {others}{remedy}"
         )
-    return shown.space(model.task, tuple(model.starts.shape[1:]), model.task.state_size)
+    return shown.space(model.task, tuple(model.starts.shape[1:]), model.read_sizes)
 
 
 def row(observed: Observed, slot: int) -> Observed:

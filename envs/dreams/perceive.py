@@ -1,4 +1,4 @@
-"""PerceiveWrapper: a truth env seen through a world model, so that a policy made in the dream runs in MuJoCo."""
+"""Real frames seen through a world model, so that a policy made in the dream runs in MuJoCo: one episode or many."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from procosm.envs.dreams.observe import Observation, Observed, dream_space, pixels_space
+from procosm.envs.dreams.observe import Observation, Observed, dream_space, pixels_of, pixels_space, row
 from procosm.envs.dreams.spec import portable
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
@@ -28,12 +28,61 @@ def _frames_of(task: Task) -> dict[str, Any]:
     return {name: values[name] for name in ("id", "views", "action_repeat")} | shown
 
 
+class Eyes:
+    """Turns real frames into what dreams show, remembering for each of some episodes what it saw before.
+
+    Args:
+        model: whose tokenizer and readouts are used.
+        shown: what is shown.
+        slots: how many episodes are watched side by side.
+        stack: frames that ``pixels`` are, one after the other on the channels; blank ones before an episode's first.
+    """
+
+    def __init__(self, model: WorldModel, shown: Observation, slots: int, stack: int = 1) -> None:
+        self.model, self.shown = model, shown
+        self._latents = model.starts.new_zeros((slots, *model.starts.shape[1:]))
+        height, width, colours = model.task.frame_shape
+        self._frames = np.zeros((slots, height, width, colours * stack), np.uint8)
+
+    @torch.inference_mode()
+    def see(self, slots: np.ndarray, frames: np.ndarray, first: bool) -> Observed:
+        """What is shown of the frames; arrays of the caller's own.
+
+        Args:
+            slots: (k,) int64, whose frames these are. frames: (k, H, W, 3) uint8, views side by side.
+            first: whether they begin new episodes: then a first latent fills the context.
+
+        Returns:
+            (k, …) of the kinds that are shown: (k, s), (k, f), (k, context, c, h, w) or (k, H, W, 3 stack).
+        """
+        if "pixels" in self.shown.kinds:
+            before = np.zeros_like(self._frames[slots]) if first else self._frames[slots]
+            self._frames[slots] = np.concatenate((before[..., 3:], frames), axis=-1)
+        sources = {"pixels": lambda: pixels_of(self.model.task, self._frames[slots])}
+        if self.shown.kinds == ("pixels",):
+            return self.shown.show(sources)
+        index = torch.from_numpy(slots).to(self._latents.device)
+        seen = self.model.encode(frames[:, None])  # (k, 1, c, h, w)
+        before = seen.expand(-1, self._latents.shape[1] - 1, -1, -1, -1) if first else self._latents[index][:, 1:]
+        window = self._latents[index] = torch.cat((before, seen), dim=1)
+        sources |= {
+            "latent": lambda: _host(window),
+            "state": lambda: _host(self.model.read("state", window)),
+            "features": lambda: _host(self.model.read("features", window)),
+        }
+        return self.shown.show(sources)
+
+
+def _host(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.to("cpu", torch.float32, copy=True).numpy()
+
+
 class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
     """Shows a truth env's frames as the world model's latents or state estimates.
 
     Everything shown comes from pixels alone: each real frame is encoded, the last ``context`` latents are kept (the
-    first frame of an episode repeated to fill them), and ``state`` is what the model reads off these latents. The true
-    state stays where the truth env puts it, in ``info["state"]``.
+    first frame of an episode repeated to fill them), and ``state`` and ``features`` are what the model reads off these
+    latents. The true state stays where the truth env puts it, in ``info["state"]``.
     """
 
     def __init__(
@@ -48,7 +97,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         Args:
             env: a truth env that observes pixels, alone or in a Dict.
             checkpoint: a checkpoint or run folder, or a loaded model.
-            observation: ``latent``, ``state``, ``pixels``, or a tuple of them for a Dict.
+            observation: ``latent``, ``state``, ``features``, ``pixels``, or a tuple of them for a Dict.
             device: where a checkpoint is loaded to, as in ``WorldModelVectorEnv``.
 
         Raises:
@@ -62,7 +111,7 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         self.shown = Observation.parse(observation)
         self._check_frames()
         self.observation_space = dream_space(self.shown, self.model)
-        self._latents = self.model.starts.new_zeros((1, *self.model.starts.shape[1:]))
+        self._eyes = Eyes(self.model, self.shown, 1)
 
     def _check_frames(self) -> None:
         """Refuse an env whose frames the model was not trained on."""
@@ -80,38 +129,18 @@ class PerceiveWrapper(gym.Wrapper, RecordConstructorArgs):
         if not self._alone and not (isinstance(space, spaces.Dict) and space.spaces.get("pixels") == pixels):
             raise TaskError(f"to perceive anything the wrapped env must observe pixels, but it observes {space}")
 
-    @torch.inference_mode()
-    def _encode(self, observed: Observed) -> torch.Tensor:
-        """(1, 1, c, h, w), the latent of a real frame."""
-        frame = self.model.task.join(self._pixels(observed))
-        return self.model.tokenizer.encode(torch.from_numpy(frame)[None, None].to(self._latents.device))
-
-    def _pixels(self, observed: Observed) -> Observed:
-        return observed if self._alone else observed["pixels"]
-
-    def _show(self, observed: Observed) -> Observed:
-        return self.shown.show(
-            {
-                "pixels": lambda: self._pixels(observed),
-                "latent": lambda: self._latents[0].to("cpu", torch.float32, copy=True).numpy(),
-                "state": self._estimate,
-            }
-        )
-
-    @torch.inference_mode()
-    def _estimate(self) -> np.ndarray:
-        return self.model.states(self._latents)[0].to("cpu", torch.float32, copy=True).numpy()
+    def _see(self, observed: Observed, first: bool) -> Observed:
+        frame = self.model.task.join(observed if self._alone else observed["pixels"])
+        return row(self._eyes.see(np.zeros(1, np.int64), frame[None], first), 0)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observed, dict[str, Any]]:
         """Reset the truth env and fill the context with its first frame."""
         observed, info = self.env.reset(seed=seed, options=options)
-        self._latents = self._encode(observed).expand_as(self._latents).contiguous()
-        return self._show(observed), info
+        return self._see(observed, first=True), info
 
     def step(self, action: np.ndarray) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """Step the truth env and look at the frame it leads to."""
         observed, reward, terminated, truncated, info = self.env.step(action)
-        self._latents = torch.cat([self._latents[:, 1:], self._encode(observed)], dim=1)
-        return self._show(observed), float(reward), terminated, truncated, info
+        return self._see(observed, first=False), float(reward), terminated, truncated, info

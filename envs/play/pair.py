@@ -251,12 +251,10 @@ class Pair:
         """(1, context, c, h, w), what the model sees in MuJoCo's frames, of which the last are looked at."""
         return self._look(frames[-self.model.dynamics.context :])
 
-    @torch.inference_mode()
     def _look(self, frames: list[np.ndarray]) -> torch.Tensor:
         """(1, context, c, h, w), the latents of real frames; the first stands for those before it."""
         missing = self.model.dynamics.context - len(frames)
-        seen = torch.from_numpy(np.stack(frames))[:, None].to(self.model.starts.device)  # (t, 1, H, W, 3)
-        latents = self.model.tokenizer.encode(seen)[:, 0]  # (t, c, h, w)
+        latents = self.model.encode(np.stack(frames))  # (t, c, h, w)
         return torch.cat([latents[:1].expand(missing, -1, -1, -1), latents])[None]
 
     def close(self) -> None:

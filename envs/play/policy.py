@@ -63,7 +63,7 @@ class SavedPilot:
             seen = self._stack(frames)
         elif world == "truth":
             latents = pair.latents_of_truth(frames)
-            look = pair.model.states(latents)[0] if kind == "state" else latents[0]
+            look = pair.model.read("state", latents)[0] if kind == "state" else latents[0]
             seen = look.cpu().numpy()
         else:
             moment = scenes[-1].moment

@@ -139,9 +139,8 @@ def dream_again(model: WorldModel, episodes: Sequence[Episode]) -> Dreamed:
     chosen = [moments[i] for i in np.linspace(0, len(moments) - 1, min(WINDOWS, len(moments))).astype(int)]
     parts = []
     for episode, now in chosen:
-        seen = torch.from_numpy(episode.frames[np.maximum(np.arange(now - context + 1, now + 1), 0)])
-        parts.append(model.tokenizer.encode(seen[:, None].to(model.starts.device))[:, 0])
-    latents = torch.stack(parts)
+        parts.append(episode.frames[np.maximum(np.arange(now - context + 1, now + 1), 0)])
+    latents = model.encode(np.stack(parts))
     ahead = np.arange(HORIZON + 1)
     # A shorter episode stands still at its end; what stands there is not counted.
     index = [np.minimum(now + ahead, len(episode.actions)) for episode, now in chosen]

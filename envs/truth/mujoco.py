@@ -119,7 +119,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.task.dt_s))}
         self.action_space = gym.spaces.Box(self._simulator.action_low, self._simulator.action_high, dtype=np.float32)
         self._shown = Observation.parse(observation)
-        self.observation_space = self._shown.space(self.task, (), self._simulator.state_size)
+        self.observation_space = self._shown.space(self.task, (), {"state": self._simulator.state_size})
         self._drawing = Drawing(self.task, eyes)
         self._state: np.ndarray | None = None
         """The state where it is known; after ``set_physics`` it is asked for when it is needed."""

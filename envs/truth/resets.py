@@ -50,8 +50,7 @@ def encoded_resets(model: WorldModel, seeds: range) -> torch.Tensor:
     env = MujocoEnv.from_task(model.task)
     frames = np.stack([env.task.join(env.reset(seed=seed)[0]) for seed in seeds])
     env.close()
-    parts = torch.from_numpy(frames)[:, None].to(model.starts.device).split(32)  # each (b, 1, H, W, 3)
-    return torch.cat([model.tokenizer.encode(part)[:, 0] for part in parts])
+    return model.encode(frames)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.agents.judge.eyes import Eyes
-from procosm.envs.dreams.perceive import PerceiveWrapper
+from procosm.envs.dreams.observe import Observation
+from procosm.envs.dreams.perceive import Eyes, PerceiveWrapper
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.envs.trust import calibrate
@@ -85,7 +85,7 @@ def test_one_dream_its_moments_and_what_looks_at_frames_stay_on_their_device(che
         env.step(np.ones(1, np.float32))
         env.dreams.resume(0, moment)
         again = env.step(np.ones(1, np.float32))[0]
-        eyes = Eyes(env.dreams.model, "state", 2)
+        eyes = Eyes(env.dreams.model, Observation.parse("state"), 2)
         frames = np.stack([observed["pixels"], again["pixels"]])
         looked = [eyes.see(np.arange(2), frames, first=True), eyes.see(np.array([1]), frames[1:], first=False)]
         wrapped = PerceiveWrapper(truth_env, checkpoint, ("latent", "state"), device)

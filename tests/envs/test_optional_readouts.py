@@ -114,7 +114,7 @@ def test_without_a_state_info_has_none_and_observing_it_is_refused(linear_world,
 def test_without_a_state_there_is_nothing_to_perceive_it_with(linear_world):
     model = world(linear_world, "reward")
     with pytest.raises(ProcosmError, match=r"tells no state \(it tells reward\): train it on a log that has states"):
-        model.states(model.starts)
+        model.read("state", model.starts)
     assert model.capabilities == {"reward"}
 
 

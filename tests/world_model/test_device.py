@@ -1,6 +1,5 @@
 """Training on a device: on one that is none everywhere (tests.elsewhere), on a real one where there is one."""
 
-import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -32,9 +31,10 @@ def float32(monkeypatch):
 
 def short() -> Preset:
     """Every stage of training in a few steps."""
-    few = StageConfig(4, 4, 1e-3)
-    stages = dict.fromkeys(("tokenize", "read", "settle", "diffuse", "unroll"), few)
-    return dataclasses.replace(preset("debug"), **stages)
+    sizes = preset("debug")
+    for name in sizes.stages:
+        sizes = sizes.with_stage(name, steps=4, batch=4, learning_rate=1e-3)
+    return sizes
 
 
 def trained(dataset: Path, out: Path, device: str, density: float) -> dict:

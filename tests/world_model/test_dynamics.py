@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window, forgotten
+from procosm.world_model.data.batch import Batch
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, forgotten
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
@@ -27,13 +28,16 @@ def dynamics() -> DiffusionDynamics:
     return model
 
 
-def window(batch=5, horizon=3, seed=0) -> Window:
+def window(batch=5, horizon=3, seed=0) -> Batch:
     g = torch.Generator().manual_seed(seed)
-    return Window(
+    return Batch(
+        frames=torch.empty(0),
         latents=torch.randn(batch, 3 + horizon, *SHAPE, generator=g),
-        actions=torch.rand(batch, 2 + horizon, 2, generator=g) * 2 - 1,
-        states=torch.randn(batch, horizon, 3, generator=g),
-        rewards=torch.randn(batch, horizon, generator=g),
+        actions=torch.rand(batch, 2 + horizon, 2, generator=g) * 6 - 2,
+        signals={
+            "state": torch.randn(batch, 3 + horizon, 3, generator=g),
+            "reward": torch.randn(batch, horizon, generator=g),
+        },
         ends=torch.zeros(batch, horizon),
         mask=torch.ones(batch, horizon),
     )
@@ -210,7 +214,7 @@ def test_slow_windows_weigh_more_and_what_follows_the_end_does_not_matter(dynami
 def test_unrolled_loss_over_one_step_is_the_one_step_error(dynamics):
     w = window(horizon=1)
     _, metrics = dynamics.unrolled_loss(w)
-    error = (dynamics.advance(w.latents[:, :3], forgotten(w.actions, 3)) - w.latents[:, 3]) / 0.3
+    error = (dynamics.advance(w.latents[:, :3], forgotten(dynamics.unit_action(w.actions), 3)) - w.latents[:, 3]) / 0.3
     assert metrics["latent"].item() == pytest.approx(error.square().mean().item(), rel=1e-5)
 
 
@@ -221,8 +225,10 @@ def test_steps_after_the_end_carry_no_loss(dynamics):
     cut = dataclasses.replace(w, mask=mask)
     garbage = dataclasses.replace(
         cut,
-        states=torch.where(mask[..., None] > 0, w.states, 1e3),
-        rewards=torch.where(mask > 0, w.rewards, 1e3),
+        signals={
+            "state": torch.cat([w.signals["state"][:, :4], torch.full((5, 2, 3), 1e3)], dim=1),
+            "reward": torch.where(mask > 0, w.signals["reward"], 1e3),
+        },
         latents=torch.cat([w.latents[:, :4], w.latents[:, 4:] * 1e3], dim=1),
     )
     assert dynamics.unrolled_loss(cut)[0] == dynamics.unrolled_loss(garbage)[0]
@@ -230,7 +236,8 @@ def test_steps_after_the_end_carry_no_loss(dynamics):
 
 def test_gradient_of_the_unrolled_loss_by_finite_differences(dynamics):
     model, w = dynamics.double(), window()
-    w = Window(**{f.name: getattr(w, f.name).double() for f in dataclasses.fields(w)})
+    moved = {name: getattr(w, name).double() for name in ("frames", "latents", "actions", "ends", "mask")}
+    w = Batch(signals={name: value.double() for name, value in w.signals.items()}, **moved)
     p = model.net.patch_in.weight
     model.unrolled_loss(w)[0].backward()
     direction, eps = torch.randn_like(p), 1e-6

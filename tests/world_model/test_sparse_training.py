@@ -21,8 +21,9 @@ from procosm.world_model.files import read_tensors
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.training import blocks, stage
 from procosm.world_model.training.presets import preset
+from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.stage import Optimizer, StageConfig, rate, run_stage
-from procosm.world_model.training.train import TrainConfig, sparsifier, train, train_tokenizer
+from procosm.world_model.training.train import TrainConfig, sparsifier, train
 from tests.conftest import simulated_task
 
 DENSITY, BLOCK = 0.25, 16
@@ -291,8 +292,8 @@ def test_density_one_is_the_dense_model_to_the_bit(data, dense, tmp_path):
     sizes, task = preset("debug"), load_task(data)
     torch.manual_seed(0)
     tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
-    table = tabulate(load_episodes(data), "train", dynamics.context)
-    train_tokenizer(tokenizer, dynamics, table, sizes, 0, tmp_path)
+    tables = {"train": tabulate(load_episodes(data), "train", dynamics.context)}
+    sizes.stages["tokenizer"].run("tokenizer", Training(tokenizer, dynamics, tables, 0, tmp_path))
     stored = read_tensors(dense / "tokenizer.safetensors")
     ours = tokenizer.state_dict()
     assert ours.keys() == stored.keys() and all(torch.equal(ours[key], stored[key]) for key in ours)

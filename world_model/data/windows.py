@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.episodes import Episode
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, Window
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.precision import fits, sent
 
@@ -100,25 +100,26 @@ def context_index(table: Table, at: Tensor, context: int) -> Tensor:
     return torch.maximum(at[:, None] + torch.arange(1 - context, 1, device=at.device), table.first[at][:, None])
 
 
-def cut(table: Table, latents: Tensor, at: Tensor, horizon: int, dynamics: DiffusionDynamics) -> Window:
-    """The windows at these frames.
+def cut(table: Table, at: Tensor, context: int, horizon: int, latents: Tensor | None = None) -> Batch:
+    """The windows at these frames, in the task's own units.
 
     Args:
-        latents: (n, c, h, w), one for each frame of the table. at: (b,), frames that a step leaves.
+        at: (b,), frames that a step leaves. context, horizon: frames up to each, and steps after it.
+        latents: (n, c, h, w), one for each frame of the table; without them the batch holds frames.
     """
     ahead = at[:, None] + torch.arange(horizon, device=at.device)
     mask = (ahead < table.last[at][:, None]).float()
     ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
-    seen = at[:, None] + torch.arange(1 - dynamics.context, 0, device=at.device)
+    seen = at[:, None] + torch.arange(1 - context, 0, device=at.device)
     acted = torch.cat([seen.clamp_min(0), ahead], dim=1)
     begun = torch.cat([seen >= table.first[at][:, None], torch.ones_like(ahead, dtype=torch.bool)], dim=1)
-    index = torch.cat([context_index(table, at, dynamics.context), ahead + 1], dim=1)
-    outcome = dynamics.outcome_head
-    return Window(
-        latents=latents[index],
-        actions=dynamics.unit_action(table.actions[acted]).clamp(-1, 1).where(begun[..., None], torch.nan),
-        states=dynamics.state_head.standardise(table.signals["state"][ahead + 1]),
-        rewards=(table.signals["reward"][ahead] - outcome.reward_mean) / outcome.reward_std,
+    index = torch.cat([context_index(table, at, context), ahead + 1], dim=1)
+    logged = {"state": index, "reward": ahead}
+    return Batch(
+        frames=table.seen(index) if latents is None else table.frames[:0],
+        latents=at.new_empty(0, dtype=torch.float32) if latents is None else latents[index],
+        actions=table.actions[acted].where(begun[..., None], torch.nan),
+        signals={name: table.signals[name][place] for name, place in logged.items() if name in table.signals},
         ends=table.ends[ahead],
         mask=mask,
     )
@@ -138,16 +139,19 @@ def first_frames(table: Table) -> Tensor:
     return table.steps[table.first[table.steps] == table.steps]
 
 
-def choose_starts(table: Table, latents: Tensor, context: int, most: int = 512) -> Tensor:
+def choose_starts(
+    table: Table, latents: Tensor, context: int, most: int = 512, features: Tensor | None = None
+) -> Tensor:
     """(n, context) frame indices of held-out windows to start dreams from, spread over what was logged.
 
     Logged states crowd where the task's reset puts them. Taken as they come, hardly any dream would begin at the end of
     a rail, and a policy would learn nothing of what it is worth to stay away from there. So each window chosen is the
     one farthest from all chosen before (Gonzalez 1985), in standard deviations of the true state; where no state
-    was logged, of the latents and what changes in them over the window.
+    was logged, of features, or else of the latents and what changes in them over the window.
 
     Args:
         latents: (n, c, h, w), one for each frame of the table.
+        features: (n, f), read off the latents up to each of the table's ``steps``, where a model reads some.
 
     Raises:
         DatasetError: every held-out episode ends before its speeds can be seen.
@@ -156,7 +160,7 @@ def choose_starts(table: Table, latents: Tensor, context: int, most: int = 512) 
         raise DatasetError(
             f"no held-out episode shows {context} frames, so no dream could start: collect more steps (--steps)"
         )
-    places = _places(table, latents, context)
+    places = _places(table, latents, context, features)
     near = torch.full((len(places),), torch.inf)
     chosen = [int(places.square().sum(1).argmin())]
     while len(chosen) < min(most, len(places)):
@@ -166,14 +170,16 @@ def choose_starts(table: Table, latents: Tensor, context: int, most: int = 512) 
     return context_index(table, table.steps[torch.tensor(chosen).sort().values.to(table.device)], context)
 
 
-def _places(table: Table, latents: Tensor, context: int) -> Tensor:
-    """(steps, k): where each step of a table begins, in deviations of the states or, where none were logged, latents.
+def _places(table: Table, latents: Tensor, context: int, features: Tensor | None) -> Tensor:
+    """(steps, k): where each step of a table begins, in deviations of the states or, where none were logged, of
+    features or latents.
 
     On the CPU: they are looked at one after another, and a device would be waited for each time.
     """
-    if "state" in table.signals:
-        states = table.signals["state"][table.steps].cpu()
-        return (states - states.mean(0)) / states.std(0).clamp_min(1e-6)
+    places = table.signals["state"][table.steps] if "state" in table.signals else features
+    if places is not None:
+        places = places.cpu()
+        return (places - places.mean(0)) / places.std(0).clamp_min(1e-6)
     seen = latents[context_index(table, table.steps, context)].flatten(2).cpu()
     # Each number in the units of all: one that hardly varies would count as much as what moves.
     parts = (seen[:, -1], seen[:, -1] - seen[:, 0])

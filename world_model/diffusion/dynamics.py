@@ -9,9 +9,9 @@ sees are their work (LOG.md, "What was just done").
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import share
 from procosm.world_model.diffusion.manifold import Manifold
 from procosm.world_model.diffusion.memory import DiffusionMemory
@@ -33,7 +34,7 @@ from procosm.world_model.diffusion.precondition import (
 from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.graphs import Recorder, fingerprint
-from procosm.world_model.heads import OutcomeHead, StateHead
+from procosm.world_model.heads import FeatureHead, OutcomeHead, StateHead
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.layers import fourier_features
 from procosm.world_model.past import context_window, past_actions
@@ -57,36 +58,16 @@ class DynamicsConfig:
     slowest: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     """Mean square change of a latent in a step, in units of the residual, below which slower windows weigh no more."""
     state_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.5
-    """Weight of the estimated true state's error against the latent's, when unrolled."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A batch of real sequences, as latents.
-
-    Attributes:
-        latents: (b, context + horizon, c, h, w), standardised.
-        actions: (b, context - 1 + horizon, a) in [-1, 1], at each latent but the last; NaN before the episode began.
-        states: (b, horizon, s), standardised, after each action. rewards: (b, horizon), standardised.
-        ends: (b, horizon), 1 where the step ended the episode for good. mask: (b, horizon), 1 where the step exists.
-    """
-
-    latents: Tensor
-    actions: Tensor
-    states: Tensor
-    rewards: Tensor
-    ends: Tensor
-    mask: Tensor
-
-    def rows(self, rows: slice) -> "Window":
-        """Some of its sequences."""
-        return Window(**{name: tensor[rows] for name, tensor in vars(self).items()})
+    """Weight of the error of the estimated true state, or of features, against the latent's, when unrolled."""
+    readouts: tuple[Literal["reward", "termination", "state", "features"], ...] = ("reward", "termination", "state")
+    """What it learns to tell beside latents: the state where one is logged, features where none is."""
+    features: Annotated[int, Field(ge=1, le=128)] = 32
+    """Numbers of features, where it tells them."""
 
 
 class DiffusionDynamics(nn.Module):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
-    readouts = frozenset({"reward", "termination", "state"})
     stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
@@ -104,8 +85,12 @@ class DiffusionDynamics(nn.Module):
         self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
-        self.state_head = StateHead(config.context, latent_shape, state_size)
-        self.outcome_head = OutcomeHead(latent_shape, state_size, action_size)
+        self.readouts: frozenset[str] = frozenset(config.readouts)
+        if "state" in self.readouts:
+            self.state_head = StateHead(config.context, latent_shape, state_size)
+        else:
+            self.features_head = FeatureHead(config.context, latent_shape, config.features)
+        self.outcome_head = OutcomeHead(latent_shape, self.reader.size, action_size)
         self.manifold = Manifold(latent_shape)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self._one_step: tuple[object, OneStep] | None = None
@@ -114,6 +99,16 @@ class DiffusionDynamics(nn.Module):
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
         self.register_buffer("action_low", -torch.ones(action_size))
         self.register_buffer("action_high", torch.ones(action_size))
+
+    @property
+    def reader(self) -> StateHead | FeatureHead:
+        """What reads the state off latents, or features where no state was logged."""
+        return self.state_head if "state" in self.readouts else self.features_head
+
+    @property
+    def read_name(self) -> str:
+        """What it reads, by its name as a readout."""
+        return "state" if "state" in self.readouts else "features"
 
     def unit_action(self, action: Tensor) -> Tensor:
         """The task's own units to [-1, 1]."""
@@ -182,11 +177,11 @@ class DiffusionDynamics(nn.Module):
         """See :class:`procosm.world_model.interface.Dynamics`."""
         seen = context_window(latents, self.context).clone()
         actions = past_actions(latents, condition, self.context, len(self.action_low))
-        return DiffusionMemory(seen, actions, self.state_head.physical(self.state_head(seen)))
+        return DiffusionMemory(seen, actions, self.reader.physical(self.reader(seen)))
 
     def read(self, memory: DiffusionMemory) -> Mapping[str, Tensor]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
-        return {"state": memory.states}
+        return dict.fromkeys(self.readouts & {"state", "features"}, memory.read)
 
     @torch.inference_mode()
     def step(
@@ -198,17 +193,18 @@ class DiffusionDynamics(nn.Module):
     ) -> tuple[DiffusionMemory, Prediction]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
         taken, steps = memory.with_action(action), sampling.steps
-        inputs = (memory.latents, self.unit_action(taken), self.state_head.standardise(memory.states))
+        inputs = (memory.latents, self.unit_action(taken), self.reader.standardise(memory.read))
         if steps == 1:
             told = self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs)
         else:
             noise = () if draws is None else (self._noise(draws),)
             step = partial(self._step_of_noise, steps)
             told = self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noise)
-        latents, reward, termination, states = told
+        latents, reward, termination, read = told
         moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
-        readouts = {"reward": reward, "termination": termination, "state": states}
-        return DiffusionMemory(moved, taken[:, 1:], states), Prediction(latents, readouts)
+        readouts = {"reward": reward, "termination": termination, self.read_name: read}
+        readouts = {name: value for name, value in readouts.items() if name in self.readouts}
+        return DiffusionMemory(moved, taken[:, 1:], read), Prediction(latents, readouts)
 
     def _noise(self, draws: Sequence[np.random.Generator]) -> Tensor:
         """(b, c, h, w) standard normal draws, each dream's from its own generator."""
@@ -232,25 +228,34 @@ class DiffusionDynamics(nn.Module):
         return self._outcome(context, residual, unit, before)
 
     def _outcome(self, context: Tensor, residual: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """The latents that a residual leads to, reward, probability of the end and estimated state.
+        """The latents that a residual leads to, reward, probability of the end, and the state or features read off.
 
         Args:
-            before: (b, s), the estimated state before, standardised.
+            before: (b, s), what was read before, standardised.
         """
         latent = self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
-        after_state = self.state_head(after)
-        reward, logit = self.outcome_head(context[:, -1], latent, before, after_state, unit[:, -1])
+        after_read = self.reader(after)
+        reward, logit = self.outcome_head(context[:, -1], latent, before, after_read, unit[:, -1])
         reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
-        return latent, reward, logit.sigmoid(), self.state_head.physical(after_state)
+        return latent, reward, logit.sigmoid(), self.reader.physical(after_read)
 
-    def diffusion_loss(self, window: Window, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def standardised(self, batch: Batch) -> Batch:
+        """A batch of the task's own units in those of the network and the heads: actions in [-1, 1]."""
+        signals = dict(batch.signals)
+        if "reward" in signals:
+            signals["reward"] = (signals["reward"] - self.outcome_head.reward_mean) / self.outcome_head.reward_std
+        if "state" in signals and "state" in self.readouts:
+            signals["state"] = self.state_head.standardise(signals["state"])
+        return replace(batch, actions=self.unit_action(batch.actions).clamp(-1, 1), signals=signals)
+
+    def diffusion_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss.
 
         Args:
-            window: the whole batch, of which our share is computed.
+            batch: the whole batch, of which our share is computed.
         """
-        k, config = self.context, self.config
+        k, config, window = self.context, self.config, self.standardised(batch)
         seen = window.latents[:, :k]
         clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA
         b = clean.shape[0]
@@ -287,28 +292,41 @@ class DiffusionDynamics(nn.Module):
         weight = (moves + self.config.slowest).rsqrt()
         return weight / weight.mean()
 
-    def head_loss(self, latents: Tensor, window: Window, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def head_loss(self, latents: Tensor, window: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
-        before, after = self.state_head(latents[:, :-1]), self.state_head(latents[:, 1:])
+        before, after = self.reader(latents[:, :-1]), self.reader(latents[:, 1:])
         action = window.actions[:, self.context - 1 + step]
         reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
         mask = window.mask[:, step]
-        reward_error = (F.smooth_l1_loss(reward, window.rewards[:, step], reduction="none") * mask).mean()
         end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
+        if "reward" not in window.signals:
+            return end_error, {"end": end_error.detach()}
+        reward_error = (F.smooth_l1_loss(reward, window.signals["reward"][:, step], reduction="none") * mask).mean()
         return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
 
-    def unrolled_loss(self, window: Window) -> tuple[Tensor, dict[str, Tensor]]:
+    def true_reading(self, window: Batch) -> Tensor:
+        """(b, horizon, s), standardised: what is to be read after each step, true state or features of real latents."""
+        if "state" in self.readouts:
+            return window.signals["state"][:, self.context :]
+        after = window.latents[:, 1:].unfold(1, self.context, 1).movedim(-1, 2)  # (b, horizon, context, c, h, w)
+        with torch.no_grad():
+            return self.reader(after.flatten(0, 1)).unflatten(0, after.shape[:2])
+
+    def unrolled_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Self-forced loss: the network lives on its own predictions for the window's whole horizon.
 
-        The gradient passes through every step. Errors are in units of the residual, and the frozen state head asks for
-        the true state too: it weighs the few latents that carry a fingertip as much as the many that do not.
+        The gradient passes through every step. Errors are in units of the residual, and the frozen head asks for the
+        true state, or real features, too: it weighs the few latents that carry a fingertip as much as the many that do
+        not.
 
         Args:
-            window: the whole batch, of which our share is computed.
+            batch: the whole batch, of which our share is computed.
         """
-        k, rows = self.context, share().rows(len(window.latents))
+        k, window = self.context, self.standardised(batch)
+        rows = share().rows(len(window.latents))
         weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)[rows]
         horizon, actions, window = window.mask.shape[1], forgotten(window.actions, k)[rows], window.rows(rows)
+        truth = self.true_reading(window)
         sequence = window.latents[:, :k]
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
@@ -316,13 +334,13 @@ class DiffusionDynamics(nn.Module):
             latent = self.advance(sequence[:, -k:], actions[:, h : h + k])
             sequence = torch.cat([sequence, latent[:, None]], dim=1)
             error = ((latent - window.latents[:, k + h]) / self.residual_std).square().flatten(1).mean(1)
-            state = self.state_head(sequence[:, -k:])
-            state_error = F.smooth_l1_loss(state, window.states[:, h], reduction="none").mean(1)
+            read = self.reader(sequence[:, -k:])
+            read_error = F.smooth_l1_loss(read, truth[:, h], reduction="none").mean(1)
             heads, metrics = self.head_loss(sequence[:, -k - 1 :], window, h)
             mask = window.mask[:, h]
-            weighed = ((error + self.config.state_weight * state_error / 0.1) * mask * weight).mean()
+            weighed = ((error + self.config.state_weight * read_error / 0.1) * mask * weight).mean()
             total = total + (weighed + heads) / horizon
-            metrics |= {"latent": (error * mask).mean().detach(), "state": (state_error * mask).mean().detach()}
+            metrics |= {"latent": (error * mask).mean().detach(), self.read_name: (read_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
         return total, sums | {"loss": total.detach()}
 

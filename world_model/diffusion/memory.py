@@ -1,4 +1,4 @@
-"""What diffusion dynamics remember: a window of latents, what was done between them, and the state last read."""
+"""What diffusion dynamics remember: a window of latents, what was done between them, and what was last read off it."""
 
 from dataclasses import dataclass
 
@@ -13,21 +13,21 @@ class DiffusionMemory:
     Attributes:
         latents: (b, context, c, h, w), newest last.
         actions: (b, context - 1, a), what was done between them, in the task's own units, NaN where nobody knows.
-        states: (b, s), the state read off the latents, in its own units: it is not worked out again.
+        read: (b, s), the state, or features, read off the latents, in their own units: not worked out again.
     """
 
     latents: Tensor
     actions: Tensor
-    states: Tensor
+    read: Tensor
 
     def take(self, slots: Tensor) -> "DiffusionMemory":
         """The memory of some dreams; a copy."""
-        return DiffusionMemory(self.latents[slots], self.actions[slots], self.states[slots])
+        return DiffusionMemory(self.latents[slots], self.actions[slots], self.read[slots])
 
     @torch.inference_mode()
     def put(self, slots: Tensor, other: "DiffusionMemory") -> None:
         """Replace what is remembered of the dreams in (k,) slots."""
-        self.latents[slots], self.actions[slots], self.states[slots] = other.latents, other.actions, other.states
+        self.latents[slots], self.actions[slots], self.read[slots] = other.latents, other.actions, other.read
 
     def with_action(self, action: Tensor) -> Tensor:
         """(b, context, a): what is done at each latent, given (b, a), what is done at the newest."""

@@ -1,94 +1,48 @@
-"""One dial for size: every preset is the same pipeline, longer and wider."""
+"""One dial for size: every preset is a recipe for each part of a world model, see ``recipes``."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from annotated_types import Ge
-
-from procosm.world_model.diffusion.dynamics import DynamicsConfig
-from procosm.world_model.diffusion.transformer import TransformerConfig
-from procosm.world_model.settings import Count, Positive, Settings, SettingsError
-from procosm.world_model.tokenizer.loss import TokenizerLossConfig
-from procosm.world_model.tokenizer.model import TokenizerConfig
-from procosm.world_model.training.stage import StageConfig
+from procosm.world_model import registry
+from procosm.world_model.settings import SettingsError
+from procosm.world_model.training.recipes import Stage
 
 
 @dataclass(frozen=True)
-class Preset(Settings):
-    """Everything that decides a training run but the data and the seed."""
+class Preset:
+    """Everything that decides a training run but the data and the seed.
 
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    """The tokenizer's shape; its frame size follows the data."""
-    tokenizer_loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
-    """The tokenizer's loss."""
-    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
-    """The dynamics' shape and loss."""
-    tokenize: StageConfig = field(default_factory=lambda: StageConfig(800, 32, 1.5e-3))
-    """First stage: the tokenizer and the state head."""
-    read: StageConfig = field(default_factory=lambda: StageConfig(1500, 256, 1e-3))
-    """Second stage: the state head alone, on the finished tokenizer's latents."""
-    settle: StageConfig = field(default_factory=lambda: StageConfig(2000, 512, 4e-3))
-    """Beside it: the manifold of these latents."""
-    diffuse: StageConfig = field(default_factory=lambda: StageConfig(1200, 128, 1.5e-3))
-    """Third stage: denoising one step ahead."""
-    unroll: StageConfig = field(default_factory=lambda: StageConfig(300, 64, 4e-4))
-    """Fourth stage: self-forced, the model living on its own predictions."""
-    horizon: Count = 6
-    """Steps of an unrolled window."""
-    growth_gate: Positive | None = 0.5
-    """Largest relative error of the constant-action growth test at any horizon; above it the unrolled stage runs again.
-    None: nothing is tested."""
-    extensions: Annotated[int, Ge(0)] = 2
-    """How often the unrolled stage may run again before training stops and says that the gate was missed."""
+    Attributes:
+        tokenizer, dynamics: configs of both parts; what follows from the data is put in when they are built.
+        stages: by name, in order.
+    """
+
+    tokenizer: Any
+    dynamics: Any
+    stages: Mapping[str, Stage]
+
+    def with_stage(self, stage: str, **settings: Any) -> "Preset":
+        """The same with other settings of a stage."""
+        return replace(self, stages={**self.stages, stage: replace(self.stages[stage], **settings)})
 
 
-_TINY = TransformerConfig(width=32, layers=1, heads=2, mlp_ratio=2, adaln_rank=4)
-
-PRESETS = {
-    "debug": Preset(
-        tokenizer=TokenizerConfig(width=8, blocks=0),
-        dynamics=DynamicsConfig(transformer=_TINY),
-        tokenize=StageConfig(20, 4, 1e-3),
-        read=StageConfig(20, 8, 1e-3),
-        settle=StageConfig(20, 8, 1e-3),
-        diffuse=StageConfig(20, 8, 1e-3),
-        unroll=StageConfig(10, 4, 3e-4),
-        horizon=2,
-        growth_gate=None,
-    ),
-    "small": Preset(),
-    "fast": Preset(
-        dynamics=DynamicsConfig(transformer=TransformerConfig(patch=4)),
-        diffuse=StageConfig(2000, 128, 1.5e-3),
-        unroll=StageConfig(500, 64, 4e-4),
-    ),
-    "medium": Preset(
-        tokenize=StageConfig(2400, 32, 1.5e-3),
-        diffuse=StageConfig(2200, 128, 1.5e-3),
-        unroll=StageConfig(500, 64, 4e-4),
-        horizon=12,
-    ),
-    "base": Preset(
-        dynamics=DynamicsConfig(transformer=TransformerConfig(width=192, layers=6, heads=6)),
-        tokenize=StageConfig(6000, 64, 1e-3),
-        diffuse=StageConfig(10000, 256, 1e-3),
-        unroll=StageConfig(3000, 128, 3e-4),
-        horizon=12,
-    ),
-    # Wide enough that most of a step is products of the kind that sparsity saves; few layers, to stay within an hour.
-    "wide": Preset(
-        dynamics=DynamicsConfig(transformer=TransformerConfig(width=1536, layers=2, heads=12)),
-        diffuse=StageConfig(1200, 128, 3e-4),
-        unroll=StageConfig(300, 64, 1e-4),
-    ),
-}
+PRESETS = list(registry.KINDS["tokenizer"]["causal"].recipes)
+"""Names of sizes."""
 
 
-def preset(name: str) -> Preset:
-    """The preset of this name."""
-    if name not in PRESETS:
-        raise SettingsError(f"no preset is called {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+def preset(name: str, tokenizer: str = "causal", dynamics: str = "diffusion") -> Preset:
+    """The preset of this name, for these kinds of both parts.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    parts = [registry.kind("tokenizer", tokenizer), registry.kind("dynamics", dynamics)]
+    names = [each for each in parts[0].recipes if each in parts[1].recipes]
+    if name not in names:
+        raise SettingsError(f"no preset is called {name!r}: choose one of {', '.join(names)}")
+    recipes = [part.recipes[name] for part in parts]
+    return Preset(recipes[0].config, recipes[1].config, {**recipes[0].stages, **recipes[1].stages})
 
 
 def check_frame_size(height: int, width: int, name: str | None = None) -> None:
@@ -100,7 +54,7 @@ def check_frame_size(height: int, width: int, name: str | None = None) -> None:
     Raises:
         SettingsError: and the sizes that it can.
     """
-    asked = list(PRESETS.values()) if name is None else [preset(name)]
+    asked = [preset(each) for each in (PRESETS if name is None else [name])]
     if any(_takes(each, height, width) for each in asked):
         return
     whose = f"preset {name}" if name else "any preset"

@@ -89,6 +89,8 @@ class Optimizer:
             group["lr"] = learning_rate * group["rate"]
         nn.utils.clip_grad_norm_(self.named.values(), 1.0)
         self.adam.step()
+        # torch's fused step does not say that it wrote to the weights, and what is prepared from them asks.
+        torch.autograd.graph.increment_version(self.named.values())
 
     @torch.no_grad()
     def average(self, ema: float, step: int) -> None:

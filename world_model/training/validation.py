@@ -1,88 +1,138 @@
-"""Is the dream right? Open-loop error and the growth test, on episodes never trained on."""
+"""Is the dream right? Open-loop errors and the growth test, of every kind of dynamics alike, by its interface alone."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from procosm.world_model.data.windows import Table, context_index, cut
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics
+from procosm.world_model.interface import Condition, Dynamics, Prediction
+from procosm.world_model.training.recipes import Training
+
+HORIZON, WINDOWS = 32, 256
+"""Of the open-loop errors that training measures."""
+GROWTH_HORIZON = 10
 
 
 @torch.no_grad()
-def imagine(dynamics: DiffusionDynamics, context: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Open-loop dreams: (b, horizon, c, h, w) latents and (b, horizon, s) standardised states, from (b, context,
-    c, h, w) latents, without what was done before, and (b, horizon, a) unit actions.
-    """
-    k = dynamics.context
-    sequence, states = context, []
-    taken = torch.cat([actions.new_full((len(actions), k - 1, actions.shape[2]), torch.nan), actions], dim=1)
-    for h in range(actions.shape[1]):
-        latent = dynamics.advance(sequence[:, -k:], taken[:, h : h + k])
-        sequence = torch.cat([sequence, latent[:, None]], dim=1)
-        states.append(dynamics.state_head(sequence[:, -k:]))
-    return sequence[:, context.shape[1] :], torch.stack(states, dim=1)
+def imagine(
+    dynamics: Dynamics, latents: Tensor, actions: Tensor, condition: Condition | None = None
+) -> Iterator[Prediction]:
+    """An open-loop dream: what each of (b, horizon, a) actions leads to, in the task's units, from (b, t, c, h, w)."""
+    memory = dynamics.begin(latents, condition)
+    for action in actions.unbind(1):
+        memory, prediction = dynamics.step(memory, action)
+        yield prediction
 
 
 @torch.no_grad()
-def open_loop(
-    dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: int, windows: int = 256
-) -> dict[str, list[float]]:
+def readings(dynamics: Dynamics, name: str, table: Table, latents: Tensor, at: Tensor) -> Tensor:
+    """What ``name`` truly is at (…) frames of a table: states as logged, features as read off real latents; (…, s)."""
+    if name == "state":
+        return table.signals["state"][at]
+    seen = latents[context_index(table, at.flatten(), dynamics.context)]
+    return dynamics.read(dynamics.begin(seen))[name].unflatten(0, at.shape)
+
+
+def read_name(dynamics: Dynamics) -> str | None:
+    """What a dynamics tells of a moment, the state before features; None where it tells neither."""
+    return next((name for name in ("state", "features") if name in dynamics.readouts), None)
+
+
+def deviations(training: Training) -> tuple[str | None, Tensor]:
+    """What the dynamics reads, and the standard deviation of each number of it in the training episodes."""
+    table, name = training.table, read_name(training.dynamics)
+    if name is None:
+        return None, torch.ones(0)
+    values = readings(training.dynamics, name, table, training.latents["train"], table.steps)
+    return name, values.std(0).clamp_min(1e-3)
+
+
+@torch.no_grad()
+def open_loop(training: Training, horizon: int = HORIZON, windows: int = WINDOWS) -> dict[str, list[float]]:
     """Latent error by horizon on held-out windows, beside copying the last frame and dreaming under shuffled actions.
 
     Returns:
-        ``dream``, ``copy`` and ``shuffled``: mean squared latent error after 1 … horizon steps; ``state``: root mean
-        squared error of the estimated true state, in standard deviations.
+        ``dream``, ``copy`` and ``shuffled``: mean squared latent error after 1 … horizon steps; ``state`` or
+        ``features``: root mean squared error of what the dynamics reads, in standard deviations.
     """
+    dynamics, table, latents = training.dynamics, training.tables["holdout"], training.latents["holdout"]
     chosen = torch.linspace(0, len(table.steps) - 1, min(windows, len(table.steps))).long()
-    at = table.steps[chosen.to(table.device)]
-    window = cut(table, latents, at, horizon, dynamics)
-    k = dynamics.context
+    at, k = table.steps[chosen.to(table.device)], dynamics.context
+    window = cut(table, at, k, horizon, latents)
     past, future, actions = window.latents[:, :k], window.latents[:, k:], window.actions[:, k - 1 :]
     order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0)).to(table.device)
-    dream, states = imagine(dynamics, past, actions)
-    shuffled, _ = imagine(dynamics, past, actions[order])
+    dream = list(imagine(dynamics, past, actions))
+    shuffled = [each.latents for each in imagine(dynamics, past, actions[order])]
 
     def by_horizon(error: Tensor) -> list[float]:  # (b, horizon, …) to the mean over steps that exist
         error = error.flatten(2).mean(2)
         return ((error * window.mask).sum(0) / window.mask.sum(0).clamp_min(1)).cpu().tolist()
 
-    return {
-        "dream": by_horizon((dream - future).square()),
+    found = {
+        "dream": by_horizon((torch.stack([each.latents for each in dream], 1) - future).square()),
         "copy": by_horizon((past[:, -1:] - future).square()),
-        "shuffled": by_horizon((shuffled - future).square()),
-        "state": [e**0.5 for e in by_horizon((states - window.states).square())],
+        "shuffled": by_horizon((torch.stack(shuffled, 1) - future).square()),
     }
+    name, deviation = deviations(training)
+    if name is not None:
+        truth = readings(dynamics, name, table, latents, _ahead(table, at, horizon))
+        error = (torch.stack([each.readouts[name] for each in dream], 1) - truth) / deviation
+        found[name] = [e**0.5 for e in by_horizon(error.square())]
+    return found
+
+
+def _ahead(table: Table, at: Tensor, horizon: int) -> Tensor:
+    """(b, horizon) indices of the frames after (b,) frames, the last frame standing still."""
+    return torch.minimum(at[:, None] + 1 + torch.arange(horizon, device=at.device), table.last[at][:, None])
+
+
+def changes(true: Tensor, dreamed: Tensor, there: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Horizon, true and dreamed changes (n, s), of each horizon at which any of (b, horizon) is there and has changed.
+
+    Args:
+        true, dreamed: (b, horizon, s), changes since the start, in standard deviations.
+    """
+    for h, here in enumerate(there.bool().unbind(1)):
+        x, y = true[here, h], dreamed[here, h]
+        if x.square().sum() > 0:
+            yield h + 1, x, y
 
 
 @torch.no_grad()
-def growth(dynamics: DiffusionDynamics, table: Table, latents: Tensor, horizon: int = 10) -> list[dict[str, float]]:
+def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, float]]:
     """The growth test: under one constant action, does the true state change in the dream as it does in MuJoCo?
 
     A model can be right one step ahead and still bend every motion back to where it was (LOG.md). So the dream runs
     for ``horizon`` steps, and after each its change of state since the start is compared with the recorded one, in
-    standard deviations, over all episodes that last so long.
+    standard deviations, over all episodes that last so long. Without constant-action episodes it begins with each
+    held-out episode, under its actions; without states it is features that change.
 
     Returns:
         a row for each horizon at which something has changed: ``error``, size of the difference over size of the true
         change (0 is perfect, 1 is standing still); ``slope``, least-squares slope of dreamed change on true change (1
         is right, .5 is half the rate); ``n``, episodes.
     """
+    kind = "constant" if "constant" in training.tables else "holdout"
+    dynamics, table, latents = training.dynamics, training.tables[kind], training.latents[kind]
     k = dynamics.context
     first, last = torch.unique(table.first), torch.unique(table.last)
     at = (first + k - 1)[last - first >= k]  # velocities can be seen, and at least one step follows
-    window = cut(table, latents, at, horizon, dynamics)
-    past = latents[context_index(table, at, k)]
-    _, states = imagine(dynamics, past, window.actions[:, k - 1 :])
-    dreamed = states - dynamics.state_head(past)[:, None]
-    true = window.states - dynamics.state_head.standardise(table.signals["state"][at])[:, None]
+    name, deviation = deviations(training)
+    if name is None or not len(at):
+        return []
+    window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
+    before = dynamics.read(dynamics.begin(past))[name]
+    dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :])]
+    dreamed = (torch.stack(dream, 1) - before[:, None]) / deviation
+    start, after = (readings(dynamics, name, table, latents, each) for each in (at, _ahead(table, at, horizon)))
+    true = (after - start[:, None]) / deviation
     rows = []
-    for h, there in enumerate(window.mask.bool().unbind(1)):
-        x, y = true[there, h], dreamed[there, h]
+    for h, x, y in changes(true, dreamed, window.mask):
         size = x.square().sum()
-        if size > 0:
-            row = {"error": float(((y - x).square().sum() / size).sqrt()), "slope": float((x * y).sum() / size)}
-            rows.append({"horizon": h + 1, **row, "n": int(there.sum())})
+        row = {"error": float(((y - x).square().sum() / size).sqrt()), "slope": float((x * y).sum() / size)}
+        rows.append({"horizon": h, **row, "n": len(x)})
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.agents.judge.open_loop import Windows, encode, predictions
+from procosm.agents.judge.open_loop import Windows, predictions
 from procosm.benchmarks.dream.fidelity.linear import LinearWorld
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import Prediction
@@ -37,7 +37,7 @@ def rollouts(model: WorldModel, linear: LinearWorld, windows: Windows, seed: int
     ``shuffled actions`` dreams under another window's actions. ``copy last frame`` says that nothing changes.
     """
     context = model.dynamics.context
-    real = encode(model, windows.frames, chunk=4)
+    real = model.encode(windows.frames)
     begun, after = real[:, :context], real[:, context:]
     shuffled = windows.actions[np.random.default_rng(seed).permutation(len(windows.actions))]
     still = begun[:, -1:].expand_as(after)
@@ -61,12 +61,12 @@ def gathered(predicted: Iterable[Prediction]) -> Rollout:
 def probed(model: WorldModel, begun: Tensor, after: Tensor) -> np.ndarray:
     """(n, t, s) true state that the probe reads off the last few of the latents at each step."""
     both, context = torch.cat((begun, after), dim=1), begun.shape[1]
-    steps = [model.states(both[:, t + 1 : t + 1 + context]) for t in range(after.shape[1])]
+    steps = [model.read("state", both[:, t + 1 : t + 1 + context]) for t in range(after.shape[1])]
     return torch.stack(steps, dim=1).cpu().numpy()
 
 
 @torch.inference_mode()
 def read_now(model: WorldModel, windows: Windows) -> np.ndarray:
     """(n, s) true state at the end of each window's context, as the probe reads it from the real frames."""
-    begun = encode(model, windows.frames[:, : model.dynamics.context], chunk=4)
-    return model.states(begun).cpu().numpy()
+    begun = model.encode(windows.frames[:, : model.dynamics.context])
+    return model.read("state", begun).cpu().numpy()

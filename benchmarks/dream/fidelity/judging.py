@@ -13,9 +13,8 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from procosm.agents.judge.eyes import Eyes
 from procosm.agents.judge.open_loop import Windows, window
-from procosm.agents.judge.rollouts import SLOTS, Player, actor
+from procosm.agents.judge.rollouts import SLOTS, Player, actor, eyes_of
 from procosm.agents.policy.worlds import truth
 from procosm.envs.collect.policies import Smooth
 from procosm.world_model.checkpoint import WorldModel
@@ -87,7 +86,7 @@ def _wave(
     for each, seed in zip(noise, seeds, strict=True):
         each.begin(np.random.default_rng(seed))
     logs = [_Log(*env.reset(seed=seed)) for env, seed in zip(envs, seeds, strict=True)]
-    eyes = None if player is None else Eyes(model, player.observation, len(seeds))
+    eyes = None if player is None else eyes_of(player.observation, model, len(seeds))
     act = None if player is None else actor(player, model.task, seeds[0])
     low, high = model.task.bounds
     going = list(range(len(seeds)))

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.agents.judge.open_loop import encode
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
@@ -43,7 +42,7 @@ class LinearWorld:
             latent = latent.clamp(self.low, self.high)
             latents = torch.cat((latents[:, 1:], latent[:, None]), dim=1)
             outcome = {"reward": out[:, -2], "termination": out[:, -1].clamp(0, 1)}
-            yield Prediction(latent, outcome | {"state": model.states(latents)})
+            yield Prediction(latent, outcome | {"state": model.read("state", latents)})
 
 
 def fit_linear(model: WorldModel, episodes: Sequence[Episode]) -> LinearWorld:
@@ -75,7 +74,7 @@ def _table(model: WorldModel, episodes: Sequence[Episode]) -> tuple[Tensor, Tens
     """Float64 inputs (n, i) and targets (n, o) of every step whose context was seen, and all latents (m, c, h, w)."""
     context = model.dynamics.context
     inputs, targets = [], []
-    seen = encode(model, np.concatenate([episode.frames for episode in episodes])[:, None], chunk=128)[:, 0]
+    seen = model.encode(np.concatenate([episode.frames for episode in episodes]))
     for episode, z in zip(episodes, seen.split([len(episode.frames) for episode in episodes]), strict=True):
         pasts = z.unfold(0, context, 1).movedim(-1, 1)[:-1]  # (T − context + 1, context, c, h, w)
         now = context - 1

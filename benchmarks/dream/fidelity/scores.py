@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from procosm.agents.judge.intervals import Interval, interval
-from procosm.agents.judge.open_loop import Windows, decode, encode, errors
+from procosm.agents.judge.open_loop import Windows, decode, errors
 from procosm.benchmarks.dream.fidelity.clipnet import FEATURES, FRAMES, ClipNet, features, frechet
 from procosm.benchmarks.dream.fidelity.controls import Rollout
 from procosm.benchmarks.dream.fidelity.ssim import ssim
@@ -71,7 +71,7 @@ def _at(
     real = windows.frames[there, context + clip[0] : context + horizon]
     values = errors(
         (seen[:, -1], rollout.latents[there, t], rollout.states[there, t]),
-        (real[:, -1], encode(model, real[:, -1:], chunk=256)[:, 0], windows.signals["state"][there, horizon]),
+        (real[:, -1], model.encode(real[:, -1:])[:, 0], windows.signals["state"][there, horizon]),
         judge.state_scale,
     )
     values["ssim"] = ssim(seen[:, -1], real[:, -1])

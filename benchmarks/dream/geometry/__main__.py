@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from procosm.agents.judge.intervals import interval
-from procosm.agents.judge.open_loop import Windows, decode, encode, predictions, window
+from procosm.agents.judge.open_loop import Windows, decode, predictions, window
 from procosm.agents.stages import fingerprint, run_stage
 from procosm.benchmarks.dream.fidelity.__main__ import run_folder
 from procosm.benchmarks.dream.fidelity.disturbed import physics_of
@@ -112,7 +112,7 @@ def measure(
     context = model.dynamics.context
     horizon = max(HORIZONS)
     windows = Windows.stack([window(episode, 0, context, horizon) for episode, _ in logged])
-    real = encode(model, windows.frames, chunk=16)
+    real = model.encode(windows.frames)
     wrong = windows.actions[np.random.default_rng(seed).permutation(len(windows.actions))]
     dreams = [decode(model, p.latents) for p in predictions(model, real[:, :context], windows.actions)]
     shuffled = [decode(model, p.latents) for p in predictions(model, real[:, :context], wrong)]

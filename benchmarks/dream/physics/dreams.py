@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.agents.judge.open_loop import decode, encode, psnr_db
+from procosm.agents.judge.open_loop import decode, psnr_db
 from procosm.benchmarks.dream.fidelity.ssim import ssim
 from procosm.benchmarks.dream.physics.colours import ColourClassifier, object_iou
 from procosm.benchmarks.dream.physics.data import CLIP, CONDITION, draws, first_frame
@@ -89,7 +89,7 @@ def score(
     """
     n, v = trial.frames.shape[:2]
     clips, classes = trial.frames.reshape(n * v, *trial.frames.shape[2:]), trial.classes[:, :, CONDITION:]
-    true, real = clips[:, CONDITION:], encode(model, clips)
+    true, real = clips[:, CONDITION:], model.encode(clips)
     judged = _Judged(classifier, true, classes.reshape(n * v, *classes.shape[2:]))
     found: dict[str, np.ndarray] = {}
     shown = {"truth": true[0]}

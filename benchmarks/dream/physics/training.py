@@ -6,24 +6,22 @@ from pathlib import Path
 
 from procosm.agents.stages import fingerprint, run_stage
 from procosm.benchmarks.dream.physics.data import CONDITION, write_films
-from procosm.world_model.diffusion.dynamics import DynamicsConfig
-from procosm.world_model.tokenizer.model import TokenizerConfig
-from procosm.world_model.training.presets import PRESETS, Preset
-from procosm.world_model.training.stage import StageConfig
+from procosm.world_model.training.presets import preset
 from procosm.world_model.training.train import TrainConfig, train
 
-SIZES = Preset(
-    tokenizer=TokenizerConfig(latent_channels=8),
-    dynamics=DynamicsConfig(context=CONDITION),
-    tokenize=StageConfig(1500, 8, 1.5e-3),
-    diffuse=StageConfig(2000, 128, 1.5e-3),
-    unroll=StageConfig(250, 32, 4e-4),
-    horizon=8,
-    growth_gate=None,
+_SMALL, _DEBUG = preset("small"), preset("debug")
+SIZES = (
+    dataclasses.replace(
+        _SMALL,
+        tokenizer=dataclasses.replace(_SMALL.tokenizer, latent_channels=8),
+        dynamics=dataclasses.replace(_SMALL.dynamics, context=CONDITION),
+    )
+    .with_stage("tokenizer", steps=1500, batch=8)
+    .with_stage("diffusion", steps=2000)
+    .with_stage("unroll", steps=250, batch=32, horizon=8, growth_gate=None)
 )
 """The preset small with a long memory, more latent channels for six colours and thirty-two views, and more steps."""
 
-_DEBUG = PRESETS["debug"]
 QUICK = dataclasses.replace(_DEBUG, dynamics=dataclasses.replace(_DEBUG.dynamics, context=CONDITION))
 """Goes through every part in seconds, and dreams of nothing recognisable."""
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from procosm.agents.judge.growth import state_deviation
-from procosm.agents.judge.open_loop import choose_windows, encode, open_loop, window
+from procosm.agents.judge.open_loop import choose_windows, open_loop, window
 from procosm.agents.judge.summary import verdicts
+from procosm.world_model import encoding
 from procosm.world_model.errors import DatasetError
 
 HALF_LEVEL = 0.5 / 20
@@ -75,9 +77,13 @@ def test_verdicts_name_the_horizons_where_the_dream_loses():
     assert found["shuffled actions"] == {"better": 2, "horizons": 2, "worse_at": []}
 
 
-def test_encoding_in_chunks_changes_nothing(linear_world, linear_episodes):
+def test_encoding_in_parts_changes_nothing_and_keeps_the_axes(linear_world, linear_episodes, monkeypatch):
     frames = np.stack([episode.frames[:4] for episode in linear_episodes])
-    assert (encode(linear_world, frames, chunk=3) == encode(linear_world, frames, chunk=100)).all()
+    whole = linear_world.encode(frames)
+    monkeypatch.setattr(encoding, "FRAMES", 3)
+    assert torch.equal(linear_world.encode(frames), whole)
+    alone = linear_world.tokenizer.encode(torch.from_numpy(frames[1, 2])[None, None])[0, 0]
+    assert torch.equal(whole[1, 2], alone) and whole.shape[:2] == frames.shape[:2]
 
 
 def test_episodes_shorter_than_the_context_are_no_ground_for_comparison(linear_episodes):

@@ -8,8 +8,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from procosm.agents.judge import rollouts
 from procosm.agents.judge.evaluate import trained_player
-from procosm.agents.judge.eyes import Eyes
-from procosm.agents.judge.rollouts import SLOTS, Player, dreams_from, open_policy, play_dreams, play_truth
+from procosm.agents.judge.rollouts import SLOTS, Player, dreams_from, eyes_of, open_policy, play_dreams, play_truth
 from procosm.agents.policy.worlds import judged, truth
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.dreams.dreams import _say_that_starts_are_wide
@@ -41,7 +40,7 @@ def test_many_at_once_see_what_one_env_shows(finished_run, observation):
     model = load(finished_run / "world_model")
     alone = [judged(finished_run / "world_model", model.task, observation) for _ in range(2)]
     together = [truth(model.task, "pixels") for _ in range(2)]
-    eyes, generator = Eyes(model, observation, 3), np.random.default_rng(0)
+    eyes, generator = eyes_of(observation, model, 3), np.random.default_rng(0)
     slots = np.array([0, 2])
     for seed, env in enumerate(alone):
         env.seed(seed)
@@ -120,7 +119,7 @@ def test_an_unfinished_policy_says_how_to_finish(tmp_path):
 def test_latents_of_a_dream_start_are_the_eyes_first_view(finished_run):
     model = load(finished_run / "world_model")
     frames = model.start_frames[:3, -1].numpy()
-    seen = Eyes(model, "latent", 3).see(np.arange(3), frames, first=True)
+    seen = eyes_of("latent", model, 3).see(np.arange(3), frames, first=True)
     env = dreams_from(model, frames, "latent")
     observed, _ = env.reset(seed=0, options={"start": [0, 1, 2]})
     assert torch.equal(torch.from_numpy(seen), torch.from_numpy(observed))

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from stable_baselines3 import PPO, SAC
 
-from procosm.agents.judge.eyes import Eyes
+from procosm.agents.judge.rollouts import eyes_of
 from procosm.agents.policy.train import PolicyConfig
 from procosm.agents.policy.worlds import dreams
 from procosm.benchmarks.dream import transfer, transfer_arms
@@ -93,7 +93,7 @@ def test_logged_transitions_are_seen_as_a_policy_sees_them(runs, tmp_path):
     at = 0
     for kind in ("constant", "holdout", "train"):
         for episode in (e for e in episodes if e.kind == kind):
-            eyes, slot = Eyes(model, "state", 1), np.arange(1)
+            eyes, slot = eyes_of("state", model, 1), np.arange(1)
             seen = [eyes.see(slot, frame[None], first=t == 0)[0] for t, frame in enumerate(episode.frames)]
             for t in range(model.dynamics.context - 1 if episode.wide else 0, len(episode.actions)):
                 assert np.allclose(data.seen[at], seen[t], atol=1e-4)

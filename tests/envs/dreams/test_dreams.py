@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.agents.judge.open_loop import imagine
+from procosm.agents.judge.open_loop import predictions
 from procosm.envs.dreams.dreams import Dreams
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import ProcosmError
@@ -33,10 +33,10 @@ def test_a_dream_is_the_open_loop_of_its_actions_also_when_begun_again(restless)
     for windows in ([0, 1], [1, 0]):
         begun, actions = begin(dreams, windows), rng.uniform(-1, 1, (2, 5, len(restless.task.action_low)))
         actions = actions.astype(np.float32)
-        for t, (latent, state) in enumerate(imagine(restless, begun, actions)):
+        for t, predicted in enumerate(predictions(restless, begun, actions)):
             dreams.advance(actions[:, t])
-            assert torch.allclose(dreams.latents[:, -1], latent, atol=1e-5)
-            np.testing.assert_allclose(dreams.state, state, atol=1e-4)
+            assert torch.allclose(dreams.latents[:, -1], predicted.latents, atol=1e-5)
+            np.testing.assert_allclose(dreams.state, predicted.readouts["state"], atol=1e-4)
 
 
 def test_what_was_done_before_bears_on_what_follows_and_comes_back_with_a_moment(restless):

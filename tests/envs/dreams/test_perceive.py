@@ -126,7 +126,7 @@ def test_mujoco_through_a_real_tokenizer(truth_env, truth_checkpoint):
         latents = model.tokenizer.encode(stack[:, None])[:, 0]
         np.testing.assert_array_equal(observed["pixels"], frames[-1])
         np.testing.assert_allclose(observed["latent"], latents, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(observed["state"], model.states(latents[None])[0], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(observed["state"], model.read("state", latents[None])[0], rtol=1e-3, atol=1e-3)
         assert observed in seen.observation_space
         action = rng.uniform(-1, 1, 1)
         frame, reward, *_, truth_info = truth_env.step(action)

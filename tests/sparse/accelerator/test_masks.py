@@ -9,8 +9,8 @@ from procosm.sparse.accelerator.masks import bernoulli, checkpoint_masks, layer_
 from procosm.sparse.accelerator.problem import Layer, Problem, Shape
 from procosm.sparse.accelerator.workloads.trace import trace
 from procosm.sparse.errors import SparseError
+from procosm.world_model.diffusion.rehearsal import rehearse
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
-from procosm.world_model.training.rehearsal import rehearse
 
 
 @pytest.mark.parametrize("density", [0.1, 0.2, 0.5, 1 / 3, 0.999])

@@ -6,8 +6,6 @@ import torch
 
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.data.windows import choose_starts, context_index, cut, draw, tabulate
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
-from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.errors import DatasetError
 
 
@@ -33,31 +31,30 @@ def episodes() -> list[Episode]:
 def test_windows_against_a_loop_over_episodes():
     made = episodes()
     table = tabulate(made, "train", 3)
-    dynamics = DiffusionDynamics(
-        DynamicsConfig(transformer=TransformerConfig(width=12, layers=1, heads=2)), (1, 2, 2), 2, 3
-    )
-    dynamics.action_low.fill_(-2.0)
-    dynamics.action_high.fill_(2.0)
     latents = torch.arange(len(table.frames)).float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    window = cut(table, latents, table.steps, 4, dynamics)
+    window = cut(table, table.steps, 3, 4, latents)
+    pictures = cut(table, table.steps, 3, 0)  # without latents, as tokenizers see them
+    assert not pictures.latents.numel() and not window.frames.numel()
     row, offset = 0, 0
     for e in (e for e in made if e.kind == "train"):
         length = len(e.actions)
         for t in range(length):
             context = [max(t - 2 + j, 0) + offset for j in range(3)]
             assert window.latents[row, :3, 0, 0, 0].tolist() == context
+            assert torch.equal(pictures.frames[row, :3], table.frames[torch.tensor(context)])
             for j, done in enumerate(range(t - 2, t)):
                 if done < 0:
                     assert window.actions[row, j].isnan().all(), "nothing was done before the episode began"
                 else:
-                    assert torch.allclose(window.actions[row, j], torch.from_numpy(e.actions[done]) / 2)
+                    assert torch.allclose(window.actions[row, j], torch.from_numpy(e.actions[done]))
             for h in range(4):
                 assert window.mask[row, h] == (t + h < length)
                 if t + h < length:
                     assert window.latents[row, 3 + h, 0, 0, 0] == offset + t + h + 1
-                    assert torch.allclose(window.actions[row, 2 + h], torch.from_numpy(e.actions[t + h]) / 2)
-                    assert torch.allclose(window.states[row, h], torch.from_numpy(e.signals["state"][t + h + 1]))
-                    assert window.rewards[row, h] == pytest.approx(float(e.signals["reward"][t + h]))
+                    assert torch.allclose(window.actions[row, 2 + h], torch.from_numpy(e.actions[t + h]))
+                    state = torch.from_numpy(e.signals["state"][t + h + 1])
+                    assert torch.allclose(window.signals["state"][row, 3 + h], state)
+                    assert window.signals["reward"][row, h] == pytest.approx(float(e.signals["reward"][t + h]))
                     assert window.ends[row, h] == float(e.terminated and t + h == length - 1)
             row += 1
         offset += length + 1

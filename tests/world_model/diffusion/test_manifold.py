@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.diffusion.manifold import NARROW, Manifold
-from procosm.world_model.training.presets import Preset
+from procosm.world_model.training.presets import preset
 from procosm.world_model.training.stage import run_stage
 
 SHAPE = (2, 4, 4)
@@ -57,7 +57,7 @@ def test_before_training_it_is_the_posterior_mean_of_gaussian_latents(shape):
 def test_trained_it_leads_back_to_a_curve_and_leaves_who_is_on_it(tmp_path):
     torch.manual_seed(0)
     train, held_out = curve(4000, SHAPE, 0), curve(500, SHAPE, 1)
-    manifold, stage = Manifold(SHAPE), Preset().settle
+    manifold, stage = Manifold(SHAPE), preset("small").stages["manifold"]
     manifold.fit(train)
 
     def left(offset: Tensor) -> float:

@@ -1,6 +1,9 @@
+import dataclasses
+
 import pytest
 import torch
 
+from procosm.world_model.data.batch import random_batch
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.heads import StateHead
 from procosm.world_model.tokenizer.causal import CausalAttention, TemporalConv
@@ -126,11 +129,11 @@ def test_curvature_of_a_random_walk_is_two_at_any_pace_above_still(size):
 def test_latents_are_straightened_where_the_state_moves_evenly_and_nowhere_else():
     model, config = make(), TokenizerLossConfig()
     loss = TokenizerLoss(config, model, StateHead(3, model.spec.shape, 2))
-    frames = torch.randint(0, 256, (4, 3, 32, 32, 3), dtype=torch.uint8)
+    batch = random_batch(4, 3, 0, 1, {"state": 2}, frame=(32, 32))
     even = torch.arange(3.0).view(1, 3, 1).expand(4, 3, 2)
     pushed = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1).expand(4, 3, 2)
     for states, bends in ((even, True), (pushed, False)):
-        total, metrics = loss(frames, states)
+        total, metrics = loss(dataclasses.replace(batch, signals={"state": states}))
         assert (metrics["bend"] > 0.1) == bends and (bends or metrics["bend"] == 0)
         parts = metrics["picture"] + config.state_weight * metrics["state"] + config.straight_weight * metrics["bend"]
         torch.testing.assert_close(total, parts)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from procosm.sparse.baselines import make
+from procosm.world_model.data.batch import Batch, random_batch
 from procosm.world_model.data.share import share
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, Window
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json
@@ -29,15 +31,18 @@ BATCH, HORIZON, STEPS = 4, 2, 7
 CONFIG = StageConfig(STEPS, BATCH, 3e-3)
 
 
-def windows(dynamics: DiffusionDynamics, step: int) -> tuple[Window, torch.Generator]:
+def windows(dynamics: DiffusionDynamics, step: int) -> tuple[Batch, torch.Generator]:
     """A batch that is a function of the step."""
     g = torch.Generator().manual_seed(step)
     k, a, s = dynamics.context, len(dynamics.action_low), len(dynamics.state_head.mean)
-    window = Window(
+    window = Batch(
+        frames=torch.empty(0),
         latents=torch.randn(BATCH, k + HORIZON, *dynamics.latent_shape, generator=g),
         actions=torch.rand(BATCH, k - 1 + HORIZON, a, generator=g) * 2 - 1,
-        states=torch.randn(BATCH, HORIZON, s, generator=g),
-        rewards=torch.randn(BATCH, HORIZON, generator=g),
+        signals={
+            "state": torch.randn(BATCH, k + HORIZON, s, generator=g),
+            "reward": torch.randn(BATCH, HORIZON, generator=g),
+        },
         ends=torch.zeros(BATCH, HORIZON),
         mask=torch.ones(BATCH, HORIZON),
     )
@@ -83,15 +88,16 @@ def diffusion(
 def tokenizer(out: Path, how: Parallel) -> dict[str, Any]:
     torch.set_default_dtype(torch.float32)  # which its pixels have
     torch.manual_seed(0)
-    config = TokenizerConfig(frame_size=16, width=8, blocks=0, latent_size=4)
+    config = TokenizerConfig(frame_height=16, frame_width=16, width=8, blocks=0, latent_size=4)
     module, curve = CausalTokenizer(config), {}
-    loss = TokenizerLoss(TokenizerLossConfig(), module, StateHead(3, module.latent_shape, 3))
+    loss = TokenizerLoss(TokenizerLossConfig(), module, StateHead(3, module.spec.shape, 3))
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         g = torch.Generator().manual_seed(step)
         frames = torch.randint(0, 256, (BATCH, 3, 16, 16, 3), generator=g, dtype=torch.uint8)
-        states, rows = torch.randn(BATCH, 3, 3, generator=g), share().rows(BATCH)
-        return loss(frames[rows], states[rows])
+        batch = replace(random_batch(BATCH, 2, 1, 1, {}), frames=frames)
+        batch = replace(batch, signals={"state": torch.randn(BATCH, 3, 3, generator=g)})
+        return loss(batch.rows(share().rows(BATCH)))
 
     with noted(curve):
         run_stage("tokenizer", loss, losses, CONFIG, out, how=how)

@@ -1,6 +1,5 @@
 """Training from disk to checkpoint: resumable to the bit, and clear about what it cannot use."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -17,12 +16,13 @@ from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load
 from procosm.world_model.data.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.data.windows import context_index, tabulate
+from procosm.world_model.diffusion.recipe import Read
 from procosm.world_model.errors import CheckpointError, DatasetError
 from procosm.world_model.files import read_tensors
 from procosm.world_model.registry import untrained
 from procosm.world_model.training.presets import preset
-from procosm.world_model.training.stage import StageConfig
-from procosm.world_model.training.train import TrainConfig, train, train_state_head
+from procosm.world_model.training.recipes import Training
+from procosm.world_model.training.train import TrainConfig, train
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,7 @@ def test_the_state_head_learns_to_read_finished_latents_and_nothing_else_changes
     # Latents from which positions are read linearly, and speeds from two of them.
     mix = torch.randn(table.signals["state"].shape[1], *dynamics.latent_shape)
     latents = torch.einsum("ns,schw->nchw", dynamics.state_head.standardise(table.signals["state"]), mix)
+    training = Training(None, dynamics, {"train": table}, 0, tmp_path, encoded={"train": latents})
     before = {k: v.clone() for k, v in dynamics.state_dict().items()}
 
     def error() -> float:
@@ -88,8 +89,8 @@ def test_the_state_head_learns_to_read_finished_latents_and_nothing_else_changes
             read = dynamics.state_head(latents[context_index(table, at, 3)])
         return float((read - dynamics.state_head.standardise(table.signals["state"][at])).square().mean().sqrt())
 
-    sizes, blank = dataclasses.replace(preset("debug"), read=StageConfig(200, 64, 1e-3)), error()
-    train_state_head(dynamics, table, latents, sizes, 0, tmp_path)
+    blank = error()
+    Read(200, 64, 1e-3).run("state_head", training)
     assert error() < 0.2 * blank
     changed = {k for k, v in dynamics.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(k.startswith("state_head.net.") for k in changed)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.data.episodes import load_episodes, load_task
@@ -13,7 +12,7 @@ from procosm.world_model.files import write_json
 from procosm.world_model.provenance import provenance
 from procosm.world_model.registry import untrained
 from procosm.world_model.training.presets import PRESETS, preset
-from procosm.world_model.training.train import encode
+from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.validation import describe_growth, growth, growth_verdict
 
 
@@ -33,7 +32,7 @@ def test_one_horizon_worse_than_the_gate_is_enough_to_miss_it(errors, passed):
 
 
 def test_without_a_gate_or_episodes_nothing_was_tested_and_that_is_said():
-    assert preset("debug").growth_gate is None
+    assert preset("debug").stages["unroll"].growth_gate is None
     for verdict in (growth_verdict(rows(0.1), None), growth_verdict([], 0.5)):
         assert verdict["passed"] is None and verdict["reason"]
         assert "nothing was tested" in describe_growth(verdict)
@@ -44,9 +43,8 @@ def test_each_horizon_counts_the_episodes_that_last_so_long(tmp_path):
     data = collect(CollectConfig(env="InvertedPendulum", out=tmp_path, steps=1200, processes=1))
     episodes, size = load_episodes(data), preset("debug")
     tokenizer, dynamics = untrained(load_task(data), size.tokenizer, size.dynamics)
-    table = tabulate(episodes, "constant", dynamics.context)
-    dynamics.state_head.fit(table.signals["state"])
-    found = growth(dynamics, table, encode(tokenizer, table.frames, torch.device("cpu")))
+    tables = {kind: tabulate(episodes, kind, dynamics.context) for kind in ("train", "constant")}
+    found = growth(Training(tokenizer, dynamics, tables, 0, tmp_path))
     steps = [len(e.actions) - (dynamics.context - 1) for e in episodes if e.kind == "constant"]
     assert [row["n"] for row in found] == [n for h in range(1, 11) if (n := sum(s >= h for s in steps))]
     assert found[0]["n"] > found[-1]["n"]  # poles fall at different times

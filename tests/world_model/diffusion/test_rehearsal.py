@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from procosm.world_model.diffusion.rehearsal import rehearse
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.sparsity import sparse_blocks
-from procosm.world_model.training.rehearsal import rehearse
 
 TINY = TransformerConfig(width=64, layers=1, heads=2, mlp_ratio=2, adaln_rank=4)
 

@@ -1,0 +1,79 @@
+"""How a causal tokenizer is trained, and the sizes it comes in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.share import share
+from procosm.world_model.data.windows import cut, draw
+from procosm.world_model.heads import StateHead
+from procosm.world_model.precision import bfloat16_pays
+from procosm.world_model.tokenizer.loss import MotionHead, TokenizerLoss, TokenizerLossConfig
+from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
+from procosm.world_model.training.recipes import Recipe, Stage, Training, rehearsed
+
+LEAST = 3
+"""Frames in a window, at least: of fewer nobody can tell how straight their latents are."""
+SAMPLE = 4096
+"""Frames, about, whose latents say how latents are standardised."""
+
+
+@dataclass(frozen=True)
+class Tokenize(Stage):
+    """The tokenizer, with the state head that reads its latents; without states, with a head that reads motion."""
+
+    loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
+    """Weights of the loss."""
+    chooses: ClassVar[str] = "tokenizer"
+
+    def run(self, name: str, training: Training) -> dict[str, Any]:
+        """See Stage."""
+        tokenizer, table = training.tokenizer, training.table
+        frames = max(training.dynamics.context, LEAST)
+        tokenizer.mean_frame.copy_((table.frames[::7].float().mean(0) / 127.5 - 1).permute(2, 0, 1)[:, None])
+        # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
+        tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
+        head: StateHead | None = getattr(training.dynamics, "state_head", None)
+        motion = MotionHead(frames, tokenizer.spec.shape, table.actions.shape[1]) if head is None else None
+        if head is not None:
+            head.fit(table.signals["state"])
+        if motion is not None:
+            rewards = table.signals.get("reward")
+            motion.to(table.device).fit(table.actions[table.steps], None if rewards is None else rewards[table.steps])
+        loss = TokenizerLoss(self.loss, tokenizer, head or motion)
+
+        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            at, _ = draw(table, self.batch, training.seed, step)
+            return loss(cut(table, at[share().rows(self.batch)], frames - 1, 1))
+
+        metrics = training.optimise(name, loss, losses, self, self.chooses)
+        tokenizer.mixed = False
+        sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // SAMPLE))
+        with torch.no_grad():
+            tokenizer.fit_latents(tokenizer.to_latents(tokenizer.pixels(table.seen(sample)[:, None])))
+        return {name: metrics}
+
+    def rehearse(self, module: CausalTokenizer, batch: Batch) -> Callable[[], None]:
+        """See Stage."""
+        device, frames, actions = module.mean.device, batch.frames.shape[1], batch.actions.shape[2]
+        head: StateHead | MotionHead = MotionHead(frames, module.spec.shape, actions)
+        if "state" in batch.signals:
+            head = StateHead(frames - 1, module.spec.shape, batch.signals["state"].shape[2])
+        batch, loss = batch.to(device), TokenizerLoss(self.loss, module, head).to(device)
+        module.mixed = device.type == "cuda" and bfloat16_pays(device)
+        return rehearsed(lambda: loss(batch)[0], loss, self)
+
+
+_SMALL = Recipe(TokenizerConfig(), {"tokenizer": Tokenize(800, 32, 1.5e-3)})
+RECIPES = {
+    "debug": Recipe(TokenizerConfig(width=8, blocks=0), {"tokenizer": Tokenize(20, 4, 1e-3)}),
+    "small": _SMALL,
+    "fast": _SMALL,
+    "medium": Recipe(TokenizerConfig(), {"tokenizer": Tokenize(2400, 32, 1.5e-3)}),
+    "base": Recipe(TokenizerConfig(), {"tokenizer": Tokenize(6000, 64, 1e-3)}),
+    "wide": _SMALL,
+}

@@ -1,0 +1,109 @@
+"""Recipes: the stages of a training as data, a list for each size that a kind of model comes in.
+
+A stage is a frozen dataclass of its settings that knows what it trains. Every kind of tokenizer and dynamics brings its
+own, beside its class; ``registry`` names them, and nothing here names a model.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.windows import Table
+from procosm.world_model.encoding import encode
+from procosm.world_model.precision import float32_convolutions
+from procosm.world_model.progress import Progress
+from procosm.world_model.training.parallel import ALONE, Parallel
+from procosm.world_model.training.stage import Losses, MakeSparsifier, Optimizer, StageConfig, rate, run_stage
+
+
+@dataclass
+class Training:
+    """A training under way: what its stages work with.
+
+    Attributes:
+        tokenizer, dynamics: modules on the device where they are trained.
+        tables: episodes by kind, ``train`` and ``holdout`` among them.
+        seed: of batches and noise.
+        work: folder of what training goes on from.
+        sparsifiers: what makes the sparsifier of a part, where it is block-sparse and its pattern changes.
+        metrics: what the stages found, by name.
+        encoded: latents of every frame of each table, where they are known already.
+        how: how steps are shared out among the processes that train together.
+    """
+
+    tokenizer: Any
+    dynamics: Any
+    tables: Mapping[str, Table]
+    seed: int
+    work: Path
+    sparsifiers: Mapping[str, MakeSparsifier] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    encoded: dict[str, Tensor] = field(default_factory=dict)
+    how: Parallel = ALONE
+
+    @property
+    def table(self) -> Table:
+        """The episodes that are trained on."""
+        return self.tables["train"]
+
+    @property
+    def latents(self) -> dict[str, Tensor]:
+        """(n, c, h, w) of every frame of each table. To be asked for once the tokenizer is finished."""
+        for name, table in self.tables.items():
+            if name not in self.encoded:
+                with Progress(len(table.frames), "encode", "frame") as bar:
+                    self.encoded[name] = encode(self.tokenizer, table.frames, table.device, bar.update)
+        return self.encoded
+
+    def optimise(
+        self, name: str, module: nn.Module, losses: Losses, config: StageConfig, part: str = ""
+    ) -> dict[str, float]:
+        """Run one stage and return its metrics, see ``stage.run_stage``; the pattern of ``part`` changes in it."""
+        save, choose = self.work / f"{name}.safetensors", self.sparsifiers.get(part)
+        return run_stage(name, module, losses, config, save, choose, self.how)
+
+
+@dataclass(frozen=True)
+class Stage(StageConfig):
+    """One stage of a recipe: its settings, and what it does."""
+
+    chooses: ClassVar[str] = ""
+    """The part (tokenizer, dynamics) whose live blocks change in this stage, where it is block-sparse."""
+
+    def run(self, name: str, training: Training) -> dict[str, Any]:
+        """Train, or go on with, what the stage is about; returns what it found, by name."""
+        raise NotImplementedError
+
+    def rehearse(self, module: Any, batch: Batch) -> Callable[[], None]:
+        """A training step of a module on a made-up batch, for what times one; of stages that choose blocks."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One size of a kind of model, and how it is trained.
+
+    Attributes:
+        config: of the kind's config class.
+        stages: by name, in order. Names are those of saves and metrics.
+    """
+
+    config: Any
+    stages: Mapping[str, Stage]
+
+
+def rehearsed(loss: Callable[[], Tensor], module: nn.Module, config: StageConfig) -> Callable[[], None]:
+    """A training step as ``run_stage`` takes it, without a save."""
+    optimizer = Optimizer(module, config)
+
+    def step() -> None:
+        with float32_convolutions():
+            loss().backward()
+        optimizer.step(rate(0, config))
+        optimizer.adam.zero_grad(set_to_none=True)
+
+    return step
