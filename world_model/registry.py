@@ -72,9 +72,8 @@ def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task
 
 def _told(config: DynamicsConfig, task: Task) -> DynamicsConfig:
     """Told is what was logged; features where no state was."""
-    outcomes = [name for name in ("reward", "termination") if name in task.signals and name in config.readouts]
-    reads = "state" if "state" in task.signals and "state" in config.readouts else "features"
-    return replace(config, readouts=(*outcomes, reads))
+    told = tuple(name for name in config.readouts if name in task.signals)
+    return replace(config, readouts=told if "state" in told else (*told, "features"))
 
 
 KINDS: dict[Part, dict[str, Kind]] = {

@@ -37,14 +37,7 @@ class Tokenize(Stage):
         tokenizer.mean_frame.copy_((table.frames[::7].float().mean(0) / 127.5 - 1).permute(2, 0, 1)[:, None])
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
-        head: StateHead | None = getattr(training.dynamics, "state_head", None)
-        motion = MotionHead(frames, tokenizer.spec.shape, table.actions.shape[1]) if head is None else None
-        if head is not None:
-            head.fit(table.signals["state"])
-        if motion is not None:
-            rewards = table.signals.get("reward")
-            motion.to(table.device).fit(table.actions[table.steps], None if rewards is None else rewards[table.steps])
-        loss = TokenizerLoss(self.loss, tokenizer, head or motion)
+        loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames))
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, _ = draw(table, self.batch, training.seed, step)
@@ -66,6 +59,18 @@ class Tokenize(Stage):
         batch, loss = batch.to(device), TokenizerLoss(self.loss, module, head).to(device)
         module.mixed = device.type == "cuda" and bfloat16_pays(device)
         return rehearsed(lambda: loss(batch)[0], loss, self)
+
+
+def _head(training: Training, frames: int) -> StateHead | MotionHead:
+    """What must be readable from the latents, fitted to the data: the state, or what was done where none was logged."""
+    table, state_head = training.table, getattr(training.dynamics, "state_head", None)
+    if state_head is not None:
+        state_head.fit(table.signals["state"])
+        return state_head
+    motion = MotionHead(frames, training.tokenizer.spec.shape, table.actions.shape[1]).to(table.device)
+    rewards = table.signals.get("reward")
+    motion.fit(table.actions[table.steps], None if rewards is None else rewards[table.steps])
+    return motion
 
 
 _SMALL = Recipe(TokenizerConfig(), {"tokenizer": Tokenize(800, 32, 1.5e-3)})
