@@ -16,6 +16,7 @@ LEAST = {
     "config": 400,
     "weights": 300,
     "checkpoint_json": 60,
+    "tokenizers": 300,
     "records": 500,
     "machines": 300,
     "steps": 350,

@@ -12,13 +12,18 @@ import numpy as np
 
 from procosm.world_model.errors import DatasetError
 
+MOST_SIDE = 8192
+"""Pixels of a frame along either side, at most."""
 LOSSLESS = 0
 """The quality (H.264's constant rate factor) at which every pixel comes back as it was, in RGB."""
 
 
 @dataclass(frozen=True)
 class About:
-    """Of a video file: how many frames it has, their size in pixels, and the mean seconds between two."""
+    """Of a video file: how many frames it holds, their size in pixels, and the mean seconds between two.
+
+    A player, and ``frames_of``, may leave out some of them, which an edit list hides.
+    """
 
     frames: int
     height: int
@@ -39,6 +44,12 @@ def probe(path: Path) -> About:
             rate = stream.average_rate or stream.guessed_rate
             if not (frames and rate):
                 raise DatasetError(f"{path} does not say how many frames it has, or how many a second")
+            if frames < stream.frames:
+                raise DatasetError(f"{path} is cut off: it says that it has {stream.frames} frames, and has {frames}")
+            if max(stream.height, stream.width) > MOST_SIDE:
+                raise DatasetError(
+                    f"{path} shows {stream.width} x {stream.height} pixels; at most {MOST_SIDE} can be read"
+                )
             return About(frames, stream.height, stream.width, float(1 / rate))
     except FileNotFoundError as error:
         raise DatasetError(f"there is no {path}") from error

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from procosm.sparse import strict
+from procosm.world_model.data.video_stream import MOST_SIDE
 from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
 from procosm.world_model.interface import LatentSpec
@@ -24,8 +25,9 @@ from procosm.world_model.interface import LatentSpec
 GROUPS = 8
 """Latents of a window after its first."""
 FORMAT = 1
+DTYPES = {"latents": (torch.float16,), "tokens": (torch.uint16, torch.int32)}
 AGAIN = "make it again with `procosm encode`, or restore it from a copy"
-Number = Annotated[int, Interval(ge=1, le=10**9)]
+Side = Annotated[int, Interval(ge=1, le=MOST_SIDE)]
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class Coded:
     """
 
     format: Annotated[int, Interval(ge=1, le=FORMAT)]
-    frames: Number
-    height: Number
-    width: Number
+    frames: Annotated[int, Interval(ge=1, le=10**9)]
+    height: Side
+    width: Side
     dt_s: Annotated[float, Interval(gt=0, le=1e6)]
     frames_per_latent: Annotated[int, Interval(ge=1, le=64)]
     tokenizer: str
@@ -82,7 +84,7 @@ def read_about(path: Path) -> Coded:
         with safe_open(path, framework="pt") as file:
             said = (file.metadata() or {}).get("procosm", "")
         return strict.read(Coded, json.loads(said))
-    except (SafetensorError, OSError, ValueError, strict.Wrong) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError, strict.Wrong) as error:
         raise DatasetError(f"{path} is no file of latents, or a damaged one ({error}): {AGAIN}") from error
 
 
@@ -95,10 +97,13 @@ def read_coded(path: Path, coded: Coded, spec: LatentSpec) -> Tensor:
     name, shape = ("tokens", spec.shape[1:]) if spec.vocabulary else ("latents", spec.shape)
     expected = (coded.windows * (1 + GROUPS), *shape)
     tensors = read_tensors(path, AGAIN)
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    if found != {name: expected}:
-        raise DatasetError(f"{path} holds {found}, where {coded.frames} frames have { ({name: expected}) }: {AGAIN}")
-    return tensors[name].long() if spec.vocabulary else tensors[name].float()
+    found = {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()}
+    if found not in [{name: (dtype, expected)} for dtype in DTYPES[name]]:
+        raise DatasetError(f"{path} holds {found}, where {coded.frames} frames have {name} of {expected}: {AGAIN}")
+    values = tensors[name].long() if spec.vocabulary else tensors[name].float()
+    if not values.isfinite().all():
+        raise DatasetError(f"{path} holds latents that are no finite numbers: {AGAIN}")
+    return values
 
 
 class Parts:

@@ -62,14 +62,15 @@ def load(folder: Path, height: int, width: int, device: str | torch.device = "cp
         CheckpointError: there is none, or it is damaged; which file, and what to do.
     """
     config = read_config(folder)
-    sized = config.tokenizer.sized(height, width)
+    try:
+        with torch.device("meta"):  # to see, before any memory is taken, whether the weights fit
+            expected = CausalTokenizer(config.tokenizer).state_dict()
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{folder}/config.json describes no tokenizer ({error}): {RESTORE}") from error
+    tensors = read_weights(folders.find(folder, WEIGHTS), {WEIGHTS: config.sha256}, expected)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # first weights are drawn, and replaced
-        tokenizer = CausalTokenizer(sized)
-    expected = tokenizer.state_dict()
-    trained = (config.tokenizer.frame_height, config.tokenizer.frame_width)
-    stored = expected | {"mean_frame": torch.empty(3, 1, *trained, device="meta")}
-    tensors = read_weights(folders.find(folder, WEIGHTS), {WEIGHTS: config.sha256}, stored)
-    tokenizer.load_state_dict(tensors | {"mean_frame": expected["mean_frame"]})
+        tokenizer = CausalTokenizer(config.tokenizer.sized(height, width))
+    tokenizer.load_state_dict(tensors | {"mean_frame": tokenizer.mean_frame})
     return tokenizer.requires_grad_(False).eval().to(resolve_device(device))
 
 

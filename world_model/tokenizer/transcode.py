@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,34 +68,28 @@ def encode(config: EncodeConfig) -> Path:
     _check_out(config.out, ".safetensors")
     about = probe(config.video)
     opened = open_tokenizer(config.tokenizer, about.height, about.width, config.device)
-    coded = Coded(
-        format=FORMAT,
-        frames=about.frames,
-        height=about.height,
-        width=about.width,
-        dt_s=about.dt_s,
-        frames_per_latent=opened.tokenizer.spec.frames_per_latent,
-        tokenizer=opened.sha256,
-        video=sha256(config.video),
-    )
+    work = {"tokenizer": opened.sha256, "video": sha256(config.video)}
     if config.out.exists():
-        if read_about(config.out) != coded:
+        there = read_about(config.out)
+        if work != {"tokenizer": there.tokenizer, "video": there.video}:
             raise ProcosmError(f"{config.out} holds the latents of something else: give another --out, or delete it")
         print(f"{config.out} is finished; delete it to make it again.", file=sys.stderr)
         return config.out
-    parts = Parts(config.out, asdict(coded))
-    paths = [parts.path(index, ".safetensors") for index in range(coded.windows)]
-    windows = _windows(config.video, coded)
+    k = opened.tokenizer.spec.frames_per_latent
+    coded = Coded(FORMAT, about.frames, about.height, about.width, about.dt_s, k, **work)
+    parts, paths, seen = Parts(config.out, work), [], 0
     with Progress(coded.windows, "encode", "window") as bar:
-        for path in paths:
-            frames = next(windows)
-            if not path.exists():
-                write_tensors(path, _encoded(opened, frames, resolve_device(config.device)))
+        for index, (frames, shown) in enumerate(_windows(config.video, coded.window)):
+            paths.append(parts.path(index, ".safetensors"))
+            if not paths[-1].exists():
+                write_tensors(paths[-1], _encoded(opened, frames, resolve_device(config.device)))
+            seen += shown
             bar.update()
+    coded = replace(coded, frames=seen)
     write_coded(config.out, coded, [read_tensors(path, parts.advice) for path in paths])
     parts.remove()
     size = config.out.stat().st_size
-    print(f"{coded.frames} frames in {size / 1e6:.2f} MB, {size / coded.frames:.0f} bytes a frame", file=sys.stderr)
+    print(f"{seen} frames in {size / 1e6:.2f} MB, {size / seen:.0f} bytes a frame", file=sys.stderr)
     return config.out
 
 
@@ -142,23 +136,25 @@ def _encoded(opened: Opened, frames: np.ndarray, device: torch.device) -> dict[s
     return stored(latents, tokens)
 
 
-def _windows(video: Path, coded: Coded) -> Iterator[np.ndarray]:
-    """All windows (t, H, W, 3) of a video, the last frame of the last one repeated until it is full.
+def _windows(video: Path, window: int) -> Iterator[tuple[np.ndarray, int]]:
+    """All windows (t, H, W, 3) of a video, and how many frames of each are its own.
+
+    The last frame of the last window is repeated until the window is full.
 
     Raises:
-        DatasetError: the file has other frames than it says.
+        DatasetError: a damaged file, or one without frames.
     """
-    frames, seen = [], 0
+    frames: list[np.ndarray] = []
+    shown = 0
     for frame in frames_of(video):
         frames.append(frame)
-        seen += 1
-        if len(frames) == coded.window:
-            yield np.stack(frames)
-            frames = []
-    if seen != coded.frames:
-        raise DatasetError(f"{video} says that it has {coded.frames} frames and has {seen}: it is damaged or cut off")
+        if len(frames) == window:
+            yield np.stack(frames), window
+            frames, shown = [], shown + window
     if frames:
-        yield np.stack(frames + [frames[-1]] * (coded.window - len(frames)))
+        yield np.stack(frames + [frames[-1]] * (window - len(frames))), len(frames)
+    elif not shown:
+        raise DatasetError(f"{video} shows no frame")
 
 
 def _check_out(out: Path, suffix: str) -> None:
