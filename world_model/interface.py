@@ -56,10 +56,13 @@ class Prediction:
         readouts: what else the model tells of this step, by name, and no more than it has learned to tell. ``reward``:
             (b,), in the task's own units. ``termination``: (b,), probability that the episode ends here. ``state``:
             (b, s), estimate of the simulator's state, in its own units. ``features``: (b, f), compact, without units.
+        frames: (b, k, H, W, 3) uint8, all frames of this step, of dynamics whose steps are k > 1 frames; the latents
+            are then of the last one alone. None of others: their frames are decoded where somebody looks.
     """
 
     latents: Tensor
     readouts: Mapping[str, Tensor]
+    frames: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class Dynamics(Protocol):
     """How many latents of the past a memory can begin with: what is seen in a dream's first frames."""
     readouts: frozenset[str]
     """Names of all that :class:`Prediction` holds beside the latents."""
+    frames_per_step: int
+    """k: how many frames one step makes, and how many actions it takes."""
     mixed: bool
     """Whether products are taken in bfloat16: faster where ``precision.bfloat16_pays``, and equal to fewer digits."""
 
@@ -146,7 +151,7 @@ class Dynamics(Protocol):
 
         Args:
             memory: what is remembered so far; not to be used afterwards, for it may have become the new one.
-            action: (b, a), in the task's own units.
+            action: (b, a), in the task's own units; (b, k, a) of dynamics whose steps are k > 1 frames.
             draws: b generators, from which each dream takes its random numbers and no other's; None draws nothing and
                 takes the most probable path that the model knows.
             sampling: how to draw.

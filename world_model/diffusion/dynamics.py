@@ -31,7 +31,7 @@ from procosm.world_model.diffusion.precondition import (
     sample_sigma,
     uncertainty_loss,
 )
-from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler
+from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler, standard_normal
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.heads import FeatureHead, OutcomeHead, StateHead
@@ -197,7 +197,7 @@ class DiffusionDynamics(nn.Module):
         if steps == 1:
             told = self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs)
         else:
-            noise = () if draws is None else (self._noise(draws),)
+            noise = () if draws is None else (standard_normal(draws, self.latent_shape, self.residual_std),)
             step = partial(self._step_of_noise, steps)
             told = self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noise)
         latents, reward, termination, read = told
@@ -205,13 +205,6 @@ class DiffusionDynamics(nn.Module):
         readouts = {"reward": reward, "termination": termination, self.read_name: read}
         readouts = {name: value for name, value in readouts.items() if name in self.readouts}
         return DiffusionMemory(moved, taken[:, 1:], read), Prediction(latents, readouts)
-
-    def _noise(self, draws: Sequence[np.random.Generator]) -> Tensor:
-        """(b, c, h, w) standard normal draws, each dream's from its own generator."""
-        noise = np.empty((len(draws), *self.latent_shape), np.float32)
-        for row, generator in zip(noise, draws, strict=True):
-            generator.standard_normal(out=row, dtype=np.float32)
-        return torch.from_numpy(noise).to(self.residual_std)
 
     def _step_of_mean(self, context: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
         c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]

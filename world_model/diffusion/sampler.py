@@ -1,9 +1,10 @@
 """From noise to a latent along the probability-flow ODE."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,3 +33,11 @@ def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
         clean = denoise(x, sigma.expand(x.shape[0]))
         x = clean + (following / sigma) * (x - clean)
     return x
+
+
+def standard_normal(draws: Sequence[np.random.Generator], shape: Sequence[int], like: Tensor) -> Tensor:
+    """(b, *shape) standard normal draws, those of each row from its own generator; device and dtype as ``like``."""
+    noise = np.empty((len(draws), *shape), np.float32)
+    for row, generator in zip(noise, draws, strict=True):
+        generator.standard_normal(out=row, dtype=np.float32)
+    return torch.from_numpy(noise).to(like)

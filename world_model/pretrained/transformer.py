@@ -92,7 +92,8 @@ class CosmosTransformer(nn.Module):
             fps: frames per second; None where frames are only counted.
             condition_mask: (b, 1, t, h, w), 1 where latents are given; of a model with such a channel.
             padding_mask: (1, 1, H, W), 1 where pixels are padding; None where none are.
-            action: (b, a) for all latent frames or (b, t, a) for each; of a model that takes actions.
+            action: (b, a) for all latent frames, or (b, n, a) for each of the last n, those before which take none; of
+                a model that takes actions.
 
         Returns:
             (b, c_out, t, h, w).
@@ -102,7 +103,7 @@ class CosmosTransformer(nn.Module):
         """
         size = self._tokens(latents, condition_mask)
         x = self.patch_in(self._patches(latents, condition_mask, padding_mask))
-        embedding, shared = self._embedded(timestep, action, x)
+        embedding, shared = self._embedded(timestep, action, x, size[0])
         if self.text_in is not None:
             text = F.gelu(self.text_in(text))
         turn = turns(scaled_angles(size, self.config.attention_head_dim, self.config.rope_scale, fps, x.device))
@@ -141,12 +142,14 @@ class CosmosTransformer(nn.Module):
         x = torch.cat(parts, dim=1).unflatten(2, (-1, pt)).unflatten(4, (-1, ph)).unflatten(6, (-1, pw))
         return x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)  # (b, t, h, w, c, pt, ph, pw) before
 
-    def _embedded(self, timestep: Tensor, action: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _embedded(self, timestep: Tensor, action: Tensor | None, x: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """(b, n, d) and (b, n, 3 d): n is 1, or the latent frames where each has a noise level or an action."""
         features = noise_features(timestep.flatten(), self.config.width).to(x.dtype).view(len(x), -1, self.config.width)
         shared = self.time_out(F.silu(self.time_hidden(features)))
         if action is not None and self.action is not None:
             add_d, add_3d = self.action(action if action.ndim == 3 else action[:, None])
+            if action.ndim == 3:
+                add_d, add_3d = (F.pad(each, (0, 0, frames - action.shape[1], 0)) for each in (add_d, add_3d))
             features, shared = features + add_d, shared + add_3d
         return self.embedding_norm(features), shared
 

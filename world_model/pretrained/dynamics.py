@@ -1,0 +1,182 @@
+"""A published video model as dynamics: each step draws the rest of a video whose first latents are given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from procosm.world_model.diffusion.memory import context_window
+from procosm.world_model.diffusion.sampler import standard_normal
+from procosm.world_model.errors import ProcosmError
+from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
+from procosm.world_model.pretrained.config import CosmosTransformerConfig
+from procosm.world_model.pretrained.memory import GivenLatents
+from procosm.world_model.pretrained.sampling import NoiseConfig, denoised, euler, sigmas
+from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
+from procosm.world_model.pretrained.transformer import CosmosTransformer
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+
+
+@dataclass(frozen=True)
+class PretrainedDynamicsConfig:
+    """A published transformer, and how its videos are drawn and joined."""
+
+    transformer: CosmosTransformerConfig = field(default_factory=lambda: CosmosTransformerConfig(in_channels=17))
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    given: Count = 1
+    """Latents of the past that each video begins with."""
+    drawn: Count = 1
+    """Latents that follow them, all at once: those of one step."""
+    tokenizer: PretrainedTokenizerConfig | None = None
+    """Where a step is several frames: what a video's last frame becomes the first latent of the next by."""
+    actions: Literal["none", "together", "each"] = "none"
+    """``none``: the model takes no actions. ``together``: one embedding of a step's actions (Predict2); ``each``: one
+    for the actions of each latent, none for the given ones (Predict2.5)."""
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Frames per second that the model is told of."""
+    guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How far predictions are moved away from those for the negative text."""
+    text_tokens: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Of the text that is told, and of the negative one."""
+
+    def __post_init__(self) -> None:
+        if not self.transformer.conditioned:
+            raise ProcosmError(
+                f"a transformer of {self.transformer.in_channels} channels in and {self.transformer.out_channels} out "
+                "makes a world of text alone: to dream on from frames it needs one channel more, which says what is "
+                "given"
+            )
+        if (self.tokenizer is None) is not (self.frames == 1):
+            raise ProcosmError(
+                f"a step of {self.frames} frames: dynamics whose steps are several frames need their tokenizer, and "
+                "those whose steps are one frame need none"
+            )
+        if self.frames > 1 and self.given > 1:
+            raise ProcosmError(f"{self.given} given latents: a step of several frames begins with one")
+
+    @property
+    def frames_per_latent(self) -> int:
+        """1 where latents are of single frames."""
+        if self.tokenizer is None or self.tokenizer.image:
+            return 1
+        return self.tokenizer.vae.frames_per_latent
+
+    @property
+    def frames(self) -> int:
+        """Of one step."""
+        return self.drawn * self.frames_per_latent
+
+
+class PretrainedDynamics(nn.Module):
+    """Satisfies :class:`procosm.world_model.interface.Dynamics`; it tells latents and frames alone."""
+
+    readouts: frozenset[str] = frozenset()
+    text: Tensor
+    negative: Tensor
+    action_scale: Tensor
+
+    def __init__(self, config: PretrainedDynamicsConfig, latent_shape: tuple[int, int, int], action_size: int) -> None:
+        """Room for weights, text and the scale of actions.
+
+        Raises:
+            ProcosmError: the transformer is not of these latents.
+        """
+        super().__init__()
+        self.config, self.latent_shape, self.mixed = config, latent_shape, False
+        self.context, self.frames_per_step, net = config.given, config.frames, config.transformer
+        (c, h, w), (_, ph, pw) = latent_shape, net.patch_size
+        if c != net.out_channels or h % ph or w % pw or net.patch_size[0] != 1:
+            raise ProcosmError(
+                f"latents of {latent_shape} for a transformer of {net.out_channels} channels and patches of "
+                f"{net.patch_size}: the channels must be the same, and the patch must divide the sides"
+            )
+        numbers = {"none": None, "together": self.frames_per_step, "each": config.frames_per_latent}[config.actions]
+        self.net = CosmosTransformer(net, None if numbers is None else numbers * action_size)
+        self.tokenizer = None if config.tokenizer is None else PretrainedTokenizer(config.tokenizer)
+        width = net.crossattn_proj_in_channels if net.use_crossattn_projection else net.text_embed_dim
+        for name in ("text", "negative"):
+            self.register_buffer(name, torch.zeros(config.text_tokens, width))
+        self.register_buffer("action_scale", torch.ones(action_size))
+
+    @torch.inference_mode()
+    def begin(self, latents: Tensor, condition: Condition | None = None) -> GivenLatents:
+        """See :class:`procosm.world_model.interface.Dynamics`; past actions are not made use of."""
+        return GivenLatents(context_window(latents, self.context).clone())
+
+    def read(self, memory: GivenLatents) -> Mapping[str, Tensor]:
+        """See :class:`procosm.world_model.interface.Dynamics`."""
+        return {}
+
+    @torch.inference_mode()
+    def step(
+        self,
+        memory: GivenLatents,
+        action: Tensor,
+        draws: Sequence[np.random.Generator] | None = None,
+        sampling: Sampling = MEAN,
+    ) -> tuple[GivenLatents, Prediction]:
+        """See :class:`procosm.world_model.interface.Dynamics`; one denoising step takes the mean."""
+        latents = self._video(
+            memory.latents, self._told(action), None if sampling.steps == 1 else draws, sampling.steps
+        )
+        if self.tokenizer is None:
+            kept = torch.cat([memory.latents, latents], dim=1)[:, -self.context :]
+            return GivenLatents(kept), Prediction(latents[:, -1], {})
+        frames = self.tokenizer.decode(torch.cat([memory.latents, latents], dim=1))[:, -self.frames_per_step :]
+        kept = self.tokenizer.encode(frames[:, -1:])
+        return GivenLatents(kept), Prediction(kept[:, 0], {}, frames)
+
+    def _told(self, action: Tensor) -> Tensor | None:
+        """(b, a) or (b, frames, a) in the task's own units to what the network takes."""
+        if self.config.actions == "none":
+            return None
+        scaled = (action * self.action_scale).view(len(action), self.config.drawn, -1)
+        return scaled if self.config.actions == "each" else scaled.flatten(1)
+
+    def _video(
+        self, past: Tensor, action: Tensor | None, draws: Sequence[np.random.Generator] | None, steps: int
+    ) -> Tensor:
+        """(b, drawn, c, h, w) latents that follow (b, given, c, h, w)."""
+        config, noise = self.config, self.config.noise
+        given = past.transpose(1, 2) * noise.sigma_data
+        b, c, n, h, w = given.shape
+        mask = torch.zeros(b, 1, n + config.drawn, h, w, device=past.device)
+        mask[:, :, :n] = 1
+
+        def network(scaled: Tensor, levels: Tensor) -> Tensor:
+            told = levels[:, 0] if noise.family == "edm" else levels
+            found = self._told_by(self.text, scaled, told, mask, action)
+            if config.guidance == 0:
+                return found
+            return found + config.guidance * (found - self._told_by(self.negative, scaled, told, mask, action))
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            small = None if draws is None or noise.family == "flow" else standard_normal(draws, given.shape[1:], given)
+            return denoised(noise, network, x, sigma, given, small)
+
+        shape = (c, n + config.drawn, h, w)
+        if steps == 1:
+            x = denoise(given.new_zeros(b, *shape), given.new_tensor(noise.sigma_max))
+        else:
+            levels = sigmas(noise, steps).to(given)
+            x = given.new_zeros(b, *shape) if draws is None else standard_normal(draws, shape, given) * levels[0]
+            x = euler(x, levels, denoise)
+        return x[:, :, n:].transpose(1, 2) / noise.sigma_data
+
+    def _told_by(self, text: Tensor, scaled: Tensor, levels: Tensor, mask: Tensor, action: Tensor | None) -> Tensor:
+        """The network's output, given (s, text) embeddings of a text."""
+        dtype = self.net.patch_in.weight.dtype
+        with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.mixed):
+            return self.net(
+                scaled.to(dtype),
+                levels,
+                text.to(dtype).expand(len(scaled), -1, -1),
+                fps=self.config.fps,
+                condition_mask=mask,
+                action=None if action is None else action.to(dtype),
+            )
