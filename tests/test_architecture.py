@@ -54,7 +54,7 @@ def test_imports_follow_the_arrows(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)
 def test_envs_know_a_world_model_by_its_interface_only(path):
     allowed = {"interface", "errors", "data", "checkpoint", "files", "folders", "provenance", "schema", "settings"}
-    allowed |= {"model", "threads", "command", "progress", "stopping"}
+    allowed |= {"model", "threads", "command", "progress", "stopping", "hub"}
     for module in imported(path):
         pieces = module.split(".")
         if pieces[:2] == ["procosm", "world_model"] and len(pieces) > 2:

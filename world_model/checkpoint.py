@@ -149,9 +149,16 @@ def save(folder: Path, model: WorldModel) -> Path:
     return folder
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder looks like one that :func:`load` opens."""
+    return find(folder, "config.json").is_file() or any(tells(folder) for tells, _ in registry.FOLDERS)
+
+
 @one_thread()
 def load(folder: Path | str, device: str | torch.device = "cpu") -> WorldModel:
     """Open a checkpoint folder, made on whatever device, on ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:i``).
+
+    The folder may also be a published model's, see ``registry.FOLDERS``.
 
     Raises:
         CheckpointError: a missing, damaged or foreign checkpoint; which file of it, what is wrong, and what to do.
@@ -163,6 +170,10 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> WorldModel:
         raise CheckpointError(
             f"no checkpoint at {folder}: train one with `procosm run --env ID --out DIR` and give DIR/world_model"
         )
+    if not find(folder, "config.json").exists():
+        for tells, opened in registry.FOLDERS:
+            if tells(folder):
+                return opened(folder, device)
     while True:
         before = folders.identity(folder)
         try:

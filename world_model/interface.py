@@ -117,14 +117,15 @@ class DiscreteTokenizer(Tokenizer, Protocol):
 
 
 class Dynamics(Protocol):
-    """The next latents, and what they mean, given what came before and an action."""
+    """The next latents, and what they mean, given what came before and an action.
+
+    Where one step is k > 1 frames, and takes as many actions, dynamics say so by ``frames_per_step``.
+    """
 
     context: int
     """How many latents of the past a memory can begin with: what is seen in a dream's first frames."""
     readouts: frozenset[str]
     """Names of all that :class:`Prediction` holds beside the latents."""
-    frames_per_step: int
-    """k: how many frames one step makes, and how many actions it takes."""
     mixed: bool
     """Whether products are taken in bfloat16: faster where ``precision.bfloat16_pays``, and equal to fewer digits."""
 

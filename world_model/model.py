@@ -53,6 +53,11 @@ class WorldModel:
         """Names of all that it can tell of a dream beside its latents and frames."""
         return self.dynamics.readouts | ({"trust"} if self.trust else set())
 
+    @property
+    def frames_per_step(self) -> int:
+        """How many frames one step makes, and how many actions it takes; 1 unless its dynamics say otherwise."""
+        return getattr(self.dynamics, "frames_per_step", 1)
+
     @cached_property
     def read_sizes(self) -> dict[str, int]:
         """How many numbers it reads off latents at any moment, by name: ``state``, ``features``."""
@@ -105,7 +110,9 @@ class WorldModel:
             memory.put(slots, part)
         predictions = [prediction for _, _, prediction in parts]
         readouts = {name: torch.cat([p.readouts[name] for p in predictions]) for name in predictions[0].readouts}
-        return memory, Prediction(torch.cat([p.latents for p in predictions]), readouts)
+        shown = [p.frames for p in predictions if p.frames is not None]
+        frames = torch.cat(shown) if shown else None
+        return memory, Prediction(torch.cat([p.latents for p in predictions]), readouts, frames)
 
     @one_thread()
     def decode(self, latents: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ a module, ``module.config``, tells its kind.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,10 @@ from procosm.world_model.diffusion import recipe as diffusion
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import DiscreteTokenizer, Tokenizer
+from procosm.world_model.model import WorldModel
+from procosm.world_model.pretrained.dynamics import PretrainedDynamics, PretrainedDynamicsConfig
+from procosm.world_model.pretrained.folder import is_published, open_published
+from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
 from procosm.world_model.tokenizer import recipe as causal
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.training.recipes import Recipe
@@ -76,6 +81,18 @@ def _told(config: DynamicsConfig, task: Task) -> DynamicsConfig:
     return replace(config, readouts=told if "state" in told else (*told, "features"))
 
 
+def _vae(config: PretrainedTokenizerConfig, task: Task) -> PretrainedTokenizer:
+    if (config.height, config.width) != (task.height, task.width):
+        raise ProcosmError(
+            f"frames of {task.height} by {task.width} for a tokenizer of {config.height} by {config.width}"
+        )
+    return PretrainedTokenizer(config)
+
+
+def _pretrained(config: PretrainedDynamicsConfig, task: Task, tokenizer: Tokenizer) -> PretrainedDynamics:
+    return PretrainedDynamics(config, tokenizer, len(task.action_low))
+
+
 KINDS: dict[Part, dict[str, Kind]] = {
     "tokenizer": {
         "causal": Kind(
@@ -84,13 +101,23 @@ KINDS: dict[Part, dict[str, Kind]] = {
             lambda config, task: replace(config, frame_height=task.height, frame_width=task.width),
             recipes=causal.RECIPES,
             later=("levels",),
-        )
+        ),
+        "vae": Kind(
+            PretrainedTokenizerConfig, _vae, lambda config, task: replace(config, height=task.height, width=task.width)
+        ),
     },
     "dynamics": {
         "diffusion": Kind(DynamicsConfig, _diffusion, _told, recipes=diffusion.RECIPES, later=("readouts", "features")),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive),
+        "pretrained": Kind(PretrainedDynamicsConfig, _pretrained),
     },
 }
+
+
+FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, torch.device], WorldModel]], ...] = (
+    (is_published, open_published),
+)
+"""Folders that others write and that hold a world model: how to tell one, and how to open it."""
 
 
 def kind(part: Part, name: str) -> Kind:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from procosm.envs.dreams.arguments import check_dream, numbers, whole
-from procosm.envs.dreams.observe import Observation, Observed, pixels_of
+from procosm.envs.dreams.observe import Observation, Observed, host, pixels_of
 from procosm.envs.dreams.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.dreams.spec import NO_LIMIT, checked_limit
 from procosm.envs.trust.trust import Watch
@@ -53,6 +53,7 @@ class Moment(NamedTuple):
         start, elapsed: as in ``Dreams``.
         draws: the generator of the dream's own noise, as it was then.
         forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
+        frames: (k, H, W, 3) uint8, those of its last step; None where a step is one frame.
     """
 
     memory: Memory
@@ -62,6 +63,7 @@ class Moment(NamedTuple):
     elapsed: int
     draws: np.random.Generator
     forecasts: torch.Tensor | None
+    frames: np.ndarray | None = None
 
     @property
     def state(self) -> np.ndarray | None:
@@ -82,6 +84,8 @@ class Dreams:
             reset, whose first frame stands for the past as well.
         elapsed: (n,) int64, steps since it began.
         trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
+        step_frames: (n, k, H, W, 3) uint8, all frames of the last step, each the first where a dream has just begun;
+            None where a step is one frame.
     """
 
     @one_thread()
@@ -124,6 +128,8 @@ class Dreams:
         self._watched = next((name for name in ("state", "features") if name in self.read), "")
         self._estimate = self.latents.new_zeros((count, model.read_sizes.get(self._watched, 0)), dtype=torch.float32)
         self.termination = np.zeros(count, np.float32)
+        frames = model.frames_per_step
+        self.step_frames = np.zeros((count, frames, *model.task.frame_shape), np.uint8) if frames > 1 else None
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
         self._draws = [np.random.default_rng(0)] * count
@@ -218,6 +224,8 @@ class Dreams:
         self._memory.put(index, begun)
         self.elapsed[slots], self.termination[slots] = 0, 0.0
         self.latents[index] = latents
+        if self.step_frames is not None:
+            self.step_frames[slots] = host(self.model.tokenizer.decode(latents)[:, -1:])
         estimates = {name: value.float() for name, value in self.model.dynamics.read(begun).items()}
         for name, estimate in estimates.items():
             self.read[name][slots] = estimate.cpu().numpy()
@@ -250,6 +258,7 @@ class Dreams:
             int(self.elapsed[slot]),
             copy.deepcopy(self._draws[slot]),
             None if self._watch is None else self._watch.forecasts(slot),
+            None if self.step_frames is None else self.step_frames[slot].copy(),
         )
 
     @property
@@ -270,6 +279,8 @@ class Dreams:
         self._memory.put(self._there(self._slots[[slot]]), moment.memory)
         self.latents[slot], self._draws[slot] = moment.latents, copy.deepcopy(moment.draws)
         self.start[slot], self.elapsed[slot], self.termination[slot] = moment.start, moment.elapsed, 0.0
+        if self.step_frames is not None and moment.frames is not None:
+            self.step_frames[slot] = moment.frames
         for name, values in moment.read.items():
             self.read[name][slot] = values
         if self._watched:
@@ -282,7 +293,7 @@ class Dreams:
     @one_thread()
     @torch.inference_mode()
     def advance(self, actions: np.ndarray) -> Outcome:
-        """One step of every dream, under (n, a) float32 actions within bounds.
+        """One step of every dream, under (n, a) or (n, k, a) float32 actions within bounds.
 
         Raises:
             ProcosmError: the model predicted something that is not a number.
@@ -293,6 +304,8 @@ class Dreams:
         self._spare[:, :-1] = self.latents[:, 1:]
         self._spare[:, -1] = prediction.latents
         self.latents, self._spare = self._spare, self.latents
+        if prediction.frames is not None:
+            self.step_frames = host(prediction.frames)
         seen = self._seen(action, prediction)
         self.elapsed += 1
         for name in ("reward", "state", "features", "termination", "latent", "trust"):
@@ -311,7 +324,8 @@ class Dreams:
             limits = self.model.reward_range
             reward = seen["reward"][:, 0] if limits is None else np.clip(seen["reward"][:, 0], *limits)
         else:
-            reward = rewards(self._reward, self._told(actions, prediction), len(actions))
+            told = self._told(actions, prediction)
+            reward = np.sum([rewards(self._reward, each, len(actions)) for each in told], axis=0)
         return Outcome(reward, self.termination > 0.5, truncated)
 
     def _seen(self, action: torch.Tensor, prediction: Prediction) -> dict[str, np.ndarray]:
@@ -326,11 +340,14 @@ class Dreams:
         columns = torch.cat(list(told.values()), dim=1).to("cpu", torch.float64).numpy()
         return dict(zip(told, np.split(columns, ends, axis=1), strict=True))
 
-    def _told(self, actions: np.ndarray, prediction: Prediction) -> Told:
-        """What a reward of the user's own may read of this step."""
-        readouts = {name: partial(_host, value) for name, value in prediction.readouts.items()}
-        latents = partial(_host, prediction.latents)
-        return Told({"action": actions.copy, "latents": latents, "frames": self.frames, **readouts})
+    def _told(self, actions: np.ndarray, prediction: Prediction) -> list[Told]:
+        """What a reward of the user's own may read of this step; of each of its frames where it is several."""
+        if self.step_frames is not None:
+            shown, done = self.step_frames.swapaxes(0, 1), actions.swapaxes(0, 1)
+            return [Told({"action": a.copy, "frames": f.copy}) for a, f in zip(done, shown, strict=True)]
+        readouts = {name: partial(host, value) for name, value in prediction.readouts.items()}
+        latents = partial(host, prediction.latents)
+        return [Told({"action": actions.copy, "latents": latents, "frames": self.frames, **readouts})]
 
     def _there(self, array: np.ndarray) -> torch.Tensor:
         """An array on the dreams' device."""
@@ -351,7 +368,9 @@ class Dreams:
     @torch.inference_mode()
     def frames(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(k, H, W, 3) uint8, the newest frame of some dreams, decoded; views stand side by side."""
-        return _host(self.model.decode(self._chosen(slots)[:, -1]))
+        if self.step_frames is not None:
+            return self.step_frames[slots, -1].copy()
+        return host(self.model.decode(self._chosen(slots)[:, -1]))
 
     def _chosen(self, slots: np.ndarray | slice) -> torch.Tensor:
         """(k, context, c, h, w), the latents of some dreams."""
@@ -362,7 +381,7 @@ class Dreams:
         return shown.show(
             {
                 "pixels": lambda: pixels_of(self.model.task, self.frames(slots)),
-                "latent": lambda: _host(self._chosen(slots).float()),
+                "latent": lambda: host(self._chosen(slots).float()),
                 **{name: values[slots].copy for name, values in self.read.items()},
             }
         )
@@ -375,11 +394,3 @@ def _say_that_starts_are_wide(task: str) -> None:
         "`python -m procosm.envs.truth.resets --world-model PATH` adds some",
         task,
     )
-
-
-def _host(tensor: torch.Tensor) -> np.ndarray:
-    """A contiguous array of the caller's own; from a device by way of pinned memory, which is several times as fast."""
-    if tensor.is_cuda:
-        tensor = tensor.contiguous()
-        tensor = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
-    return np.array(tensor.numpy(), order="C")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from procosm.world_model.data.task import Task
@@ -107,9 +108,10 @@ def overwrite(observed: Observed, slots: np.ndarray, part: Observed) -> None:
         observed[slots] = part
 
 
-def action_space(task: Task) -> spaces.Box:
-    """The actions of a task, in its own units."""
-    return spaces.Box(*task.bounds, dtype=np.float32)
+def action_space(task: Task, frames: int = 1) -> spaces.Box:
+    """The actions of a task, in its own units: (a,), or (k, a) where a step is ``frames`` = k > 1 frames."""
+    low, high = (bound if frames == 1 else np.tile(bound, (frames, 1)) for bound in task.bounds)
+    return spaces.Box(low, high, dtype=np.float32)
 
 
 def checked_options(options: object, known: Sequence[str]) -> dict[str, Any]:
@@ -141,3 +143,11 @@ def checked_seed(seed: object) -> int | None:
     if value is not None and value < 0:
         raise TaskError(f"seed={seed!r}: give a whole number from 0 up, or None")
     return value
+
+
+def host(tensor: torch.Tensor) -> np.ndarray:
+    """A contiguous array of the caller's own; from a device by way of pinned memory, which is several times as fast."""
+    if tensor.is_cuda:
+        tensor = tensor.contiguous()
+        tensor = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
+    return np.array(tensor.numpy(), order="C")

@@ -16,7 +16,8 @@ class Told(Mapping[str, np.ndarray]):
     """All that is told of one step of n dreams, by name; each worked out when it is asked for.
 
     ``action`` (n, a), ``latents`` (n, c, h, w), ``frames`` (n, H, W, 3) uint8, which are decoded for it, and whatever
-    the model reads out: ``state`` (n, s), ``termination`` (n,), ``features`` (n, f), ``reward`` (n,).
+    the model reads out: ``state`` (n, s), ``termination`` (n,), ``features`` (n, f), ``reward`` (n,). Of a step of
+    several frames it is told of each, of ``action`` and ``frames``, and the rewards are added.
     """
 
     def __init__(self, sources: Mapping[str, Callable[[], np.ndarray]]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from procosm.world_model.errors import TaskError
+from procosm.world_model.hub import is_hub_id
 
 NO_LIMIT = -1
 """What Gymnasium calls an episode that nothing cuts."""
@@ -91,9 +92,9 @@ class PortableSpec:
 
 
 def portable(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """An environment's keywords as JSON can hold them; ``checkpoint`` is a path also where it is a string."""
+    """An environment's keywords as JSON can hold them; ``checkpoint`` is a path, or a name on the Hub."""
     made = {key: _plain(value) for key, value in kwargs.items()}
-    if isinstance(made.get("checkpoint"), str):
+    if isinstance(made.get("checkpoint"), str) and not is_hub_id(made["checkpoint"]):
         made["checkpoint"] = absolute(made["checkpoint"])
     return made
 

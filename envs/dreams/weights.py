@@ -9,9 +9,9 @@ import torch
 
 from procosm.envs.dreams.arguments import check_dream
 from procosm.envs.dreams.spec import absolute
-from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.checkpoint import WorldModel, is_model, load
 from procosm.world_model.errors import CheckpointError
-from procosm.world_model.folders import find
+from procosm.world_model.hub import fetched, is_hub_id
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -21,7 +21,8 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
     """The checkpoint folder meant by an environment's arguments.
 
     Args:
-        checkpoint: a checkpoint folder, or a run's folder with ``world_model/`` in it; None for what ships.
+        checkpoint: a checkpoint folder, a run's folder with ``world_model/`` in it, the folder of a published model,
+            or the name of one on the Hub (OWNER/NAME); None for what ships.
         name: the registered name, as in ``Procosm/<name>-v0``; None for ``Procosm/World-v0``.
 
     Raises:
@@ -30,13 +31,13 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
     if checkpoint is not None:
         if not isinstance(checkpoint, str | Path):
             raise CheckpointError(f"checkpoint={checkpoint!r:.60}: give the path of a folder, or a loaded model")
-        path = Path(absolute(checkpoint))
+        path = fetched(checkpoint) if is_hub_id(checkpoint) else Path(absolute(checkpoint))  # type: ignore[arg-type]
         for folder in (path, path / "world_model"):
             if _is_checkpoint(folder):
                 return folder
         raise CheckpointError(
-            f"no checkpoint at {path}: neither it nor {path / 'world_model'} holds a config.json. "
-            "Make one with `procosm run --env ID --out DIR` and give checkpoint=DIR"
+            f"no checkpoint at {path}: neither it nor {path / 'world_model'} holds a config.json, or transformer/ and "
+            "vae/ of a published model. Make one with `procosm run --env ID --out DIR` and give checkpoint=DIR"
         )
     if name is None:
         raise CheckpointError(
@@ -54,7 +55,7 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
 
 def _is_checkpoint(folder: Path) -> bool:
     try:
-        return find(folder, "config.json").is_file()
+        return is_model(folder)
     except OSError as error:  # a name too long, a folder that may not be read
         raise CheckpointError(
             f"{str(folder)[:200]} cannot be read ({error.strerror}): give another checkpoint"

@@ -33,6 +33,8 @@ class WorldModelEnv(PortableSpec, gym.Env):
     Same observation and action spaces as the truth env of its task. ``info`` holds ``start``, the window of real frames
     the dream began with, and what the checkpoint can tell of ``state`` (s,), the model's estimate of the task's true
     state, and ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust.trust``).
+    Where a step of the model is k > 1 frames, an action is (k, a), the reward their sum, and ``info["frames"]`` holds
+    them all, (k, H, W, 3); after a reset each is the first frame.
     """
 
     action_space: gym.spaces.Box
@@ -65,7 +67,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
         self.observation_space = dream_space(self.shown, model)
-        self.action_space = action_space(model.task)
+        self.action_space = action_space(model.task, model.frames_per_step)
         self._begun = False
 
     def reset(
@@ -110,6 +112,8 @@ class WorldModelEnv(PortableSpec, gym.Env):
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = {"start": self.dreams.start[0]}
+        if self.dreams.step_frames is not None:
+            info["frames"] = self.dreams.step_frames[0].copy()
         if self.dreams.state is not None:
             info["state"] = self.dreams.state[0].copy()
         if self.dreams.trust is not None:

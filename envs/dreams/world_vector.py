@@ -39,7 +39,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
     its neighbours keep every bit. Infos hold ``start`` (n,), the window of real frames each dream began with, and what
     the checkpoint can tell of ``state`` (n, s), the model's estimate of the task's true state, and ``trust`` (n,), how
     probable it is that MuJoCo is now where the dream says (``procosm.envs.trust.trust``); where a dream ended,
-    ``SAME_STEP`` adds ``final_obs`` and ``final_info``. Each has its mask under ``_<key>``, as in Gymnasium.
+    ``SAME_STEP`` adds ``final_obs`` and ``final_info``; and ``frames`` (n, k, H, W, 3) where a step is k > 1 frames
+    and actions are (n, k, a). Each has its mask under ``_<key>``, as in Gymnasium.
     """
 
     action_space: spaces.Box
@@ -102,7 +103,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_observation_space = dream_space(self.shown, model)
-        self.single_action_space = action_space(model.task)
+        self.single_action_space = action_space(model.task, model.frames_per_step)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = cast(spaces.Box, batch_space(self.single_action_space, num_envs))
         self._generators: list[np.random.Generator] = []
@@ -175,6 +176,9 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         infos: dict[str, Any] = {}
         if self.dreams.state is not None:
             infos |= {"state": np.where(mask[:, None], self.dreams.state, np.float32(0)), "_state": mask.copy()}
+        if self.dreams.step_frames is not None:
+            shown = np.where(mask[:, None, None, None, None], self.dreams.step_frames, np.uint8(0))
+            infos |= {"frames": shown, "_frames": mask.copy()}
         infos |= {"start": np.where(mask, self.dreams.start, 0), "_start": mask.copy()}
         if self.dreams.trust is not None:
             infos |= {"trust": np.where(mask, self.dreams.trust, np.float32(0)), "_trust": mask.copy()}

@@ -17,15 +17,42 @@ from procosm.world_model.data.task import MAIN, Task, View
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.interface import Condition, Sampling
 from procosm.world_model.model import WorldModel
+from procosm.world_model.pretrained.config import CosmosTransformerConfig
+from procosm.world_model.pretrained.cosmos_vae import CosmosVAEConfig
 from tests.world_model.recurrent import Pooled, PooledConfig, Recurrent, RecurrentConfig
 
 _TRANSFORMER = TransformerConfig(width=24, layers=2, heads=2, kv_heads=1, hidden=32, medusa_heads=3)
-SMALL = {"causal": {"width": 8, "blocks": 0}, "autoregressive": {"transformer": _TRANSFORMER}}
+VAE = CosmosVAEConfig(
+    latent_channels=4,
+    encoder_block_out_channels=(8, 8, 8),
+    decode_block_out_channels=(8, 8, 8),
+    num_layers=1,
+    temporal_compression_ratio=4,
+)
+NET = CosmosTransformerConfig(
+    in_channels=5,
+    out_channels=4,
+    num_attention_heads=1,
+    attention_head_dim=12,
+    num_layers=1,
+    text_embed_dim=8,
+    adaln_lora_dim=4,
+    max_size=(4, 8, 8),
+)
+SMALL = {
+    "causal": {"width": 8, "blocks": 0},
+    "autoregressive": {"transformer": _TRANSFORMER},
+    "vae": {"vae": VAE, "image": True},
+    "pretrained": {"transformer": NET, "actions": "together"},
+}
 """Fields of small configs; a kind that is not listed is tested with its defaults."""
 TOKENIZERS = {"autoregressive": {"levels": (4, 3, 3), "latent_channels": 3, "latent_size": 4}}
 """Fields of tokenizers that a kind of dynamics asks for."""
+SEVERAL = ("vae", "pretrained")
+"""The pair each step of which is several frames."""
 COUNT, DRAWN = 5, Sampling(3)
 PAIRS = [*((tokenizer, "diffusion") for tokenizer in registry.KINDS["tokenizer"]), ("pooled", "recurrent")]
+PAIRS += [SEVERAL]
 PAIRS += [("causal", dynamics) for dynamics in registry.KINDS["dynamics"] if dynamics != "diffusion"]
 
 
@@ -46,7 +73,9 @@ def model(request, kinds, linear_task: Task) -> WorldModel:
     torch.manual_seed(1)
     task = dataclasses.replace(linear_task, views=(View(MAIN, 64, 64),))
     fields = [SMALL.get(name, {}) for name in request.param]
-    fields[0] = fields[0] | TOKENIZERS.get(request.param[1], {})
+    fields[0] = (
+        fields[0] | TOKENIZERS.get(request.param[1], {}) | ({"image": False} if request.param == SEVERAL else {})
+    )
     configs = [
         kinds[part][name].config(**given) for part, name, given in zip(kinds, request.param, fields, strict=True)
     ]
@@ -63,7 +92,7 @@ def model(request, kinds, linear_task: Task) -> WorldModel:
         dynamics=dynamics.requires_grad_(False).eval(),
         start_frames=frames,
         start_states=torch.zeros(4, 2),
-        starts=tokenizer.encode(frames.flatten(0, 1)[:, None]).unflatten(0, frames.shape[:2])[:, :, 0],
+        starts=tokenizer.encode(frames.flatten(0, 1)[:, None]).unflatten(0, frames.shape[:2])[:, :, 0].contiguous(),
         reward_range=(-1.0, 1.0),
         metrics={},
         provenance={},
@@ -82,10 +111,16 @@ def actions(steps: int = 4) -> torch.Tensor:
     return torch.rand(steps, COUNT, 1, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
+def of_each_frame(model: WorldModel, action: torch.Tensor) -> torch.Tensor:
+    """(b, a) actions as a step takes them: the same at each of its frames, where it is several."""
+    frames = model.frames_per_step
+    return action if frames == 1 else action[:, None].expand(-1, frames, -1)
+
+
 def dreamed(model: WorldModel, memory, taken: torch.Tensor, *drawn) -> list:
     predictions = []
     for action in taken:
-        memory, prediction = model.dynamics.step(memory, action, *drawn)
+        memory, prediction = model.dynamics.step(memory, of_each_frame(model, action), *drawn)
         predictions.append(prediction)
     return predictions
 
@@ -133,7 +168,7 @@ def test_a_slot_takes_random_numbers_from_its_own_generator_alone(model):
 
 def test_what_is_taken_dreams_on_alone_and_is_a_copy(model):
     memory, taken = begun(model), actions()
-    memory, _ = model.dynamics.step(memory, taken[0])
+    memory, _ = model.dynamics.step(memory, of_each_frame(model, taken[0]))
     slots = torch.tensor([3, 0])
     two = memory.take(slots)
     whole, alone = dreamed(model, memory, taken[1:]), dreamed(model, two, taken[1:, slots])
@@ -143,7 +178,7 @@ def test_what_is_taken_dreams_on_alone_and_is_a_copy(model):
 
 def test_what_is_put_goes_on_in_its_slot_and_the_others_keep_every_bit(model):
     taken = actions()
-    moved = model.dynamics.step(begun(model), taken[0])[0]
+    moved = model.dynamics.step(begun(model), of_each_frame(model, taken[0]))[0]
     expected, source = dreamed(model, moved.take(torch.arange(COUNT)), taken[1:]), begun(model)
     fresh = dreamed(model, source.take(torch.arange(COUNT)), taken[1:])
     moved.put(torch.tensor([1, 4]), source.take(torch.tensor([1, 4])))
@@ -154,12 +189,14 @@ def test_what_is_put_goes_on_in_its_slot_and_the_others_keep_every_bit(model):
 
 def test_a_batch_in_parts_is_the_batch(model):
     many = model.starts[torch.arange(48) % 4]
-    taken = torch.linspace(-1, 1, 48)[:, None]
+    taken = of_each_frame(model, torch.linspace(-1, 1, 48)[:, None])
     whole, parts = model.dynamics.begin(many), model.begin(many)
     for _ in range(3):
         whole, one = model.dynamics.step(whole, taken, draws(*range(48)), DRAWN)
         parts, other = model.step(parts, taken, draws(*range(48)), DRAWN)
         assert torch.allclose(one.latents, other.latents, atol=1e-4) and set(one.readouts) == set(other.readouts)
+        assert (one.frames is None) == (other.frames is None) == (model.frames_per_step == 1)
+        assert one.frames is None or one.frames.shape == other.frames.shape == (48, model.frames_per_step, 64, 64, 3)
 
 
 def test_it_goes_through_a_folder_to_the_bit(model, tmp_path):
@@ -177,6 +214,9 @@ def test_it_goes_through_a_folder_to_the_bit(model, tmp_path):
 def test_it_is_an_environment_alone_and_in_a_batch(model, tmp_path, mode, denoising_steps):
     folder = str(save(tmp_path / "model", model))
     settings = {"observation": ("pixels", "latent"), "denoising_steps": denoising_steps}
+    if "reward" not in model.capabilities:
+        settings["reward"] = lambda told: told["action"][:, 0] + told["frames"].mean((1, 2, 3)) / 255
+    k = model.frames_per_step
     single = gym.make("procosm.envs:Procosm/World-v0", checkpoint=folder, max_episode_steps=3, **settings)
     batch = gym.make_vec(
         "procosm.envs:Procosm/World-v0",
@@ -189,15 +229,21 @@ def test_it_is_an_environment_alone_and_in_a_batch(model, tmp_path, mode, denois
     seen, many = single.reset(seed=6)[0], batch.reset(seed=4)[0]
     assert single.observation_space.contains(seen) and batch.observation_space.contains(many)
     for step in range(1, 4):
-        action = np.float32([0.3 * step])
-        seen, reward, ended, cut, _ = single.step(action)
-        many, rewards, ends, cuts, infos = batch.step(np.tile(action, (3, 1)))
-        last = step == 3 and mode == "SAME_STEP"
+        action = np.full(single.action_space.shape, 0.3 * step, np.float32)
+        assert action.shape == ((1,) if k == 1 else (k, 1))
+        seen, reward, ended, cut, info = single.step(action)
+        many, rewards, ends, cuts, infos = batch.step(np.stack([action] * 3))
+        assert ("frames" in info) == ("frames" in infos) == (k > 1)
+        if k > 1:
+            assert info["frames"].shape == (k, 64, 64, 3) and np.array_equal(info["frames"][-1], seen["pixels"])
+        last = (ended or step == 3) and mode == "SAME_STEP"
         there = infos["final_obs"][2] if last else {key: value[2] for key, value in many.items()}
         np.testing.assert_allclose(there["latent"], seen["latent"], atol=1e-4)
         assert rewards[2] == pytest.approx(reward, abs=1e-4) and (ends[2], cuts[2]) == (ended, cut)
-    assert cut and cuts[2]
-    many = batch.step(np.zeros((3, 1), np.float32))[0]
+        if ended:  # as an untrained model may hold
+            break
+    assert ended or cut
+    many = batch.step(np.zeros(batch.action_space.shape, np.float32))[0]
     assert batch.observation_space.contains(many) and ("state" in infos) == ("state" in model.capabilities)
     single.close()
     batch.close()
@@ -205,9 +251,7 @@ def test_it_is_an_environment_alone_and_in_a_batch(model, tmp_path, mode, denois
 
 def test_a_config_tells_its_kind_and_others_are_refused_by_name(kinds, linear_task):
     assert registry.kind_of("dynamics", RecurrentConfig()) == "recurrent"
-    with pytest.raises(
-        ProcosmError, match="PooledConfig is of no kind of dynamics: known are diffusion, autoregressive, recurrent"
-    ):
+    with pytest.raises(ProcosmError, match=r"PooledConfig is of no kind of dynamics: known are .*, recurrent"):
         registry.untrained(linear_task, PooledConfig(), PooledConfig())
 
 

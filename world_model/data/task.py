@@ -58,8 +58,8 @@ class View:
     """What one camera shows: its name, and the height and width of its part of a frame, pixels."""
 
     name: Name
-    height: Annotated[int, Field(ge=8, le=1024)]
-    width: Annotated[int, Field(ge=8, le=1024)]
+    height: Annotated[int, Field(ge=8, le=4096)]
+    width: Annotated[int, Field(ge=8, le=4096)]
 
 
 @dataclass(frozen=True)

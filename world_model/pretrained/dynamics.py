@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model.diffusion.memory import context_window
 from procosm.world_model.diffusion.sampler import standard_normal
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
+from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling, Tokenizer
+from procosm.world_model.past import context_window
 from procosm.world_model.pretrained.config import CosmosTransformerConfig
 from procosm.world_model.pretrained.memory import GivenLatents
 from procosm.world_model.pretrained.sampling import NoiseConfig, denoised, euler, sigmas
-from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
+from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer
 from procosm.world_model.pretrained.transformer import CosmosTransformer
 
 Count = Annotated[int, Field(ge=1, le=1024)]
@@ -32,8 +32,6 @@ class PretrainedDynamicsConfig:
     """Latents of the past that each video begins with."""
     drawn: Count = 1
     """Latents that follow them, all at once: those of one step."""
-    tokenizer: PretrainedTokenizerConfig | None = None
-    """Where a step is several frames: what a video's last frame becomes the first latent of the next by."""
     actions: Literal["none", "together", "each"] = "none"
     """``none``: the model takes no actions. ``together``: one embedding of a step's actions (Predict2); ``each``: one
     for the actions of each latent, none for the given ones (Predict2.5)."""
@@ -51,25 +49,6 @@ class PretrainedDynamicsConfig:
                 "makes a world of text alone: to dream on from frames it needs one channel more, which says what is "
                 "given"
             )
-        if (self.tokenizer is None) is not (self.frames == 1):
-            raise ProcosmError(
-                f"a step of {self.frames} frames: dynamics whose steps are several frames need their tokenizer, and "
-                "those whose steps are one frame need none"
-            )
-        if self.frames > 1 and self.given > 1:
-            raise ProcosmError(f"{self.given} given latents: a step of several frames begins with one")
-
-    @property
-    def frames_per_latent(self) -> int:
-        """1 where latents are of single frames."""
-        if self.tokenizer is None or self.tokenizer.image:
-            return 1
-        return self.tokenizer.vae.frames_per_latent
-
-    @property
-    def frames(self) -> int:
-        """Of one step."""
-        return self.drawn * self.frames_per_latent
 
 
 class PretrainedDynamics(nn.Module):
@@ -80,24 +59,38 @@ class PretrainedDynamics(nn.Module):
     negative: Tensor
     action_scale: Tensor
 
-    def __init__(self, config: PretrainedDynamicsConfig, latent_shape: tuple[int, int, int], action_size: int) -> None:
-        """Room for weights, text and the scale of actions.
+    def __init__(
+        self,
+        config: PretrainedDynamicsConfig,
+        tokenizer: Tokenizer,
+        action_size: int,
+        weights: CosmosTransformer | None = None,
+    ) -> None:
+        """Room for text and the scale of actions, and for weights that are not there already.
+
+        Args:
+            tokenizer: of the latents. Where a step is several frames, it is asked what they look like, and what the
+                next video begins with.
+            weights: the transformer of this config, if it is there already.
 
         Raises:
-            ProcosmError: the transformer is not of these latents.
+            ProcosmError: the transformer is not of these latents, or no such steps can be made of them.
         """
         super().__init__()
-        self.config, self.latent_shape, self.mixed = config, latent_shape, False
-        self.context, self.frames_per_step, net = config.given, config.frames, config.transformer
-        (c, h, w), (_, ph, pw) = latent_shape, net.patch_size
-        if c != net.out_channels or h % ph or w % pw or net.patch_size[0] != 1:
-            raise ProcosmError(
-                f"latents of {latent_shape} for a transformer of {net.out_channels} channels and patches of "
-                f"{net.patch_size}: the channels must be the same, and the patch must divide the sides"
-            )
-        numbers = {"none": None, "together": self.frames_per_step, "each": config.frames_per_latent}[config.actions]
-        self.net = CosmosTransformer(net, None if numbers is None else numbers * action_size)
-        self.tokenizer = None if config.tokenizer is None else PretrainedTokenizer(config.tokenizer)
+        shape, k, net = tokenizer.spec.shape, tokenizer.spec.frames_per_latent, config.transformer
+        self.config, self.latent_shape, self.mixed = config, shape, False
+        self.context, self.frames_per_step = config.given, config.drawn * k
+        _check_latents(net, shape, config.given + config.drawn)
+        self._tokenizer: tuple[PretrainedTokenizer, ...] = ()  # not a module of it: it is stored by itself
+        if self.frames_per_step > 1:
+            if not isinstance(tokenizer, PretrainedTokenizer) or config.given > 1:
+                raise ProcosmError(
+                    f"{config.drawn} latents of {k} frames for a step: a step of several frames takes a published "
+                    f"tokenizer and 1 given latent, not {type(tokenizer).__name__} and {config.given}"
+                )
+            self._tokenizer = (tokenizer,)
+        numbers = {"none": None, "together": self.frames_per_step, "each": k}[config.actions]
+        self.net = weights or CosmosTransformer(net, None if numbers is None else numbers * action_size)
         width = net.crossattn_proj_in_channels if net.use_crossattn_projection else net.text_embed_dim
         for name in ("text", "negative"):
             self.register_buffer(name, torch.zeros(config.text_tokens, width))
@@ -124,12 +117,13 @@ class PretrainedDynamics(nn.Module):
         latents = self._video(
             memory.latents, self._told(action), None if sampling.steps == 1 else draws, sampling.steps
         )
-        if self.tokenizer is None:
+        if not self._tokenizer:
             kept = torch.cat([memory.latents, latents], dim=1)[:, -self.context :]
             return GivenLatents(kept), Prediction(latents[:, -1], {})
-        frames = self.tokenizer.decode(torch.cat([memory.latents, latents], dim=1))[:, -self.frames_per_step :]
-        kept = self.tokenizer.encode(frames[:, -1:])
-        return GivenLatents(kept), Prediction(kept[:, 0], {}, frames)
+        (tokenizer,) = self._tokenizer
+        video = tokenizer.to_pixels(torch.cat([memory.latents, latents], dim=1))
+        kept = tokenizer.to_latents(video[:, :, -1:])  # not of rounded pixels, which would double small differences
+        return GivenLatents(kept), Prediction(kept[:, 0], {}, tokenizer.to_frames(video[:, :, -self.frames_per_step :]))
 
     def _told(self, action: Tensor) -> Tensor | None:
         """(b, a) or (b, frames, a) in the task's own units to what the network takes."""
@@ -180,3 +174,16 @@ class PretrainedDynamics(nn.Module):
                 condition_mask=mask,
                 action=None if action is None else action.to(dtype),
             )
+
+
+def _check_latents(net: CosmosTransformerConfig, shape: tuple[int, int, int], frames: int) -> None:
+    """Refuse latents (c, h, w), so many of them, that a transformer cannot take."""
+    (c, h, w), (pt, ph, pw) = shape, net.patch_size
+    if c != net.out_channels or h % ph or w % pw or pt != 1:
+        raise ProcosmError(
+            f"latents of {shape} for a transformer of {net.out_channels} channels and patches of {net.patch_size}: the "
+            "channels must be the same, and the patch must divide the sides"
+        )
+    size = (frames, h, w)
+    if net.extra_pos_embed_type and any(n > most for n, most in zip(size, net.max_size, strict=True)):
+        raise ProcosmError(f"latents of {size} along time, height and width, but positions for {net.max_size}")

@@ -41,10 +41,11 @@ class PretrainedTokenizer(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: PretrainedTokenizerConfig) -> None:
+    def __init__(self, config: PretrainedTokenizerConfig, weights: CosmosVAE | WanVAE | None = None) -> None:
+        """``weights``: the VAE of this config, if it is there already."""
         super().__init__()
         self.config, self.mixed, vae = config, False, config.vae
-        self.vae = CosmosVAE(vae) if isinstance(vae, CosmosVAEConfig) else WanVAE(vae)
+        self.vae = weights or (CosmosVAE(vae) if isinstance(vae, CosmosVAEConfig) else WanVAE(vae))
         channels = vae.latent_channels if isinstance(vae, CosmosVAEConfig) else vae.z_dim
         self.spec = LatentSpec(
             (channels, config.height // vae.pixels_per_latent, config.width // vae.pixels_per_latent),
@@ -79,24 +80,42 @@ class PretrainedTokenizer(nn.Module):
                 f"frames of shape {tuple(frames.shape)}, where this tokenizer is set to (b, t, {self.config.height}, "
                 f"{self.config.width}, 3)"
             )
-        weight = next(self.vae.parameters())
-        x = frames.permute(0, 4, 1, 2, 3).to(weight.dtype) / 127.5 - 1
-        with float32_convolutions():
-            z = self.vae.encode(self._alone(x))
-        z = self._together(z, len(x)).transpose(1, 2)
-        mean, std = self.statistics(z.shape[1])
-        return (z.to(mean.dtype) - mean) / std
+        return self.to_latents(frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Standardised latents (b, t', c, h', w') to uint8 (b, t, h, w, 3)."""
+        return self.to_frames(self.to_pixels(latents))
+
+    def to_latents(self, x: Tensor) -> Tensor:
+        """(b, 3, t, h, w) in [-1, 1] to standardised latents (b, t', c, h', w')."""
+        with float32_convolutions():
+            z = self.vae.encode(self._alone(x.to(next(self.vae.parameters()).dtype)))
+        z = self._together(z, len(x)).transpose(1, 2)
+        mean, std = self.statistics(z.shape[1])
+        return (z.to(mean.dtype) - mean) / std
+
+    def to_pixels(self, latents: Tensor) -> Tensor:
+        """Standardised latents (b, t', c, h', w') to (b, 3, t, h, w) within [-1, 1].
+
+        Raises:
+            ProcosmError: pixels that are not finite numbers.
+        """
         mean, std = self.statistics(latents.shape[1])
         z = (latents * std + mean).transpose(1, 2).to(next(self.vae.parameters()).dtype)
         with torch.autocast(z.device.type, torch.bfloat16, enabled=self.mixed), float32_convolutions():
-            x = self._together(self.vae.decode(self._alone(z)), len(z)).float()
+            x = self._together(self.vae.decode(self._alone(z)), len(z)).to(mean.dtype)
         if not bool(torch.isfinite(x).all()):
-            raise ProcosmError("latents were decoded to pixels that are no finite numbers: the dream has run away")
-        return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
+            raise ProcosmError(
+                "latents were decoded to pixels that are no finite numbers: the dream has run away or the weights are "
+                "damaged. Begin another, or open another checkpoint"
+            )
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def to_frames(x: Tensor) -> Tensor:
+        """(b, 3, t, h, w) in [-1, 1] to uint8 (b, t, h, w, 3)."""
+        return ((x + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
 
     def _alone(self, x: Tensor) -> Tensor:
         """(b, c, t, h, w) to (b t, c, 1, h, w) where frames are coded alone."""

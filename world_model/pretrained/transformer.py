@@ -55,7 +55,7 @@ class CosmosTransformer(nn.Module):
     def __init__(self, config: CosmosTransformerConfig, action_size: int | None = None) -> None:
         """``action_size``: numbers of a chunk's actions that one embedding reads; None takes no actions."""
         super().__init__()
-        self.config, d = config, config.width
+        self.config, self.action_size, d = config, action_size, config.width
         channels = config.in_channels + config.concat_padding_mask
         self.patch_in = nn.Linear(channels * config.patch_values, d, bias=False)
         self.positions = AxisPositions(config) if config.extra_pos_embed_type else None

@@ -16,6 +16,15 @@ WRITTEN_AS = "0.42.1"
 """Version of diffusers whose layout this is."""
 
 
+def read_transformer_config(folder: Path) -> CosmosTransformerConfig:
+    """What the config.json of a folder of diffusers says.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or has a key or value that cannot be; by name.
+    """
+    return read_config(CosmosTransformerConfig, folder / "config.json", CLASS)
+
+
 def load_transformer(folder: Path, action_size: int | None = None) -> CosmosTransformer:
     """The transformer in a folder of diffusers, its weights in the precision they are stored in.
 
@@ -26,7 +35,7 @@ def load_transformer(folder: Path, action_size: int | None = None) -> CosmosTran
     Raises:
         CheckpointError: a file is missing, truncated or damaged, or does not fit the others; which and how.
     """
-    config = read_config(CosmosTransformerConfig, folder / "config.json", CLASS)
+    config = read_transformer_config(folder)
     with torch.device("meta"):
         transformer = CosmosTransformer(config, action_size)
     return fill(

@@ -91,9 +91,9 @@ def vae(kind: str, **change: object) -> AutoencoderKLCosmos | AutoencoderKLWan:
     return randomised(made, 0.02)
 
 
-def transformer(variant: str) -> CosmosTransformer3DModel:
+def transformer(variant: str, **change: object) -> CosmosTransformer3DModel:
     torch.manual_seed(0)
-    return randomised(CosmosTransformer3DModel(**TRANSFORMER | VARIANTS[variant]))
+    return randomised(CosmosTransformer3DModel(**TRANSFORMER | VARIANTS[variant] | change))
 
 
 def in_double(module: nn.Module) -> nn.Module:

@@ -1,28 +1,33 @@
 """How videos are drawn, against the loops of diffusers' pipelines around its own schedulers and transformer."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.interface import Sampling
+from procosm.world_model.interface import LatentSpec, Sampling
 from procosm.world_model.pretrained.config import CosmosTransformerConfig
 from procosm.world_model.pretrained.dynamics import PretrainedDynamics, PretrainedDynamicsConfig
 from procosm.world_model.pretrained.keys import transformer_names
 from procosm.world_model.pretrained.sampling import NoiseConfig, sigmas
-from procosm.world_model.pretrained.tokenizer import PretrainedTokenizerConfig
+from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
 from procosm.world_model.pretrained.wan_vae import WanVAEConfig
 from tests.world_model.pretrained import published
 
 published.make_do()
 STEPS, SHAPE = 4, (4, 8, 8)
+LATENTS = SimpleNamespace(spec=LatentSpec(SHAPE))
+"""All that dynamics whose steps are one frame ask of a tokenizer."""
+STATISTICS = {"latents_mean": (0.0,) * 4, "latents_std": (1.0,) * 4}
 FLOW = NoiseConfig(family="flow", sigma_data=1.0, given_sigma=1e-4)
 
 
 def dynamics_of(theirs, variant: str, noise: NoiseConfig, **settings) -> PretrainedDynamics:
     net = CosmosTransformerConfig(**published.TRANSFORMER | published.VARIANTS[variant])
-    dynamics = PretrainedDynamics(PretrainedDynamicsConfig(net, noise, **settings), SHAPE, 2)
+    dynamics = PretrainedDynamics(PretrainedDynamicsConfig(net, noise, **settings), LATENTS, 2)
     names, weights = transformer_names(dynamics.net.state_dict(), "diffusers"), theirs.state_dict()
     dynamics.net.load_state_dict({mine: weights[name] for name, mine in names.items()})
     generator = torch.Generator().manual_seed(8)
@@ -133,7 +138,7 @@ def test_actions_reach_what_is_drawn_and_not_what_is_given():
     config = CosmosTransformerConfig(**published.TRANSFORMER | published.VARIANTS["predict2"])
     for actions in ("together", "each"):
         made = PretrainedDynamicsConfig(config, FLOW, actions=actions)
-        dynamics = published.randomised(PretrainedDynamics(made, SHAPE, 3))
+        dynamics = published.randomised(PretrainedDynamics(made, LATENTS, 3))
         dynamics.action_scale.copy_(torch.tensor([20.0, 20.0, 1.0]))
         past = torch.randn(2, 1, *SHAPE)
         one, other = (
@@ -156,13 +161,13 @@ def test_what_cannot_be_joined_is_named():
     with pytest.raises(ProcosmError, match="4 channels in and 4 out makes a world of text alone"):
         PretrainedDynamicsConfig(net)
     net = CosmosTransformerConfig(**published.TRANSFORMER | published.VARIANTS["video2world"])
-    with pytest.raises(ProcosmError, match=r"a step of 3 frames: .* need their tokenizer"):
-        PretrainedDynamicsConfig(net, drawn=3)
-    tokenizer = PretrainedTokenizerConfig(WanVAEConfig(base_dim=4), 64, 64)
-    with pytest.raises(ProcosmError, match="2 given latents"):
-        PretrainedDynamicsConfig(net, given=2, tokenizer=tokenizer)
+    with pytest.raises(ProcosmError, match="3 latents of 1 frames for a step: a step of several frames takes a pub"):
+        PretrainedDynamics(PretrainedDynamicsConfig(net, drawn=3), LATENTS, 1)
+    video = PretrainedTokenizer(PretrainedTokenizerConfig(WanVAEConfig(base_dim=4, z_dim=4, **STATISTICS), 64, 64))
+    with pytest.raises(ProcosmError, match="not PretrainedTokenizer and 2"):
+        PretrainedDynamics(PretrainedDynamicsConfig(net, given=2), video, 1)
     with pytest.raises(ProcosmError, match=r"latents of \(16, 8, 8\) for a transformer of 4 channels"):
-        PretrainedDynamics(PretrainedDynamicsConfig(net), (16, 8, 8), 1)
+        PretrainedDynamics(PretrainedDynamicsConfig(net), SimpleNamespace(spec=LatentSpec((16, 8, 8))), 1)
     with pytest.raises(ProcosmError, match="sigma_min 90"):
         NoiseConfig(sigma_min=90.0)
     with pytest.raises(ProcosmError, match="60 by 64 pixels for a tokenizer of 8"):
