@@ -31,6 +31,8 @@ MAIN_FILE = "main_data.hdf5"
 KINDS = ("train", "holdout", "constant", "test")
 MOST_STEPS = 10**7
 FILES = {MAIN_FILE, "metadata.json", "task.json", "provenance.json"}
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError)
+"""What h5py raises about a damaged file."""
 AGAIN = "collect it again (procosm collect --out DIR) or restore it from a copy"
 
 
@@ -129,7 +131,20 @@ def load_episodes(path: str | Path) -> list[Episode]:
             if len(file) != count:
                 raise DatasetError(f"{path / MAIN_FILE} holds {len(file)} of {count} episodes; {AGAIN}")
             return [_read_episode(file, i, task, f"episode {i} of {path / MAIN_FILE}") for i in range(count)]
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
+    except DAMAGE as error:
+        raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
+
+
+def read_episode(path: Path, index: int, task: Task) -> Episode:
+    """One episode of the dataset in folder ``path``, whose task is ``task``.
+
+    Raises:
+        DatasetError: it is damaged, or does not fit the task.
+    """
+    try:
+        with h5py.File(find(path, MAIN_FILE), "r") as file:
+            return _read_episode(file, index, task, f"episode {index} of {path / MAIN_FILE}")
+    except DAMAGE as error:
         raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
 
 
@@ -142,7 +157,11 @@ def acting_policies(path: Path) -> dict[str, str]:
 
 
 def write_dataset(
-    path: Path | str, task: Task, episodes: Iterable[tuple[Episode, np.ndarray | None]], provenance: dict, env_spec: str
+    path: Path | str,
+    task: Task,
+    episodes: Iterable[tuple[Episode, np.ndarray | None]],
+    provenance: dict,
+    env_spec: str | None,
 ) -> None:
     """Write a dataset into the folder ``path``, whole or not at all.
 
@@ -151,7 +170,8 @@ def write_dataset(
         task: what the episodes were collected on.
         episodes: episodes with the signals that the task logs, each with its physics states, float64 (T+1, n), or None.
         provenance: JSON values: where the data come from and how to repeat them.
-        env_spec: JSON of the Gymnasium spec from which Minari can make the environment again.
+        env_spec: JSON of the Gymnasium spec from which Minari can make the environment again, None
+            where there is none.
 
     Raises:
         DatasetError: there is one already, or the disk did not take it; nothing of it is left then.
@@ -188,7 +208,7 @@ def write_dataset(
         raise DatasetError(str(error)) from error
 
 
-def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: str) -> dict[str, Any]:
+def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: str | None) -> dict[str, Any]:
     import gymnasium as gym
     import minari
 
@@ -208,7 +228,7 @@ def _metadata(task: Task, episodes: int, steps: int, size_mb: float, env_spec: s
         "minari_version": minari.__version__,
         "observation_space": _space_json(gym.spaces.Dict(observed)),
         "action_space": _space_json(actions),
-        "env_spec": env_spec,
+        **({"env_spec": env_spec} if env_spec is not None else {}),
     }
 
 

@@ -9,6 +9,8 @@ from procosm.world_model.errors import DatasetError
 
 RATIOS = {h5py.h5z.FILTER_LZF: 96, h5py.h5z.FILTER_DEFLATE: 1100}
 """How many times smaller each filter can make an array at most."""
+SAME_SIZE = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+"""Filters that make nothing smaller."""
 LAYOUTS = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
 
 
@@ -38,17 +40,33 @@ def read(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: type) -> n
     stored = member(group, path)
     if stored.shape != shape or stored.dtype != dtype:
         raise DatasetError(f"{path} is {stored.dtype} {stored.shape}, where the task has {np.dtype(dtype)} {shape}")
-    settings, need = stored.get_create_plist(), math.prod(shape) * np.dtype(dtype).itemsize
-    filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
-    layout = settings.get_layout()
-    if layout not in LAYOUTS or settings.get_external_count() or len(filters) > 1 or not set(filters) <= set(RATIOS):
+    if stored.get_create_plist().get_nfilters() > 1:
         raise DatasetError(f"{path} is stored in a way that no dataset of ours is")
-    chunk = math.prod(settings.get_chunk()) * np.dtype(dtype).itemsize if layout == h5py.h5d.CHUNKED else 0
-    most = stored.get_storage_size() * math.prod(RATIOS[each] for each in filters) + 4096
-    if max(need, chunk) > most:
-        raise DatasetError(f"{path} says that it has {need:,} bytes, and the file holds at most {most:,} of it")
-    values: np.ndarray = np.empty(shape, dtype)
-    stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    values = read_any(group, path)
     if np.dtype(dtype).kind == "f" and not np.isfinite(values).all():
         raise DatasetError(f"{path} holds values that are no finite numbers")
+    return values
+
+
+def read_any(group: h5py.Group, path: str) -> np.ndarray:
+    """An array of numbers of a group, of any shape.
+
+    Raises:
+        DatasetError: it holds none, or its header says more than what the file holds of it can be.
+    """
+    stored = member(group, path)
+    if stored.dtype.kind not in "biuf" or stored.shape is None:
+        raise DatasetError(f"{path} is {stored.dtype}, no array of numbers")
+    settings, need = stored.get_create_plist(), math.prod(stored.shape) * stored.dtype.itemsize
+    filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    packed = [each for each in filters if each not in SAME_SIZE]
+    layout = settings.get_layout()
+    if layout not in LAYOUTS or settings.get_external_count() or len(packed) > 1 or not set(packed) <= set(RATIOS):
+        raise DatasetError(f"{path} is stored in a way that is not read here: another file, or another compression")
+    chunk = math.prod(settings.get_chunk()) * stored.dtype.itemsize if layout == h5py.h5d.CHUNKED else 0
+    most = stored.get_storage_size() * math.prod(RATIOS[each] for each in packed) + 4096
+    if max(need, chunk) > most:
+        raise DatasetError(f"{path} says that it has {need:,} bytes, and the file holds at most {most:,} of it")
+    values: np.ndarray = np.empty(stored.shape, stored.dtype)
+    stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
     return values

@@ -1,0 +1,1 @@
+"""What curation finds of what is planted: faults, cuts and duplicates in MuJoCo video; its speed; kills."""
