@@ -49,6 +49,8 @@ def test_imports_follow_the_arrows(path):
             assert pieces[1] in MAY_IMPORT[part] or other, f"{name(path)} imports {module}"
         if pieces[0] == "cupy":
             assert name(path) == "sparse/kernels/launch.py", f"{name(path)} imports cupy"
+        if pieces[0] == "ray":
+            assert name(path).startswith("world_model/curation/"), f"{name(path)} imports ray"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)

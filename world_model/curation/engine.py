@@ -1,0 +1,90 @@
+"""Runs stages over many items: in this process, or on Ray Data with any number of workers."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from procosm.world_model.errors import ProcosmError
+
+BLOCKS_PER_WORKER = 8
+STORE_BYTES = 512 * 2**20
+"""Of Ray's object store for each local worker: what is between two stages at most."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where stages run.
+
+    Attributes:
+        workers: processes; 1 is this one, without Ray.
+        address: of a Ray cluster, or "auto"; "" starts Ray here if there is more than one worker.
+    """
+
+    workers: int = 1
+    address: str = ""
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether Ray is needed."""
+        return self.workers > 1 or bool(self.address)
+
+    def stream(
+        self, items: Sequence[Any], first: Callable[[Any], Iterable[Any]], *rest: Callable[[Any], Any]
+    ) -> Iterator[Any]:
+        """What comes out of the stages, in any order.
+
+        Args:
+            first: makes any number of results of an item. rest: each makes one of one.
+
+        Raises:
+            ProcosmError: a stage failed on an item more often than it is tried again.
+        """
+        if self.on_ray:
+            yield from self._on_ray(items, first, rest)
+            return
+        for item in items:
+            for result in first(item):
+                for stage in rest:
+                    result = stage(result)
+                yield result
+
+    def _on_ray(self, items: Sequence[Any], first: Callable, rest: Sequence[Callable]) -> Iterator[Any]:
+        ray = self._started()
+        # Stages with different shares of a core are not joined into one task, so that each has its own parallelism.
+        rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=self._blocks(len(items)))
+        rows = rows.flat_map(lambda row: [{"item": result} for result in first(row["item"])], num_cpus=0.5)
+        for index, stage in enumerate(rest):
+            rows = rows.map(
+                lambda row, stage=stage: {"item": stage(row["item"])}, num_cpus=1 if index % 2 == 0 else 0.5
+            )
+        try:
+            for row in rows.iter_rows():
+                yield row["item"]
+        except ray.exceptions.RayError as error:
+            raise ProcosmError(
+                f"a stage failed on Ray ({str(error).strip().splitlines()[-1]:.300}): what is done is kept; run the "
+                "same command again"
+            ) from error
+
+    def _blocks(self, items: int) -> int:
+        """Into how many parts the items go: a lost worker loses one of them."""
+        return max(1, min(items, self.workers * BLOCKS_PER_WORKER))
+
+    def _started(self) -> Any:
+        """Ray, connected to the cluster or started here."""
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise ProcosmError("--workers and --ray-address need Ray: pip install 'procosm[curation]'") from error
+        if not ray.is_initialized():
+            settings: dict[str, Any] = {"address": self.address}
+            if not self.address:
+                settings = {"address": "local", "num_cpus": self.workers, "include_dashboard": False}
+                settings["object_store_memory"] = self.workers * STORE_BYTES
+            ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        return ray
