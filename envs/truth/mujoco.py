@@ -88,7 +88,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         self._simulator = open_task(task, arguments)
         eyes = {
             name: choose_camera(task, arguments, width / height)
-            if asked is None or asked == {}
+            if asked is None or (isinstance(asked, dict) and not asked)
             else read_camera(asked, self._simulator.model, width / height)
             for name, asked in _cameras(camera, cameras).items()
         }
