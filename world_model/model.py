@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.data.task import Task
-from procosm.world_model.encoding import encode
+from procosm.world_model.encoding import encode, read_off
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
 from procosm.world_model.threads import one_thread, run_each
@@ -80,7 +80,7 @@ class WorldModel:
                 f"the world model of {self.task.id} tells no {name} (it tells "
                 f"{', '.join(sorted(self.capabilities))}): {remedy}"
             )
-        return self.dynamics.read(self.dynamics.begin(latents))[name]
+        return read_off(self.dynamics, name, latents)
 
     @one_thread()
     def begin(self, latents: Tensor, condition: Condition | None = None) -> Memory:

@@ -20,3 +20,13 @@ def past_actions(latents: Tensor, condition: Condition | None, context: int, act
     if condition is None or condition.actions is None:
         return unknown
     return torch.cat([unknown, condition.actions], dim=1)[:, condition.actions.shape[1] :]
+
+
+def with_oldest_actions_unknown(actions: Tensor, context: int) -> Tensor:
+    """Of (b, context - 1 + horizon, a) actions those that a dream may know: NaN for the oldest i mod context of row i.
+
+    A dream begins from frames alone and learns what is done from then on.
+    """
+    row, at = (torch.arange(size, device=actions.device) for size in actions.shape[:2])
+    lost = at < (row % context)[:, None]
+    return actions.masked_fill(lost[..., None], torch.nan)

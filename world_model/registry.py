@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from procosm.world_model.autoregressive import recipe as autoregressive
 from procosm.world_model.autoregressive.dynamics import AutoregressiveConfig, AutoregressiveDynamics
 from procosm.world_model.data.task import Task
 from procosm.world_model.diffusion import recipe as diffusion
@@ -75,7 +76,7 @@ def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task
     dynamics.action_high.copy_(torch.tensor(task.action_high))
 
 
-def _told(config: DynamicsConfig, task: Task) -> DynamicsConfig:
+def _told(config: Any, task: Task) -> Any:
     """Told is what was logged; features where no state was."""
     told = tuple(name for name in config.readouts if name in task.signals)
     return replace(config, readouts=told if "state" in told else (*told, "features"))
@@ -108,7 +109,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
     },
     "dynamics": {
         "diffusion": Kind(DynamicsConfig, _diffusion, _told, recipes=diffusion.RECIPES, later=("readouts", "features")),
-        "autoregressive": Kind(AutoregressiveConfig, _autoregressive),
+        "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(PretrainedDynamicsConfig, _pretrained),
     },
 }

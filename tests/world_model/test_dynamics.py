@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from procosm.world_model.data.batch import Batch
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig, forgotten
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.interface import Condition, Prediction, Sampling
+from procosm.world_model.past import with_oldest_actions_unknown
 
 TINY = DynamicsConfig(transformer=TransformerConfig(width=24, layers=1, heads=2, mlp_ratio=2, adaln_rank=4))
 SHAPE = (2, 4, 4)
@@ -82,10 +83,10 @@ def test_a_dream_knows_what_was_done_since_it_began(dynamics):
 
 def test_training_forgets_the_oldest_actions_of_some_windows():
     actions = torch.rand(7, 5, 2)
-    lost = forgotten(actions, 3).isnan()
+    lost = with_oldest_actions_unknown(actions, 3).isnan()
     assert lost.any(2).sum(1).tolist() == [0, 1, 2, 0, 1, 2, 0] and torch.equal(lost[..., 0], lost[..., 1])
     assert not lost[:, 2:].any() and not lost[1::3, 1].any()
-    assert torch.equal(forgotten(actions, 3).nan_to_num(9.0), actions.masked_fill(lost, 9.0))
+    assert torch.equal(with_oldest_actions_unknown(actions, 3).nan_to_num(9.0), actions.masked_fill(lost, 9.0))
 
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["the mean", "sampled"])
@@ -214,7 +215,10 @@ def test_slow_windows_weigh_more_and_what_follows_the_end_does_not_matter(dynami
 def test_unrolled_loss_over_one_step_is_the_one_step_error(dynamics):
     w = window(horizon=1)
     _, metrics = dynamics.unrolled_loss(w)
-    error = (dynamics.advance(w.latents[:, :3], forgotten(dynamics.unit_action(w.actions), 3)) - w.latents[:, 3]) / 0.3
+    error = (
+        dynamics.advance(w.latents[:, :3], with_oldest_actions_unknown(dynamics.unit_action(w.actions), 3))
+        - w.latents[:, 3]
+    ) / 0.3
     assert metrics["latent"].item() == pytest.approx(error.square().mean().item(), rel=1e-5)
 
 

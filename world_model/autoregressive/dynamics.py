@@ -12,16 +12,19 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from procosm.world_model.autoregressive.loss import video_loss
 from procosm.world_model.autoregressive.medusa import generate
 from procosm.world_model.autoregressive.memory import AutoregressiveMemory
 from procosm.world_model.autoregressive.sampling import draw_uniforms
 from procosm.world_model.autoregressive.transformer import AutoregressiveTransformer, TransformerConfig
+from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.share import share
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.heads import OutcomeHead, StateHead
 from procosm.world_model.interface import MEAN, Condition, DiscreteTokenizer, Prediction, Sampling
-from procosm.world_model.past import context_window, past_actions
+from procosm.world_model.past import context_window, past_actions, with_oldest_actions_unknown
+from procosm.world_model.readouts import ReadoutName, Readouts
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,22 @@ class AutoregressiveConfig:
     """The network that predicts tokens."""
     context: Annotated[int, Field(ge=2, le=64)] = 3
     """Past frames the network sees."""
+    z_weight: Annotated[float, Field(ge=0, le=1)] = 3e-4
+    """Weight of the z-loss."""
+    medusa_weight: Annotated[float, Field(ge=0, le=10)] = 0.2
+    """Weight of the first Medusa head's loss."""
+    readouts: tuple[ReadoutName, ...] = ("reward", "termination", "state")
+    """What it learns to tell beside latents: the state where one is logged, features where none is."""
+    features: Annotated[int, Field(ge=1, le=128)] = 32
+    """Numbers of features, where it tells them."""
 
 
-class AutoregressiveDynamics(nn.Module):
+class AutoregressiveDynamics(Readouts):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
     stay_dense = ("*_head.*", "net.action.*", "net.text", "net.unembed", "net.medusa")
     """What sparse training leaves alone: the heads, which judge, embeddings and the last layers. Attention and MLPs are
     left to it."""
-    readouts = frozenset({"reward", "termination", "state"})
-    action_low: Tensor
-    action_high: Tensor
 
     def __init__(
         self, config: AutoregressiveConfig, tokenizer: DiscreteTokenizer, action_size: int, state_size: int
@@ -64,15 +72,8 @@ class AutoregressiveDynamics(nn.Module):
         self.net = AutoregressiveTransformer(
             config.transformer, self.grid, spec.vocabulary, config.context, action_size
         )
-        self.state_head = StateHead(config.context, spec.shape, state_size)
-        self.outcome_head = OutcomeHead(spec.shape, state_size, action_size)
-        self.register_buffer("action_low", -torch.ones(action_size))
-        self.register_buffer("action_high", torch.ones(action_size))
+        self.add_readouts(config.readouts, config.features, config.context, spec.shape, action_size, state_size)
         self.mixed = False
-
-    def unit_action(self, action: Tensor) -> Tensor:
-        """The task's own units to [-1, 1]."""
-        return 2 * (action - self.action_low) / (self.action_high - self.action_low) - 1
 
     @torch.inference_mode()
     def begin(self, latents: Tensor, condition: Condition | None = None) -> AutoregressiveMemory:
@@ -88,13 +89,11 @@ class AutoregressiveDynamics(nn.Module):
             self.net.act(cache, torch.cat([torch.full_like(past[:, :1], torch.nan), past], dim=1), frames)
             self.net.advance(cache, tokens[:, :-1], positions)
         cache.lengths.add_(tokens.shape[1] - 1)
-        return AutoregressiveMemory(
-            cache, tokens[:, -1].clone(), seen.clone(), self.state_head.physical(self.state_head(seen))
-        )
+        return AutoregressiveMemory(cache, tokens[:, -1].clone(), seen.clone(), self.reader.physical(self.reader(seen)))
 
     def read(self, memory: AutoregressiveMemory) -> Mapping[str, Tensor]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
-        return {"state": memory.states}
+        return dict.fromkeys(self.readouts & {"state", "features"}, memory.read)
 
     @torch.inference_mode()
     def step(
@@ -105,16 +104,35 @@ class AutoregressiveDynamics(nn.Module):
         sampling: Sampling = MEAN,
     ) -> tuple[AutoregressiveMemory, Prediction]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
-        unit, n = self.unit_action(action), self.net.frame_tokens
+        unit, n, before = self.unit_action(action), self.net.frame_tokens, self.reader.standardise(memory.read)
         uniforms = None if draws is None or sampling.steps == 1 else draw_uniforms(draws, n, unit.device)
         with torch.autocast(unit.device.type, torch.bfloat16, enabled=self.mixed):
             self.net.act(memory.cache, unit[:, None], (memory.cache.lengths[:, None] + 1) // n)
             tokens = generate(self.net, memory.cache, memory.newest, uniforms, sampling).tokens
         latent = self._dequantize(tokens.unflatten(1, (1, *self.grid)))[:, 0]
         after = torch.cat([memory.latents[:, 1:], latent[:, None]], dim=1)
-        head, before = self.outcome_head, self.state_head.standardise(memory.states)
-        state = self.state_head(after)
-        reward, logit = head(memory.latents[:, -1], latent, before, state, unit)
-        states = self.state_head.physical(state)
-        told = {"reward": reward * head.reward_std + head.reward_mean, "termination": logit.sigmoid(), "state": states}
-        return AutoregressiveMemory(memory.cache, tokens[:, -1], after, states), Prediction(latent, told)
+        reward, termination, read = self.outcome(memory.latents[:, -1], before, after, unit)
+        told = self.named(reward, termination, read)
+        return AutoregressiveMemory(memory.cache, tokens[:, -1], after, read), Prediction(latent, told)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """``loss, metrics`` of the tokens of windows' frames, and of what their steps lead to.
+
+        Args:
+            batch: the whole batch, of which our share is computed.
+        """
+        k, horizon, rows = self.context, batch.mask.shape[1], share().rows(len(batch.latents))
+        window = self.standardised(batch)
+        actions, window = with_oldest_actions_unknown(window.actions, k)[rows], window.rows(rows)
+        before = torch.cat([torch.full_like(actions[:, :1], torch.nan), actions], dim=1)
+        there = torch.cat([window.mask.new_ones(len(window.mask), k), window.mask], dim=1)
+        tokens = self._quantize(window.latents).flatten(2)
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.mixed):
+            loss, metrics = video_loss(
+                self.net, tokens, before, there, self.config.z_weight, self.config.medusa_weight, generator
+            )
+        for step in range(horizon):
+            heads, told = self.head_loss(window.latents[:, step : step + k + 1], window, step)
+            loss = loss + heads / horizon
+            metrics |= {name: metrics.get(name, 0) + value / horizon for name, value in told.items()}
+        return loss, metrics | {"loss": loss.detach()}

@@ -27,7 +27,7 @@ def video_loss(
     medusa_weight: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """``loss, metrics`` of every frame of a video but the first.
+    """``loss, metrics`` of every frame of a video but the first; a frame that does not count has no error.
 
     Args:
         tokens: (b, t, n). actions: (b, t, a) in [-1, 1], what is done before each frame; NaN where nobody knows.
@@ -39,14 +39,15 @@ def video_loss(
     n = tokens.shape[2]
     flat = tokens.flatten(1)
     hidden = net(flat, actions)[:, n - 1 : -1]  # (b, (t - 1) n, d); index i predicts token n + i
-    targets, weight = flat[:, n:], mask[:, 1:].repeat_interleave(n, 1)
-    weight = weight / weight.sum().clamp_min(1)
+    targets = flat[:, n:]
+    weight = mask[:, 1:].repeat_interleave(n, 1) / targets.numel()
     logits = net.logits(hidden)
     entropy, square = token_losses(logits, targets)
     nll = (entropy * weight).sum()
     loss = nll + z_weight * (square * weight).sum()
     with torch.no_grad():
-        metrics = {"nll": nll.detach(), "right": ((logits.argmax(-1) == targets) * weight).sum()}
+        right = ((logits.argmax(-1) == targets) * weight).sum() / weight.sum()
+        metrics = {"nll": nll.detach(), "right": right}
     if net.config.medusa_heads and medusa_weight:
         offset = int(torch.randint(STRIDE, (1,), generator=generator))
         drafted, right = _draft_loss(net, hidden, targets, weight, offset)

@@ -15,20 +15,20 @@ class AutoregressiveMemory:
     Attributes:
         cache: of all tokens but the newest. newest: (b,), the last token of the newest frame.
         latents: (b, context, c, h, w), newest last.
-        states: (b, s), the state read off the latents, in its own units: it is not worked out again.
+        read: (b, s), the state, or features, read off the latents, in their own units.
     """
 
     cache: Cache
     newest: Tensor
     latents: Tensor
-    states: Tensor
+    read: Tensor
 
     def take(self, slots: Tensor) -> "AutoregressiveMemory":
         """The memory of some dreams; a copy."""
-        return AutoregressiveMemory(self.cache.take(slots), self.newest[slots], self.latents[slots], self.states[slots])
+        return AutoregressiveMemory(self.cache.take(slots), self.newest[slots], self.latents[slots], self.read[slots])
 
     @torch.inference_mode()
     def put(self, slots: Tensor, other: "AutoregressiveMemory") -> None:
         """Replace what is remembered of the dreams in (k,) slots."""
         self.cache.put(slots, other.cache)
-        self.newest[slots], self.latents[slots], self.states[slots] = other.newest, other.latents, other.states
+        self.newest[slots], self.latents[slots], self.read[slots] = other.newest, other.latents, other.read

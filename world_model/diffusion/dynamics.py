@@ -9,9 +9,9 @@ sees are their work (LOG.md, "What was just done").
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -34,11 +34,11 @@ from procosm.world_model.diffusion.precondition import (
 from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler, standard_normal
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.graphs import Recorder, fingerprint
-from procosm.world_model.heads import FeatureHead, OutcomeHead, StateHead
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.layers import fourier_features
-from procosm.world_model.past import context_window, past_actions
+from procosm.world_model.past import context_window, past_actions, with_oldest_actions_unknown
 from procosm.world_model.precision import sent
+from procosm.world_model.readouts import ReadoutName, Readouts
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class DynamicsConfig:
     """Mean square change of a latent in a step, in units of the residual, below which slower windows weigh no more."""
     state_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.5
     """Weight of the error of the estimated true state, or of features, against the latent's, when unrolled."""
-    readouts: tuple[Literal["reward", "termination", "state", "features"], ...] = ("reward", "termination", "state")
+    readouts: tuple[ReadoutName, ...] = ("reward", "termination", "state")
     """What it learns to tell beside latents: the state where one is logged, features where none is."""
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
 
 
-class DiffusionDynamics(nn.Module):
+class DiffusionDynamics(Readouts):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
     stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
@@ -73,8 +73,6 @@ class DiffusionDynamics(nn.Module):
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
     inertia: Tensor
     residual_std: Tensor
-    action_low: Tensor
-    action_high: Tensor
 
     def __init__(
         self, config: DynamicsConfig, latent_shape: tuple[int, int, int], action_size: int, state_size: int
@@ -85,34 +83,13 @@ class DiffusionDynamics(nn.Module):
         self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
-        self.readouts: frozenset[str] = frozenset(config.readouts)
-        if "state" in self.readouts:
-            self.state_head = StateHead(config.context, latent_shape, state_size)
-        else:
-            self.features_head = FeatureHead(config.context, latent_shape, config.features)
-        self.outcome_head = OutcomeHead(latent_shape, self.reader.size, action_size)
+        self.add_readouts(config.readouts, config.features, config.context, latent_shape, action_size, state_size)
         self.manifold = Manifold(latent_shape)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self._one_step: tuple[object, OneStep] | None = None
         self._recorder = Recorder()
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
-        self.register_buffer("action_low", -torch.ones(action_size))
-        self.register_buffer("action_high", torch.ones(action_size))
-
-    @property
-    def reader(self) -> StateHead | FeatureHead:
-        """What reads the state off latents, or features where no state was logged."""
-        return self.state_head if "state" in self.readouts else self.features_head
-
-    @property
-    def read_name(self) -> str:
-        """What it reads, by its name as a readout."""
-        return "state" if "state" in self.readouts else "features"
-
-    def unit_action(self, action: Tensor) -> Tensor:
-        """The task's own units to [-1, 1]."""
-        return 2 * (action - self.action_low) / (self.action_high - self.action_low) - 1
 
     def fit_residual(self, context: Tensor, latent: Tensor) -> None:
         """Fit inertia by least squares, and the size of what it leaves, to (n, context, …) latents and their next."""
@@ -202,9 +179,7 @@ class DiffusionDynamics(nn.Module):
             told = self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noise)
         latents, reward, termination, read = told
         moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
-        readouts = {"reward": reward, "termination": termination, self.read_name: read}
-        readouts = {name: value for name, value in readouts.items() if name in self.readouts}
-        return DiffusionMemory(moved, taken[:, 1:], read), Prediction(latents, readouts)
+        return DiffusionMemory(moved, taken[:, 1:], read), Prediction(latents, self.named(reward, termination, read))
 
     def _step_of_mean(self, context: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
         c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
@@ -228,19 +203,7 @@ class DiffusionDynamics(nn.Module):
         """
         latent = self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
-        after_read = self.reader(after)
-        reward, logit = self.outcome_head(context[:, -1], latent, before, after_read, unit[:, -1])
-        reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
-        return latent, reward, logit.sigmoid(), self.reader.physical(after_read)
-
-    def standardised(self, batch: Batch) -> Batch:
-        """A batch of the task's own units in those of the network and the heads: actions in [-1, 1]."""
-        signals = dict(batch.signals)
-        if "reward" in signals:
-            signals["reward"] = (signals["reward"] - self.outcome_head.reward_mean) / self.outcome_head.reward_std
-        if "state" in signals and "state" in self.readouts:
-            signals["state"] = self.state_head.standardise(signals["state"])
-        return replace(batch, actions=self.unit_action(batch.actions).clamp(-1, 1), signals=signals)
+        return latent, *self.outcome(context[:, -1], before, after, unit[:, -1])
 
     def diffusion_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """EDM loss of the first step of a window, one part of the batch at one step from zero; and the heads' loss.
@@ -259,7 +222,7 @@ class DiffusionDynamics(nn.Module):
         x = torch.where(
             one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
         )
-        actions = forgotten(window.actions, k)[:, :k]
+        actions = with_oldest_actions_unknown(window.actions, k)[:, :k]
         # Dreams advance by the one step from zero, so it alone must be right where little moves.
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
         rows = share().rows(b)
@@ -285,18 +248,6 @@ class DiffusionDynamics(nn.Module):
         weight = (moves + self.config.slowest).rsqrt()
         return weight / weight.mean()
 
-    def head_loss(self, latents: Tensor, window: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
-        before, after = self.reader(latents[:, :-1]), self.reader(latents[:, 1:])
-        action = window.actions[:, self.context - 1 + step]
-        reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
-        mask = window.mask[:, step]
-        end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
-        if "reward" not in window.signals:
-            return end_error, {"end": end_error.detach()}
-        reward_error = (F.smooth_l1_loss(reward, window.signals["reward"][:, step], reduction="none") * mask).mean()
-        return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
-
     def true_reading(self, window: Batch) -> Tensor:
         """(b, horizon, s), standardised: what is to be read after each step, true state or features of real latents."""
         if "state" in self.readouts:
@@ -318,7 +269,11 @@ class DiffusionDynamics(nn.Module):
         k, window = self.context, self.standardised(batch)
         rows = share().rows(len(window.latents))
         weight = self.weight(window.latents[:, k:] - window.latents[:, k - 1 : -1], window.mask)[rows]
-        horizon, actions, window = window.mask.shape[1], forgotten(window.actions, k)[rows], window.rows(rows)
+        horizon, actions, window = (
+            window.mask.shape[1],
+            with_oldest_actions_unknown(window.actions, k)[rows],
+            window.rows(rows),
+        )
         truth = self.true_reading(window)
         sequence = window.latents[:, :k]
         total = sequence.new_zeros(())
@@ -336,13 +291,3 @@ class DiffusionDynamics(nn.Module):
             metrics |= {"latent": (error * mask).mean().detach(), self.read_name: (read_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
         return total, sums | {"loss": total.detach()}
-
-
-def forgotten(actions: Tensor, context: int) -> Tensor:
-    """Of (b, context - 1 + horizon, a) actions those that a dream may know: NaN for the oldest i mod context of row i.
-
-    A dream begins from frames alone and learns what is done from then on.
-    """
-    row, at = (torch.arange(size, device=actions.device) for size in actions.shape[:2])
-    lost = at < (row % context)[:, None]
-    return actions.masked_fill(lost[..., None], torch.nan)

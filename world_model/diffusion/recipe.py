@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 from tqdm import tqdm
 
 from procosm.world_model.data.batch import Batch
-from procosm.world_model.data.share import share
 from procosm.world_model.data.windows import context_index, cut, draw
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
-from procosm.world_model.features import STEPS, FeatureLoss
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.settings import Count, Positive
+from procosm.world_model.training.readers import Read, fit_rewards
 from procosm.world_model.training.recipes import Recipe, Stage, Training, rehearsed
 from procosm.world_model.training.validation import describe_growth, growth, growth_verdict, open_loop
 
@@ -32,43 +30,6 @@ def coarse_products(dynamics: DiffusionDynamics, device: torch.device) -> Iterat
         yield
     finally:
         dynamics.mixed = False
-
-
-@dataclass(frozen=True)
-class Read(Stage):
-    """The state head once more, on finished latents: beside the tokenizer it sees too few batches.
-
-    Where no states are logged, the feature head instead, see ``features``.
-    """
-
-    def run(self, name: str, training: Training) -> dict[str, Any]:
-        """See Stage."""
-        if "state" not in training.dynamics.readouts:
-            return {"features": self._features(training)}
-        head, table, z = training.dynamics.state_head, training.table, training.latents["train"]
-
-        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]
-            estimate = head(z[context_index(table, at + 1, head.context)])
-            loss = F.smooth_l1_loss(estimate, head.standardise(table.signals["state"][at + 1]))
-            return loss, {"state": loss.detach()}
-
-        return {name: training.optimise(name, head, losses, self)}
-
-    def _features(self, training: Training) -> dict[str, float]:
-        dynamics, table, z = training.dynamics, training.table, training.latents["train"]
-        head = dynamics.features_head
-        _fit_rewards(training)
-        loss = FeatureLoss(head, z[0].numel(), table.actions.shape[1]).to(table.device)
-        loss.fit(z[table.steps], z[table.steps + 1])
-
-        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]
-            return loss(dynamics.standardised(cut(table, at, head.context, STEPS, z)))
-
-        metrics = training.optimise("features", loss, losses, self)
-        head.whiten(z[context_index(table, table.steps, head.context)])
-        return metrics
 
 
 @dataclass(frozen=True)
@@ -85,11 +46,6 @@ class Settle(Stage):
             return manifold.loss(z[at + 1], generator)
 
         return {name: training.optimise(name, manifold, losses, self)}
-
-
-def _fit_rewards(training: Training) -> None:
-    if "reward" in training.table.signals:
-        training.dynamics.outcome_head.fit(training.table.signals["reward"][training.table.steps])
 
 
 def freeze_judges(dynamics: DiffusionDynamics) -> None:
@@ -110,7 +66,7 @@ class Diffuse(Stage):
         freeze_judges(dynamics)
         with torch.no_grad():
             dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
-            _fit_rewards(training)
+            fit_rewards(training)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, generator = draw(table, self.batch, training.seed + 1, step)

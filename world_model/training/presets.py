@@ -41,8 +41,8 @@ def preset(name: str, tokenizer: str = "causal", dynamics: str = "diffusion") ->
     names = [each for each in parts[0].recipes if each in parts[1].recipes]
     if name not in names:
         raise SettingsError(f"no preset is called {name!r}: choose one of {', '.join(names)}")
-    recipes = [part.recipes[name] for part in parts]
-    return Preset(recipes[0].config, recipes[1].config, {**recipes[0].stages, **recipes[1].stages})
+    frames, steps = (part.recipes[name] for part in parts)
+    return Preset(replace(frames.config, **steps.tokenizer), steps.config, {**frames.stages, **steps.stages})
 
 
 def check_frame_size(height: int, width: int, name: str | None = None) -> None:

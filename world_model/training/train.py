@@ -17,6 +17,7 @@ from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.episodes import Episode, acting_policies, load_episodes, load_task
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, context_index, first_frames, tabulate
+from procosm.world_model.encoding import read_off
 from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Device, Seed, Settings, Share
@@ -43,6 +44,8 @@ class TrainConfig(Settings):
     preset: str = "small"
     """Size of everything: debug (seconds), small (minutes on two cores), fast (small, with dreams four times as fast),
     medium (an hour), base (a GPU), wide (for --density .1, which trains it more than twice as fast as dense)."""
+    family: Literal["diffusion", "autoregressive"] = "diffusion"
+    """How the next frame is predicted: by denoising it, or token by token (in the sizes debug, small and base)."""
     seed: Seed = 0
     """Seed of weights, batches and noise."""
     density: Share = 1.0
@@ -70,7 +73,11 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     the CPU with the same number of threads.
     """
     check_outs(config)
-    sizes, task, device = sizes or preset(config.preset), load_task(config.data), resolve_device(config.device)
+    sizes, task, device = (
+        sizes or preset(config.preset, dynamics=config.family),
+        load_task(config.data),
+        resolve_device(config.device),
+    )
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
@@ -115,7 +122,7 @@ def assembled(task: Task, training: Training, origin: dict[str, Any]) -> checkpo
     features = None
     if "features" in dynamics.readouts and len(held_out.steps):
         seen = z[context_index(held_out, held_out.steps, dynamics.context)]
-        features = dynamics.read(dynamics.begin(seen))["features"]
+        features = read_off(dynamics, "features", seen)
     starts = choose_starts(held_out, z, dynamics.context, features=features)
     firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train") if kind in tables]
     resets = torch.cat(firsts)[:RESETS]

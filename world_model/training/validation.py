@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.data.windows import Table, context_index, cut
+from procosm.world_model.encoding import read_off
 from procosm.world_model.interface import Condition, Dynamics, Prediction
 from procosm.world_model.training.recipes import Training
 
-HORIZON, WINDOWS = 32, 256
-"""Of the open-loop errors that training measures."""
+HORIZON, WINDOWS, TOKEN_WINDOWS = 32, 256, 32
+"""Of the open-loop errors that training measures; fewer windows where a frame is predicted token by token."""
 GROWTH_HORIZON = 10
 
 
@@ -32,7 +33,7 @@ def readings(dynamics: Dynamics, name: str, table: Table, latents: Tensor, at: T
     if name == "state":
         return table.signals["state"][at]
     seen = latents[context_index(table, at.flatten(), dynamics.context)]
-    return dynamics.read(dynamics.begin(seen))[name].unflatten(0, at.shape)
+    return read_off(dynamics, name, seen).unflatten(0, at.shape)
 
 
 def read_name(dynamics: Dynamics) -> str | None:
@@ -50,7 +51,7 @@ def deviations(training: Training) -> tuple[str | None, Tensor]:
 
 
 @torch.no_grad()
-def open_loop(training: Training, horizon: int = HORIZON, windows: int = WINDOWS) -> dict[str, list[float]]:
+def open_loop(training: Training, horizon: int = HORIZON, windows: int | None = None) -> dict[str, list[float]]:
     """Latent error by horizon on held-out windows, beside copying the last frame and dreaming under shuffled actions.
 
     Returns:
@@ -58,6 +59,7 @@ def open_loop(training: Training, horizon: int = HORIZON, windows: int = WINDOWS
         ``features``: root mean squared error of what the dynamics reads, in standard deviations.
     """
     dynamics, table, latents = training.dynamics, training.tables["holdout"], training.latents["holdout"]
+    windows = windows or (WINDOWS if training.tokenizer.spec.vocabulary is None else TOKEN_WINDOWS)
     chosen = torch.linspace(0, len(table.steps) - 1, min(windows, len(table.steps))).long()
     at, k = table.steps[chosen.to(table.device)], dynamics.context
     window = cut(table, at, k, horizon, latents)
@@ -123,7 +125,7 @@ def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, 
     if name is None or not len(at):
         return []
     window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
-    before = dynamics.read(dynamics.begin(past))[name]
+    before = read_off(dynamics, name, past)
     dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :])]
     dreamed = (torch.stack(dream, 1) - before[:, None]) / deviation
     start, after = (readings(dynamics, name, table, latents, each) for each in (at, _ahead(table, at, horizon)))

@@ -31,7 +31,7 @@ def test_gradients_of_cross_entropy_and_z_loss_are_finite_differences():
                 assert abs((up - down) / (2 * step) - found[row, column]) < 1e-7
 
 
-def test_the_loss_is_the_mean_over_frames_that_count_written_out():
+def test_the_loss_is_the_mean_over_tokens_of_frames_that_count_written_out():
     net = restless()
     tokens, actions, _ = video(4)
     logits = net.logits(net(tokens, actions)).numpy()
@@ -42,8 +42,8 @@ def test_the_loss_is_the_mean_over_frames_that_count_written_out():
             entropies.append(normaliser - logits[b, p, tokens[b, p + 1]])
             squares.append(normaliser**2)
     loss, metrics = of(net, z_weight=0.1)
-    np.testing.assert_allclose(loss.item(), np.mean(entropies) + 0.1 * np.mean(squares), rtol=1e-10)
-    np.testing.assert_allclose(metrics["nll"].item(), np.mean(entropies), rtol=1e-10)
+    np.testing.assert_allclose(loss.item(), (np.sum(entropies) + 0.1 * np.sum(squares)) / (9 * N), rtol=1e-10)
+    np.testing.assert_allclose(metrics["nll"].item(), np.sum(entropies) / (9 * N), rtol=1e-10)
 
 
 def test_heads_are_trained_on_the_tokens_after_the_next_of_the_same_frame():
@@ -58,6 +58,6 @@ def test_heads_are_trained_on_the_tokens_after_the_next_of_the_same_frame():
                 at = p + 2 + head
                 if at < 4 * N and at // N == (p + 1) // N and MASK[b, at // N]:
                     normaliser = np.log(np.exp(logits[head]).sum())
-                    expected += DECAY**head * (normaliser - logits[head, tokens[b, at]]) * STRIDE / (6 * N)
+                    expected += DECAY**head * (normaliser - logits[head, tokens[b, at]]) * STRIDE / (9 * N)
     loss = of(net, medusa_weight=0.5)[0] - of(net)[0]
     np.testing.assert_allclose(loss.item(), 0.5 * expected, rtol=1e-9)

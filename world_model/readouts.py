@@ -1,0 +1,94 @@
+"""What a dynamics of any kind tells of its latents: the state or features, the reward, and whether the episode ends."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from procosm.world_model.data.batch import Batch
+from procosm.world_model.heads import FeatureHead, OutcomeHead, StateHead
+
+ReadoutName = Literal["reward", "termination", "state", "features"]
+
+
+class Readouts(nn.Module):
+    """Base of dynamics whose heads read latents, and which take actions within bounds."""
+
+    readouts: frozenset[str]
+    context: int
+    action_low: Tensor
+    action_high: Tensor
+
+    def add_readouts(
+        self,
+        names: Sequence[ReadoutName],
+        features: int,
+        context: int,
+        latent_shape: tuple[int, int, int],
+        action_size: int,
+        state_size: int,
+    ) -> None:
+        """Add the heads, the state's where it is among ``names``, else one of so many features."""
+        self.readouts = frozenset(names)
+        if "state" in self.readouts:
+            self.state_head = StateHead(context, latent_shape, state_size)
+        else:
+            self.features_head = FeatureHead(context, latent_shape, features)
+        self.outcome_head = OutcomeHead(latent_shape, self.reader.size, action_size)
+        self.register_buffer("action_low", -torch.ones(action_size))
+        self.register_buffer("action_high", torch.ones(action_size))
+
+    @property
+    def reader(self) -> StateHead | FeatureHead:
+        """What reads the state off latents, or features where no state was logged."""
+        return self.state_head if "state" in self.readouts else self.features_head
+
+    @property
+    def read_name(self) -> str:
+        """What it reads, by its name as a readout."""
+        return "state" if "state" in self.readouts else "features"
+
+    def unit_action(self, action: Tensor) -> Tensor:
+        """The task's own units to [-1, 1]."""
+        return 2 * (action - self.action_low) / (self.action_high - self.action_low) - 1
+
+    def outcome(self, before: Tensor, read_before: Tensor, after: Tensor, unit: Tensor) -> tuple[Tensor, ...]:
+        """Reward (b,), probability of the end (b,), and the state or features (b, s), in the task's own units.
+
+        Args:
+            before: (b, c, h, w), latents before the step. read_before: (b, s), what was read there, standardised.
+            after: (b, context, c, h, w), latents, newest last. unit: (b, a), what was done, in [-1, 1].
+        """
+        read = self.reader(after)
+        reward, logit = self.outcome_head(before, after[:, -1], read_before, read, unit)
+        reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
+        return reward, logit.sigmoid(), self.reader.physical(read)
+
+    def named(self, reward: Tensor, termination: Tensor, read: Tensor) -> dict[str, Tensor]:
+        """What an outcome holds, by name, and no more than was learned."""
+        found = {"reward": reward, "termination": termination, self.read_name: read}
+        return {name: value for name, value in found.items() if name in self.readouts}
+
+    def standardised(self, batch: Batch) -> Batch:
+        """A batch of the task's own units in those of the network and the heads: actions in [-1, 1]."""
+        signals = dict(batch.signals)
+        if "reward" in signals:
+            signals["reward"] = (signals["reward"] - self.outcome_head.reward_mean) / self.outcome_head.reward_std
+        if "state" in signals and "state" in self.readouts:
+            signals["state"] = self.state_head.standardise(signals["state"])
+        return replace(batch, actions=self.unit_action(batch.actions).clamp(-1, 1), signals=signals)
+
+    def head_loss(self, latents: Tensor, window: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
+        before, after = self.reader(latents[:, :-1]), self.reader(latents[:, 1:])
+        action = window.actions[:, self.context - 1 + step]
+        reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
+        mask = window.mask[:, step]
+        end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
+        if "reward" not in window.signals:
+            return end_error, {"end": end_error.detach()}
+        reward_error = (F.smooth_l1_loss(reward, window.signals["reward"][:, step], reduction="none") * mask).mean()
+        return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}

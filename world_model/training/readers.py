@@ -1,0 +1,55 @@
+"""How what reads latents is trained, on the latents of a finished tokenizer: of every kind of dynamics alike."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from procosm.world_model.data.share import share
+from procosm.world_model.data.windows import context_index, cut, draw
+from procosm.world_model.features import STEPS, FeatureLoss
+from procosm.world_model.training.recipes import Stage, Training
+
+
+@dataclass(frozen=True)
+class Read(Stage):
+    """The state head once more, on finished latents: beside the tokenizer it sees too few batches.
+
+    Where no states are logged, the feature head instead, see ``features``.
+    """
+
+    def run(self, name: str, training: Training) -> dict[str, Any]:
+        """See Stage."""
+        if "state" not in training.dynamics.readouts:
+            return {"features": self._features(training)}
+        head, table, z = training.dynamics.state_head, training.table, training.latents["train"]
+
+        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]
+            estimate = head(z[context_index(table, at + 1, head.context)])
+            loss = F.smooth_l1_loss(estimate, head.standardise(table.signals["state"][at + 1]))
+            return loss, {"state": loss.detach()}
+
+        return {name: training.optimise(name, head, losses, self)}
+
+    def _features(self, training: Training) -> dict[str, float]:
+        dynamics, table, z = training.dynamics, training.table, training.latents["train"]
+        head = dynamics.features_head
+        fit_rewards(training)
+        loss = FeatureLoss(head, z[0].numel(), table.actions.shape[1]).to(table.device)
+        loss.fit(z[table.steps], z[table.steps + 1])
+
+        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]
+            return loss(dynamics.standardised(cut(table, at, head.context, STEPS, z)))
+
+        metrics = training.optimise("features", loss, losses, self)
+        head.whiten(z[context_index(table, table.steps, head.context)])
+        return metrics
+
+
+def fit_rewards(training: Training) -> None:
+    """The units of rewards, from those that were logged, where any were."""
+    if "reward" in training.table.signals:
+        training.dynamics.outcome_head.fit(training.table.signals["reward"][training.table.steps])
