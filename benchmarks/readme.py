@@ -56,10 +56,18 @@ def returns_table() -> list[str]:
     return lines
 
 
+CONTROLS = {
+    "r without the dream-trained": "without the dream-trained",
+    "r, scores shuffled within bands": "control: shuffled within bands",
+    "r of −Σa² alone": "control: action cost",
+}
+"""What stands beside a ranking's correlation, by the name of its panel."""
+
+
 def rankings_table() -> list[str]:
     """How well one world model of each task ranks policies over the longest part of an episode that was ranked."""
     head = ("world model", "returns over", "policies (never in its data)", "Pearson r [95 %]", "MMRV", "regret@1")
-    lines = _header(head)
+    lines = _header((*head, *CONTROLS))
     for task in TASKS:
         result = read(f"ranking_{task.lower()}")
         if result is None:
@@ -73,6 +81,12 @@ def rankings_table() -> list[str]:
             f"{found[metric]['value']:.3f} [{found[metric]['low']:.3f}, {found[metric]['high']:.3f}]"
             for metric in ("Pearson r", "MMRV", "regret@1")
         ]
+        rivals = {
+            row.get("panel"): row
+            for row in result["rows"]
+            if row["horizon"] == horizon and row["metric"] == "Pearson r"
+        }
+        cells += [f"{rivals[panel]['value']:.3f}" if panel in rivals else "not measured" for panel in CONTROLS.values()]
         model = result.get("details", {}).get("world_model", {}).get("commit", "unknown commit")
         policies = f"{found['Pearson r']['n']} ({unseen['Pearson r']['n']})"
         lines.append(f"| {task}, {model.rstrip('+')} | {horizon} | {policies} | {' | '.join(cells)} |")

@@ -34,6 +34,7 @@ from procosm.world_model.settings import Count, Settings
 FIRST_SEED = 9_100_000
 """Seed of the first episode: none of collecting, training or judging is near it."""
 TRUTH_SLOTS = 64
+INTERVALS = "95 % over training runs: jackknife, of top-k and regret bootstrap; gaps over paired episodes"
 SPREAD, SEED = 0.35, 5
 """Of the gains of linear policies."""
 EXPLOIT_STEPS = 300
@@ -155,12 +156,14 @@ def report(
         rows += [{"task": model.task.id, **row} for row in agreement_rows(members, scores)]
     scatter(members, panels, rows, results / "figures" / f"{stem}.png", model.task.id)
     details = {
-        "intervals": "95 % over training runs: jackknife, of top-k and regret bootstrap; gaps over paired episodes",
+        "intervals": INTERVALS,
         "first_seed": FIRST_SEED,
         "episodes": config.episodes,
         "cut": config.steps,
         "normalised": "scores of both worlds less the worst true score, over the range of the true scores",
-        "panel": [{"policy": m.name, "family": m.family, "steps": m.steps, "seen": m.seen} for m in members],
+        "panel": [
+            {"policy": m.name, "family": m.family, "steps": m.steps, "seen": m.seen, "run": m.training} for m in members
+        ],
         "world_model": {key: model.provenance.get(key) for key in ("commit", "command", "date")},
     }
     return record(stem, rows, results, details)
