@@ -40,6 +40,8 @@ def scatter(
         x, y = (np.array([_point(returns) for returns in world]) for world in (scores.real, scores.dreamed))
         for family, (colour, mark) in MARKS.items():
             own = [i for i, member in enumerate(members) if member.family == family]
+            if not own:
+                continue
             for i in own:
                 axis.plot(x[i, 1:], y[i, [0, 0]], color=colour, lw=0.8, alpha=0.5)
                 axis.plot(x[i, [0, 0]], y[i, 1:], color=colour, lw=0.8, alpha=0.5)
@@ -73,5 +75,5 @@ def _title(scores: Scores, rows: Sequence[dict[str, Any]]) -> str:
     rivals = {name: found.get((panel, "Pearson r")) for name, panel in RIVALS.items()}
     said = ", ".join(f"{name} r {row['value']:.3f}" for name, row in rivals.items() if row)
     as_good = [name for name, row in rivals.items() if row and r and row["value"] >= r["low"]]
-    verdict = f"this panel cannot tell the dream from: {', '.join(as_good)}" if as_good else "the dream is above both"
+    verdict = f"this panel cannot tell the dream from: {', '.join(as_good)}" if as_good else "the dream is above"
     return "\n".join([scores.horizon, told, said, verdict])
