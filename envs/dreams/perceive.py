@@ -35,14 +35,15 @@ class Eyes:
         model: whose tokenizer and readouts are used.
         shown: what is shown.
         slots: how many episodes are watched side by side.
-        stack: frames that ``pixels`` are, one after the other on the channels; blank ones before an episode's first.
+        stack: frames that ``pixels`` are, one after the other on the channels, as policies see them: views side by
+            side, and blank frames before an episode's first. 0 shows one frame, as environments do.
     """
 
-    def __init__(self, model: WorldModel, shown: Observation, slots: int, stack: int = 1) -> None:
-        self.model, self.shown = model, shown
+    def __init__(self, model: WorldModel, shown: Observation, slots: int, stack: int = 0) -> None:
+        self.model, self.shown, self._stack = model, shown, stack
         self._latents = model.starts.new_zeros((slots, *model.starts.shape[1:]))
         height, width, colours = model.task.frame_shape
-        self._frames = np.zeros((slots, height, width, colours * stack), np.uint8)
+        self._frames = np.zeros((slots, height, width, colours * max(1, stack)), np.uint8)
 
     @torch.inference_mode()
     def see(self, slots: np.ndarray, frames: np.ndarray, first: bool) -> Observed:
@@ -58,7 +59,7 @@ class Eyes:
         if "pixels" in self.shown.kinds:
             before = np.zeros_like(self._frames[slots]) if first else self._frames[slots]
             self._frames[slots] = np.concatenate((before[..., 3:], frames), axis=-1)
-        sources = {"pixels": lambda: pixels_of(self.model.task, self._frames[slots])}
+        sources = {"pixels": lambda: self._pixels(self._frames[slots])}
         if self.shown.kinds == ("pixels",):
             return self.shown.show(sources)
         index = torch.from_numpy(slots).to(self._latents.device)
@@ -71,6 +72,9 @@ class Eyes:
             "features": lambda: _host(self.model.read("features", window)),
         }
         return self.shown.show(sources)
+
+    def _pixels(self, frames: np.ndarray) -> Observed:
+        return frames if self._stack else pixels_of(self.model.task, frames)
 
 
 def _host(tensor: torch.Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import gymnasium as gym
 import pytest
 
 from procosm.agents.judge.evaluate import EvaluateConfig, evaluate
@@ -15,12 +16,10 @@ from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.play.pair import Actions, Pair
 from procosm.world_model import checkpoint
 from procosm.world_model.data.episodes import load_episodes, load_task, write_dataset
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.errors import CheckpointError, TaskError
 from tests.agents.conftest import SMALL_JUDGEMENT
 from tests.conftest import restless_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 JUDGEMENT = SMALL_JUDGEMENT | {"horizon": 3, "windows": 4}
 
 
@@ -32,9 +31,8 @@ def logged(tmp_path_factory):
 
 
 @pytest.fixture(params=["simulated", "robot"])
-def run(request, logged, tmp_path, monkeypatch):
-    """A run whose model tells nothing but latents; a robot's task has no twin."""
-    monkeypatch.setattr(DiffusionDynamics, "readouts", frozenset())
+def run(request, logged, tmp_path):
+    """A run with an untrained model; a robot's task has no twin."""
     task, episodes = load_task(logged), load_episodes(logged)
     if request.param == "robot":
         task = dataclasses.replace(task, id="my-arm", twin=None)
@@ -75,9 +73,19 @@ def test_what_needs_a_reward_or_a_twin_says_so(run):
     model = checkpoint.load(run / "world_model")
     with pytest.raises(TaskError, match="has learned no reward: give reward="):
         train_policy(PolicyConfig(run / "world_model", run / "policy", observation="latent", dreams=4))
+    dream = gym.make(
+        "procosm.envs:Procosm/World-v0", checkpoint=run, reward=lambda told: -told["frames"].mean((1, 2, 3))
+    )
+    dream.reset(seed=0)
+    _, earned, ended, *_ = dream.step(dream.action_space.sample())
+    assert earned < 0 and not ended
     if model.task.twin is None:
-        with pytest.raises(TaskError, match="my-arm has no twin in MuJoCo"):
-            truth(model.task, "pixels")
+        for make in (
+            lambda: truth(model.task, "pixels"),
+            lambda: gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=run),
+        ):
+            with pytest.raises(TaskError, match="my-arm has no twin in MuJoCo"):
+                make()
         with pytest.raises(TaskError, match="the growth test needs state and twin, and my-arm has pixels alone"):
             model.task.require("the growth test", "state", "twin")
 
