@@ -101,7 +101,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
             _causal,
             lambda config, task: replace(config, frame_height=task.height, frame_width=task.width),
             recipes=causal.RECIPES,
-            later=("levels",),
+            later=("levels", "linear_path"),
         ),
         "vae": Kind(
             PretrainedTokenizerConfig, _vae, lambda config, task: replace(config, height=task.height, width=task.width)

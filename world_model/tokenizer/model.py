@@ -30,6 +30,7 @@ from procosm.world_model.tokenizer.causal import (
     per_frame,
     per_video,
 )
+from procosm.world_model.tokenizer.linear import LinearPath
 from procosm.world_model.tokenizer.wavelet import haar, inverse_haar
 
 
@@ -55,6 +56,8 @@ class TokenizerConfig:
     """Frames for each latent: 1 (image mode), or 2, 4, 8 (video mode)."""
     levels: Annotated[tuple[Annotated[int, Field(ge=2, le=64)], ...], Field(max_length=16)] = ()
     """Levels of each channel of a discrete latent, as many as ``latent_channels``; none: latents are continuous."""
+    linear_path: bool = False
+    """Whether a linear code stands beside the networks, which then add to it; see ``linear``."""
 
     @property
     def halvings(self) -> int:
@@ -167,6 +170,14 @@ def decoder(config: TokenizerConfig) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def linear_path(config: TokenizerConfig) -> LinearPath:
+    """Haar coefficients to latents and back without a network between."""
+    temporal = config.temporal
+    coefficients = 3 * (8 if temporal else 4) ** config.haar_levels
+    frames = config.temporal_compression >> config.haar_levels if temporal else 1
+    return LinearPath(coefficients, config.latent_channels, frames, 2**config.halvings)
+
+
 def spare(layer: nn.Module, width: int) -> bool:
     """Whether a layer may lose weights: a skip connection bypasses it, and it has more channels than ``width``."""
     return isinstance(layer, CausalAttention) or (isinstance(layer, ResBlock) and layer.channels > width)
@@ -191,6 +202,7 @@ class CausalTokenizer(nn.Module):
         self._recorder = Recorder()
         self.encoder, self.decoder = encoder(config), decoder(config)
         self.bottleneck: nn.Module = FSQ(config.levels) if config.levels else nn.Identity()
+        self.linear = linear_path(config) if config.linear_path else None
         sides = ((side, i, layer) for side in ("encoder", "decoder") for i, layer in enumerate(getattr(self, side)))
         self.stay_dense = tuple(f"{side}.{i}.*" for side, i, layer in sides if not spare(layer, config.width))
         self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1, 1))
@@ -220,16 +232,30 @@ class CausalTokenizer(nn.Module):
                 f"{t} frames cannot be coded: the first is coded alone and every {k} after it together, so give "
                 f"1 + {k} n frames, such as {below} or {below + k}"
             )
+        coefficients = haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal)
         with float32_convolutions():
-            return self.bottleneck(
-                self.encoder(haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal))
-            )
+            z = self.encoder(coefficients)
+        return self.bottleneck(z if self.linear is None else z + self.linear.encode(coefficients))
 
     def to_pixels(self, z: Tensor) -> Tensor:
         """The inverse direction of :meth:`to_latents`."""
         with torch.autocast(z.device.type, torch.bfloat16, enabled=self.mixed), float32_convolutions():
             coefficients = self.decoder(z)
-        return inverse_haar(coefficients.to(z.dtype), self.config.haar_levels, self.config.temporal) + self.mean_frame
+        coefficients = coefficients.to(z.dtype)
+        if self.linear is not None:
+            coefficients = coefficients + self.linear.decode(z)
+        return inverse_haar(coefficients, self.config.haar_levels, self.config.temporal) + self.mean_frame
+
+    @torch.no_grad()
+    def fit_linear(self, x: Tensor) -> None:
+        """Begin as the best linear code of these pixels, (b, 3, t, h, w) in [-1, 1]: the networks add nothing yet."""
+        if self.linear is None:
+            raise ProcosmError("this tokenizer has no linear path (linear_path)")
+        coefficients = haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal)
+        self.linear.fit(coefficients, self.bottleneck)
+        for layer in (self.encoder[-1], self.decoder[-1]):
+            for p in layer.space.parameters():
+                p.zero_()
 
     @torch.no_grad()
     def fit_latents(self, z: Tensor) -> None:

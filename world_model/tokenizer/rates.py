@@ -64,4 +64,5 @@ def rate_config(name: str, height: int, width: int, channels: int, blocks: int) 
         temporal_compression=asked.frames,
         width=channels,
         blocks=blocks,
+        linear_path=True,
     )

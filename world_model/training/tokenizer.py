@@ -93,6 +93,7 @@ def train_tokenizer(config: TokenizerTrainConfig) -> Path:
         video, parts = loss(videos.draw(config.batch, config.seed + 1, first + step).to(device))
         return (image + video) / 2, parts | {f"image {name}": part for name, part in metrics.items()}
 
+    model.fit_linear(model.pixels(videos.draw(FITTED // frames, config.seed + 2, 1).to(device)))
     metrics: dict[str, object] = {}
     model.mixed = device.type == "cuda" and bfloat16_pays(device)
     ends = (0, round(FIRST_STAGE * config.steps), config.steps)

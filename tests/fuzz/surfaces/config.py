@@ -24,7 +24,9 @@ def wrong(path, kind):
         return path[-1] not in ("sparse", "sha256", "trust.safetensors", "resets.safetensors")
     if path[:2] == ("task", "signals") and path[2:] == ("termination",) and kind == "missing":
         return False
-    if path == ("tokenizer", "levels") and kind == "missing":  # older checkpoints have none
+    if (
+        path in (("tokenizer", "levels"), ("tokenizer", "linear_path")) and kind == "missing"
+    ):  # older checkpoints have none
         return False
     if path == ("task", "twin") and kind == "type":  # a task need not have one
         return False
