@@ -66,6 +66,7 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.sparse.dropback_digits
 	$(BIN)/python -m procosm.benchmarks.sparse.dropback_vgg
 	$(BIN)/python -m procosm.benchmarks.sparse.accelerator
+	$(BIN)/python -m procosm.benchmarks.dream.tokenizer --publish
 	$(BIN)/python -m procosm.benchmarks.dream.fidelity --run runs/bench/InvertedPendulum/seed1 --publish
 	$(BIN)/python -m procosm.benchmarks.dream.geometry --run runs/bench/InvertedPendulum/seed1 --publish
 	$(BIN)/python -m procosm.benchmarks.dream.ranking --checkpoint envs/checkpoints/InvertedPendulum --zoo.dream-seeds 3 --zoo.trusting 3 \

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from procosm.world_model.registry import KINDS
 from tests.fuzz.mutations import Case, drawn, json_texts
 from tests.fuzz.surfaces.checkpoint import opened_with, whole
 
@@ -12,6 +13,9 @@ SIZES = {
     "latent_size", "temporal_compression", "layers", "heads", "mlp_ratio", "adaln_rank", "patch", "context",
 }  # fmt: skip
 COUNTS = {"action_repeat", "max_episode_steps", "dt_s", "state_size", "version", "one_step_share"}
+
+LATER = {(part, name) for part, kinds in KINDS.items() for kind in kinds.values() for name in kind.later}
+"""What older checkpoints lack."""
 
 
 def wrong(path, kind):
@@ -24,9 +28,7 @@ def wrong(path, kind):
         return path[-1] not in ("sparse", "sha256", "trust.safetensors", "resets.safetensors")
     if path[:2] == ("task", "signals") and path[2:] == ("termination",) and kind == "missing":
         return False
-    if (
-        path in (("tokenizer", "levels"), ("tokenizer", "linear_path")) and kind == "missing"
-    ):  # older checkpoints have none
+    if kind == "missing" and path in LATER:
         return False
     if path == ("task", "twin") and kind == "type":  # a task need not have one
         return False
