@@ -67,7 +67,8 @@ def test_a_checkpoint_imports_nothing_unless_asked(evil, checkpoint_of):
     from procosm.world_model.checkpoint import load
 
     mine = MujocoEnv("tests.envs.own_tasks:Told-v0").task
-    folder = str(checkpoint_of(replace(mine, id="evil_task:Told-v0")))
+    evil_id = "evil_task:Told-v0"
+    folder = str(checkpoint_of(replace(mine, id=evil_id, twin=replace(mine.twin, id=evil_id))))
     gym.make("Procosm/World-v0", checkpoint=folder).reset(seed=0)
     model = load(folder)
     for opens in (

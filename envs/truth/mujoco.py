@@ -138,6 +138,7 @@ class MujocoEnv(PortableSpec, gym.Env):
         if {"camera", "cameras"} & set(kwargs):
             settings = {name: value for name, value in settings.items() if name not in ("camera", "cameras")}
         env = cls(**{**settings, **kwargs})
+        env.task = replace(env.task, id=task.id)  # what a log is of may have another name than what simulates it
         if kwargs.get("max_episode_steps") == NO_LIMIT:
             env.task = replace(env.task, max_episode_steps=task.max_episode_steps)
         return env

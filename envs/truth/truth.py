@@ -53,7 +53,7 @@ def make_truth(
     from procosm.envs.dreams.weights import open_model
 
     known = open_model(checkpoint, None, device).task
-    if task not in (None, known.id):
+    if task not in (None, known.id, known.twin and known.twin.id):
         raise TaskError(f"the checkpoint {checkpoint} was trained on {known.id}, not on {task}: leave one of them out")
     if task is not None:
         allow_import(task)

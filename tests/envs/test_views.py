@@ -1,5 +1,6 @@
 """Several cameras and frames that are not square: on the whole road, in the same spaces dreamed and real."""
 
+import dataclasses
 import json
 
 import gymnasium as gym
@@ -86,6 +87,15 @@ def test_what_is_logged_has_every_view(run):
     front, slant = task.split(episode.frames).values()
     assert front.shape == slant.shape == (len(episode.actions) + 1, 64, 96, 3)
     assert not np.array_equal(front, slant) and (front != front[0]).any() and (slant != slant[0]).any()
+
+
+def test_a_log_may_have_another_name_than_what_simulates_it(run):
+    model = open_model(run, None, "cpu")
+    model = dataclasses.replace(model, task=dataclasses.replace(model.task, id="my-cart"))
+    for named in (None, "my-cart", "InvertedPendulum-v5"):
+        twin = gym.make("procosm.envs:Procosm/Truth-v0", checkpoint=model, task=named, observation="latent")
+        assert twin.unwrapped.task.id == "my-cart" and twin.reset(seed=0)[0].shape == (3, 4, 8, 24)
+        twin.close()
 
 
 @pytest.mark.parametrize("observation", ["pixels", ("pixels", "latent", "state")])
