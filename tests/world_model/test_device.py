@@ -29,18 +29,18 @@ def float32(monkeypatch):
     monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
 
 
-def short() -> Preset:
+def short(family: str) -> Preset:
     """Every stage of training in a few steps."""
-    sizes = preset("debug")
+    sizes = preset("debug", dynamics=family)
     for name in sizes.stages:
         sizes = sizes.with_stage(name, steps=4, batch=4, learning_rate=1e-3)
     return sizes
 
 
-def trained(dataset: Path, out: Path, device: str, density: float) -> dict:
+def trained(dataset: Path, out: Path, device: str, density: float, family: str = "diffusion") -> dict:
     """Metrics of a training, which every stage adds to."""
     config = TrainConfig(dataset, out, density=density, tokenizer_density=density, block=16, device=device)
-    return json.loads((train(config, short()) / "metrics.json").read_text())
+    return json.loads((train(config, short(family)) / "metrics.json").read_text())
 
 
 def flat(metrics: object, name: str = "") -> dict[str, float]:
@@ -98,11 +98,14 @@ def test_the_stand_in_device_refuses_to_mix():
         assert device.waits == ["_local_scalar_dense", "_to_copy"]
 
 
-@pytest.mark.parametrize("density", [1.0, 0.25])
-def test_every_stage_of_training_stays_on_its_device(data, tmp_path, density):  # noqa: F811
-    here = trained(data, tmp_path / "here", "cpu", density)
+@pytest.mark.parametrize(
+    "family, density",
+    [("diffusion", 1.0), ("diffusion", 0.25), pytest.param("autoregressive", 0.5, marks=pytest.mark.slow)],
+)
+def test_every_stage_of_training_stays_on_its_device(data, tmp_path, family, density):  # noqa: F811
+    here = trained(data, tmp_path / "here", "cpu", density, family)
     with elsewhere():
-        there = trained(data, tmp_path / "there", "auto", density)
+        there = trained(data, tmp_path / "there", "auto", density, family)
     assert_alike(there, here, 2e-3)
     model = load(tmp_path / "there")
     assert model.starts.device.type == "cpu" and model.provenance["device"] == "a device that is none"

@@ -5,14 +5,14 @@ the ``context`` frames before, and from what was done before each frame. The mos
 drawn. What the tokens mean (state or features, reward, end) is read off the latents that they stand for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from procosm.world_model.autoregressive.loss import video_loss
 from procosm.world_model.autoregressive.medusa import generate
@@ -67,19 +67,28 @@ class AutoregressiveDynamics(Readouts):
                 "autoregressive dynamics predict tokens, and this tokenizer's latents are continuous: give it levels"
             )
         self.config, self.context, self.grid = config, config.context, spec.shape[1:]
-        # Not modules of it: they are the tokenizer's, and are stored with it.
-        self._quantize, self._dequantize = tokenizer.quantize, tokenizer.dequantize
+        self._tokenizer = (tokenizer,)  # no module of this one: its weights are stored once, by themselves
         self.net = AutoregressiveTransformer(
             config.transformer, self.grid, spec.vocabulary, config.context, action_size
         )
         self.add_readouts(config.readouts, config.features, config.context, spec.shape, action_size, state_size)
         self.mixed = False
 
+    @property
+    def tokenizer(self) -> DiscreteTokenizer:
+        """What says which tokens latents are."""
+        return self._tokenizer[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AutoregressiveDynamics":
+        """Goes to another device or dtype together with the tokenizer."""
+        cast(nn.Module, self.tokenizer)._apply(fn)
+        return super()._apply(fn, recurse)
+
     @torch.inference_mode()
     def begin(self, latents: Tensor, condition: Condition | None = None) -> AutoregressiveMemory:
         """See :class:`procosm.world_model.interface.Dynamics`."""
         seen = context_window(latents, self.context)
-        tokens, b = self._quantize(seen).flatten(1), len(seen)
+        tokens, b = self.tokenizer.quantize(seen).flatten(1), len(seen)
         past = self.unit_action(past_actions(seen, condition, self.context, len(self.action_low)))
         frames = torch.arange(self.context, device=seen.device).expand(b, -1)
         positions = torch.arange(tokens.shape[1] - 1, device=seen.device).expand(b, -1)
@@ -109,7 +118,7 @@ class AutoregressiveDynamics(Readouts):
         with torch.autocast(unit.device.type, torch.bfloat16, enabled=self.mixed):
             self.net.act(memory.cache, unit[:, None], (memory.cache.lengths[:, None] + 1) // n)
             tokens = generate(self.net, memory.cache, memory.newest, uniforms, sampling).tokens
-        latent = self._dequantize(tokens.unflatten(1, (1, *self.grid)))[:, 0]
+        latent = self.tokenizer.dequantize(tokens.unflatten(1, (1, *self.grid)))[:, 0]
         after = torch.cat([memory.latents[:, 1:], latent[:, None]], dim=1)
         reward, termination, read = self.outcome(memory.latents[:, -1], before, after, unit)
         told = self.named(reward, termination, read)
@@ -126,7 +135,7 @@ class AutoregressiveDynamics(Readouts):
         actions, window = with_oldest_actions_unknown(window.actions, k)[rows], window.rows(rows)
         before = torch.cat([torch.full_like(actions[:, :1], torch.nan), actions], dim=1)
         there = torch.cat([window.mask.new_ones(len(window.mask), k), window.mask], dim=1)
-        tokens = self._quantize(window.latents).flatten(2)
+        tokens = self.tokenizer.quantize(window.latents).flatten(2)
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.mixed):
             loss, metrics = video_loss(
                 self.net, tokens, before, there, self.config.z_weight, self.config.medusa_weight, generator

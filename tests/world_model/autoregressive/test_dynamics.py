@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -77,3 +78,17 @@ def test_a_temperature_and_what_may_be_drawn_are_the_callers(parts):
 def test_continuous_latents_are_refused():
     with pytest.raises(ProcosmError, match="predict tokens, and this tokenizer's latents are continuous"):
         AutoregressiveDynamics(TINY, CausalTokenizer(dataclasses.replace(CODED, levels=())), 2, 3)
+
+
+def test_a_copy_goes_elsewhere_with_a_tokenizer_of_its_own(parts):
+    tokenizer, dynamics = parts
+    other = copy.deepcopy(dynamics).double()
+    assert other.tokenizer is not tokenizer and other.tokenizer.mean.dtype == torch.float64
+    assert tokenizer.mean.dtype == torch.float32 and dynamics.tokenizer is tokenizer
+    assert not any("tokenizer" in name for name in dynamics.state_dict())
+    seen = latents_of(tokenizer, 3)
+    found, expected = (
+        each.step(each.begin(seen.to(each.action_low)), torch.zeros_like(each.action_low).expand(2, 2))[1]
+        for each in (other, dynamics)
+    )
+    torch.testing.assert_close(found.latents, expected.latents.double())
