@@ -12,7 +12,7 @@ from procosm.agents.judge.evaluate import EvaluateConfig, evaluate
 from procosm.agents.judge.measurements import read_metrics
 from procosm.agents.policy.learners import check_observation
 from procosm.agents.policy.train import FILES as POLICY_FILES
-from procosm.agents.policy.train import PolicyConfig, finished_policy, train_policy
+from procosm.agents.policy.train import PolicyConfig, finished_policy, train_policy, with_observation
 from procosm.agents.report.report import ReportConfig, write_report
 from procosm.agents.report.verdict import told
 from procosm.agents.stages import fingerprint, run_stage, stage_seconds
@@ -62,8 +62,8 @@ class RunConfig(Settings):
     """Share of the steps for held-out episodes under one action throughout."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """Learner of the policy."""
-    observation: Literal["state", "features", "latent", "pixels"] = "state"
-    """What the policy sees; all of it comes from pixels alone."""
+    observation: Literal["auto", "state", "features", "latent", "pixels"] = "auto"
+    """What the policy sees, all of it from pixels alone; auto: the state where one is logged, else features."""
     horizon: int = 32
     """Steps of a dream that the policy practises in."""
     dreams: int = 384
@@ -233,6 +233,8 @@ def tokenizer_stage(config: TokenizerTrainConfig) -> Path:
 def policy_stage(config: PolicyConfig) -> Path:
     """Train a policy in a world model, once."""
     check_out(config.out, POLICY_FILES.__contains__)
+    if config.observation == "auto":
+        config = with_observation(config, checkpoint.load(config.world_model))
     saves = f"{glob.escape(named(config.out).name)}/training.*"
     inputs = {"world model": _weights(config.world_model)}
     return run_stage(config.out, config, train_policy, inputs, saves, finished_policy)
@@ -267,10 +269,7 @@ def report_stage(config: ReportConfig) -> Path:
 
 def _train_and_calibrate(config: TrainConfig) -> Path:
     folder = train(config)
-    if "state" in load_task(config.data).signals:
-        calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
-    else:
-        print("Left out: trust, for no true states were logged.", file=sys.stderr)
+    calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
     return folder
 
 

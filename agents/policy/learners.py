@@ -64,6 +64,11 @@ def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv, model: World
     return learner
 
 
+def default_observation(model: WorldModel) -> str:
+    """What a policy sees unless it is asked for something else: the shortest vector that the model tells."""
+    return next((name for name in ("state", "features") if name in model.capabilities), "latent")
+
+
 def check_observation(observation: str, frame_size: int) -> None:
     """Refuse what no policy can see.
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,13 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 from procosm.agents.policy.callbacks import TruthCallback
-from procosm.agents.policy.learners import check_observation, new_learner, reopen_learner, set_exploration
+from procosm.agents.policy.learners import (
+    check_observation,
+    default_observation,
+    new_learner,
+    reopen_learner,
+    set_exploration,
+)
 from procosm.agents.policy.replay import load_rounds, save_round
 from procosm.agents.policy.training_log import read_log
 from procosm.agents.policy.worlds import dreams, judged
@@ -52,8 +58,9 @@ class PolicyConfig(Settings):
     """Folder of the policy to make (RUN/policy)."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """Learner, from Stable-Baselines3."""
-    observation: Literal["state", "features", "latent", "pixels"] = "state"
-    """What the policy sees: the model's estimate of the true state, its last latents, or three frames."""
+    observation: Literal["auto", "state", "features", "latent", "pixels"] = "auto"
+    """What the policy sees: the model's estimate of the true state, the features it reads where no states were logged,
+    its last latents, or three frames; auto: the first of these that the model tells."""
     seed: Seed = 0
     """Of the weights, the dreams and the exploration."""
     dreams: Annotated[int, Interval(ge=1, le=65536)] = 384
@@ -145,6 +152,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     if (folder / "policy.zip").exists():
         return finished_policy(folder)
     model = load(config.world_model, device=config.device)
+    config = with_observation(config, model)
     check_observation(config.observation, min(model.task.height, model.task.width))
     model.dynamics.mixed = bfloat16_pays(model.starts.device)
     env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
@@ -175,6 +183,11 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     env.close()
     working.replace(folder / "policy.zip")
     return folder
+
+
+def with_observation(config: PolicyConfig, model: WorldModel) -> PolicyConfig:
+    """The settings with what the policy sees by its name, where it is left to the model."""
+    return replace(config, observation=default_observation(model)) if config.observation == "auto" else config  # type: ignore[arg-type]
 
 
 def finished_policy(folder: Path) -> Path:

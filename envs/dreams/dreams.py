@@ -18,7 +18,7 @@ from procosm.envs.dreams.arguments import check_dream, numbers, whole
 from procosm.envs.dreams.observe import Observation, Observed, host, pixels_of
 from procosm.envs.dreams.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.dreams.spec import NO_LIMIT, checked_limit
-from procosm.envs.trust.trust import Watch
+from procosm.envs.trust.trust import watch
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Memory, Prediction, Sampling
@@ -140,7 +140,7 @@ class Dreams:
                 "`python -m procosm.envs.trust.calibrate --world-model PATH --data PATH` teaches it"
             )
         self._trust_below = trust_below
-        self._watch = Watch(model.trust, count) if self._watched and model.trust is not None else None
+        self._watch = watch(model.trust, count) if self._watched and model.trust is not None else None
         self.trust = None if self._watch is None else np.ones(count, np.float32)
 
     @property

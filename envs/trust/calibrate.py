@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from procosm.envs.trust import coverage
 from procosm.envs.trust.trust import Forecasts
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
@@ -28,6 +29,8 @@ STEPS, BATCH, LEARNING_RATE = 1500, 256, 3e-3
 BOUND = 0.5
 """Half a deviation of the data, root mean square over the numbers of the state: an error that can be seen."""
 HORIZON, WINDOWS = 32, 512
+MOMENTS = 1024
+"""Moments whose features are read at once."""
 START_SHARE = 0.5
 """Size of the forecasts' start errors over that of the state estimate's: 1 drowned the dream's own drift in the growth
 of the errors within twenty steps of a pendulum, 0 overrated calm dreams."""
@@ -67,11 +70,38 @@ def calibrate(config: CalibrateConfig) -> Path:
 
     Raises:
         CheckpointError, DatasetError: one of them cannot be read, or they do not fit.
-        TaskError: no true states were logged.
+        TaskError: no true states were logged, and the model reads no features either.
     """
+    model, episodes = load(config.world_model, config.device), load_episodes(config.data)
+    if "features" in model.capabilities:
+        known, held_out = (features_of(model, part) for part in _parts(episodes))
+        return add_trust(config.world_model, coverage.fit(known, held_out))
     load_task(config.data).require("trust", "state")
-    model = load(config.world_model, config.device)
-    return add_trust(config.world_model, fit(model, load_episodes(config.data), config.seed).state_dict())
+    return add_trust(config.world_model, fit(model, episodes, config.seed).state_dict())
+
+
+def _parts(episodes: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
+    """Training episodes and all others.
+
+    Raises:
+        DatasetError: there are none of one of these.
+    """
+    chosen = [episode for episode in episodes if episode.kind == "train" and len(episode.actions)]
+    held_out = [episode for episode in episodes if episode.kind != "train" and len(episode.actions)]
+    if not chosen or not held_out:
+        raise DatasetError("trust needs training and held-out episodes: collect more steps (procosm collect --steps)")
+    return chosen, held_out
+
+
+def features_of(model: WorldModel, episodes: Sequence[Episode]) -> Tensor:
+    """(n, f) features of every moment of episodes whose speed can be known."""
+    context, seen = model.dynamics.context, []
+    for episode in episodes:
+        latents = model.encode(episode.frames)
+        first = context - 1 if episode.wide else 0
+        past = np.maximum(np.arange(first, len(latents))[:, None] + np.arange(1 - context, 1), 0)
+        seen.append(latents[torch.from_numpy(past).to(latents.device)])
+    return torch.cat([model.read("features", part) for part in torch.cat(seen).split(MOMENTS)]).cpu()
 
 
 def fit(model: WorldModel, episodes: Sequence[Episode], seed: int = 0) -> Forecasts:
@@ -80,10 +110,7 @@ def fit(model: WorldModel, episodes: Sequence[Episode], seed: int = 0) -> Foreca
     Raises:
         DatasetError: there are no episodes of either kind.
     """
-    chosen = [episode for episode in episodes if episode.kind == "train" and len(episode.actions)]
-    held_out = [episode for episode in episodes if episode.kind != "train" and len(episode.actions)]
-    if not chosen or not held_out:
-        raise DatasetError("trust needs training and held-out episodes: collect more steps (procosm collect --steps)")
+    chosen, held_out = _parts(episodes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         forecasts = train_forecasts(model, chosen)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from procosm.envs.trust.coverage import Coverage
 from procosm.world_model.errors import CheckpointError
 
 LIMIT = 20.0
@@ -115,6 +116,15 @@ class Forecasts(nn.Module):
         """(n,), probability that the error is at most ``bound``: Φ((ln bound − slope · ln distance − offset) / σ)."""
         slope, offset, deviation = self.calibration
         return torch.special.ndtr((self.bound.log() - slope * distance.log() - offset) / deviation)
+
+
+def watch(tensors: Mapping[str, Tensor], count: int) -> "Watch | Coverage":
+    """What tells the trust of ``count`` dreams; ``tensors`` as a checkpoint holds them.
+
+    Raises:
+        CheckpointError: they are not what this version writes.
+    """
+    return Coverage(tensors) if "anchors" in tensors else Watch(tensors, count)
 
 
 class Watch:
