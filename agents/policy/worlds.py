@@ -15,8 +15,6 @@ from procosm.envs.truth.mujoco import settings_of
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.task import Task
 
-LEAST_TRUST = 0.05
-"""Where trust is a matter of what the log has shown: a real moment lies as far from the known ones once in twenty."""
 PIXEL_STACK = 3
 """Frames that a policy from pixels sees at once: one frame shows no motion."""
 
@@ -40,34 +38,6 @@ class ScaledReward(VecEnvWrapper):
         """Take the step; rewards (n,) are scaled."""
         observed, rewards, dones, infos = self.venv.step_wait()
         return observed, rewards * np.float32(self.factor), dones, infos
-
-
-class WorstBeyondTrust(VecEnvWrapper):
-    """A dream that was cut for want of trust is over, and every step it might have had would have earned the least.
-
-    So practice keeps to what the log has shown, instead of making use of what a dream gets wrong elsewhere (as the HALT
-    state of MOReL does, Kidambi et al. 2020, arXiv 2005.05951).
-
-    Args:
-        venv: dreams that tell their trust. trust_below: what they are cut at. worst: the least reward. gamma: discount.
-    """
-
-    def __init__(self, venv: VecEnv, trust_below: float, worst: float, gamma: float) -> None:
-        super().__init__(venv)
-        self.trust_below, self.worth = trust_below, worst * gamma / (1 - gamma)
-
-    def reset(self) -> VecEnvObs:
-        """Begin new episodes."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Take the step."""
-        observed, rewards, dones, infos = self.venv.step_wait()
-        for slot in np.flatnonzero(dones):
-            if infos[slot]["TimeLimit.truncated"] and infos[slot]["trust"] < self.trust_below:
-                infos[slot]["TimeLimit.truncated"] = False
-                rewards[slot] += self.worth
-        return observed, rewards, dones, infos
 
 
 class JoinedViews(VecEnvWrapper):
@@ -98,25 +68,21 @@ def dreams(
 ) -> VecEnv:
     """``count`` dreams of at most ``horizon`` steps to train in, their rewards multiplied by ``reward_scale``.
 
-    Below ``trust_below`` a dream is cut, as at its horizon. Where trust is a matter of what the log has shown, a dream
-    is cut below ``LEAST_TRUST`` unasked, and what follows is held for the worst that could be.
+    Below ``trust_below`` a dream is cut, as at its horizon.
     """
-    wary = trust_below is None and "features" in model.capabilities and model.trust is not None
     batch = gym.make_vec(
         "Procosm/World-v0",
         num_envs=count,
         checkpoint=model,
         observation=observation,
         max_episode_steps=horizon,
-        trust_below=LEAST_TRUST if wary else trust_below,
+        trust_below=trust_below,
         starts="wide",  # practice begins where policies get, not only where the task does
         autoreset_mode="SAME_STEP",
     )
     counted = gym.wrappers.vector.RecordEpisodeStatistics(batch, buffer_length=count)
-    env: VecEnv = WorldModelVecEnv(counted)
-    if wary and model.reward_range is not None:
-        env = WorstBeyondTrust(env, LEAST_TRUST, model.reward_range[0], gamma)
-    return stacked(ScaledReward(env, reward_scale(model, gamma)), observation, model.task)
+    scaled = ScaledReward(WorldModelVecEnv(counted), reward_scale(model, gamma))
+    return stacked(scaled, observation, model.task)
 
 
 def reward_scale(model: WorldModel, gamma: float) -> float:

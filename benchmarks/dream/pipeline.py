@@ -2,6 +2,7 @@
 
     python -m procosm.benchmarks.dream.pipeline --env InvertedPendulum
     python -m procosm.benchmarks.dream.pipeline --env Reacher --preset medium --algorithm sac --steps 20000 …
+    python -m procosm.benchmarks.dream.pipeline --env InvertedPendulum --signals reward --wide 0 --constant 0 …
 
 Runs that exist are gone on with, so seeds may also be run apart, with `procosm run`, into the same folders. Every seed
 is reported, the bad ones too.
@@ -67,10 +68,12 @@ def _interval(found: dict[str, Any]) -> dict[str, Any]:
 def main(config: PipelineConfig) -> Path:
     """Run every seed and write ``results/pipeline_<task>.json``."""
     rows, name = [], in_files(config.run.env)
+    if config.run.signals != "all":
+        name += f"_{config.run.signals}"
     for seed in range(config.run.seed, config.run.seed + config.seeds):
         folder = config.run.out / f"seed{seed}"
         run(dataclasses.replace(config.run, out=folder, seed=seed))
-        rows += rows_of(folder, config.run.env, seed)
+        rows += [row | {"signals": config.run.signals} for row in rows_of(folder, config.run.env, seed)]
     strip(config.run.out / f"seed{config.run.seed}", RESULTS / "figures" / f"dream_{name}.png")
     return record(f"pipeline_{name}", rows)
 
