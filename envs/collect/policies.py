@@ -185,13 +185,19 @@ class SavedPolicy:
         self._channels_first = shape == channels_first
 
     def begin(self, rng: np.random.Generator) -> None:
-        """Seed torch, which SB3 samples from, for this episode."""
+        """Draw the episode's seed of torch, which SB3 samples from."""
         import torch
 
-        torch.manual_seed(int(rng.integers(2**31)))
+        self._draws = torch.Generator().manual_seed(int(rng.integers(2**31))).get_state()
 
     def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
-        """A sample of the policy."""
+        """A sample of the policy; torch's global generator, which is the caller's, stays as it was."""
+        import torch
+
         seen = render() if self._sees_frames else state
         seen = seen.transpose(2, 0, 1) if self._channels_first else seen
-        return self._model.predict(seen, deterministic=False)[0].astype(np.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._draws)
+            action = self._model.predict(seen, deterministic=False)[0].astype(np.float32)
+            self._draws = torch.get_rng_state()
+        return action

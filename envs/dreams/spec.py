@@ -93,7 +93,7 @@ class PortableSpec:
 
 def portable(kwargs: dict[str, Any]) -> dict[str, Any]:
     """An environment's keywords as JSON can hold them; ``checkpoint`` is a path, or a name on the Hub."""
-    made = {key: _plain(value) for key, value in kwargs.items()}
+    made = {key: plain(value) for key, value in kwargs.items()}
     if isinstance(made.get("checkpoint"), str) and not is_hub_id(made["checkpoint"]):
         made["checkpoint"] = absolute(made["checkpoint"])
     return made
@@ -104,15 +104,18 @@ def absolute(path: str | os.PathLike) -> str:
     return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 (Path.resolve would follow links)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: absolute paths, lists, names of enumerations and devices, Python's numbers."""
     if isinstance(value, os.PathLike):
         return absolute(value)
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if "torch" in sys.modules and isinstance(value, sys.modules["torch"].device):  # a truth env needs no torch
+        return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value

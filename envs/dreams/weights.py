@@ -73,6 +73,7 @@ def open_model(
         CheckpointError: no checkpoint, an unreadable one, or one of another task than the registered name's.
         ProcosmError: no such device.
     """
+    device = str(device) if isinstance(device, torch.device) else device
     check_dream(device=device, name=name, mixed=mixed)
     model = checkpoint if isinstance(checkpoint, WorldModel) else load(find_checkpoint(checkpoint, name), device=device)
     if name is not None and model.task.id.rsplit("-v", 1)[0] != name:

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from procosm.envs.dreams.arguments import check_truth, frame_sides, numbers, usable_actions
 from procosm.envs.dreams.observe import Observation, checked_options, checked_seed, pixels_of
-from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit
+from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit, plain
 from procosm.envs.truth import backend
 from procosm.envs.truth.backend import mujoco
 from procosm.envs.truth.camera import choose_camera
@@ -84,13 +84,13 @@ class MujocoEnv(PortableSpec, gym.Env):
         action_repeat, version = int(action_repeat), int(version)
         _check_options(observation, render_mode, version)
         allow_import(task)
-        arguments = checked_kwargs(env_kwargs)
+        arguments = checked_kwargs(plain(env_kwargs))
         self._simulator = open_task(task, arguments)
         eyes = {
             name: choose_camera(task, arguments, width / height)
             if asked is None or (isinstance(asked, dict) and not asked)
             else read_camera(asked, self._simulator.model, width / height)
-            for name, asked in _cameras(camera, cameras).items()
+            for name, asked in _cameras(plain(camera), plain(cameras)).items()
         }
         limit = checked_limit(max_episode_steps)
         self._endless = limit == NO_LIMIT

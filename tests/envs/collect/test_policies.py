@@ -88,10 +88,13 @@ def test_a_saved_policy_acts_as_sb3_runs_it(algorithm, tmp_path):
     save_learner(model, tmp_path / "policy.zip")
     behaviour = make_behaviour(Share("policy", 1.0, str(tmp_path / "policy.zip")), env.unwrapped.task)
     state, _ = env.reset(seed=1)
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
     behaviour.begin(np.random.default_rng(3))
-    acted = behaviour.act(state, lambda: None)
+    acted = [behaviour.act(state, lambda: None) for _ in range(3)]
+    assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(int(np.random.default_rng(3).integers(2**31)))
-    np.testing.assert_array_equal(acted, model.predict(state, deterministic=False)[0])
+    np.testing.assert_array_equal(acted, [model.predict(state, deterministic=False)[0] for _ in range(3)])
 
 
 def test_a_policy_of_other_spaces_is_refused(tmp_path, task):

@@ -8,6 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from minari import MinariDataset
 
@@ -184,6 +185,23 @@ def test_a_twins_spec_opens_the_same_checkpoint_from_another_folder(truth_checkp
             assert spec == env.spec and json.loads(spec.to_json())["kwargs"]["checkpoint"] == str(truth_checkpoint)
             again = gym.make(spec)
             assert again.observation_space == env.observation_space and again.spec == env.spec
+
+
+def test_devices_arrays_and_paths_are_taken_and_told_as_json_has_them(truth_checkpoint):
+    camera = {"lookat": np.zeros(3), "azimuth": np.float32(90), "elevation": -45, "distance": np.float64(1.5)}
+    model = Path(gym.__file__).with_name("envs") / "mujoco" / "assets" / "reacher.xml"
+    for make, options in (
+        (gym.make, {"id": "Procosm/World-v0", "checkpoint": truth_checkpoint, "device": torch.device("cpu")}),
+        (gym.make_vec, {"id": "Procosm/World-v0", "checkpoint": truth_checkpoint, "device": torch.device("cpu")}),
+        (gym.make, {"id": "Procosm/Truth-v0", "checkpoint": truth_checkpoint, "device": torch.device("cpu")}),
+        (gym.make, {"id": "Procosm/ReacherTruth-v0", "camera": camera, "env_kwargs": {"xml_file": model}}),
+        (gym.make, {"id": "Procosm/ReacherTruth-v0", "cameras": {"a": camera, "b": None}}),
+    ):
+        env = make(**options)
+        spec = EnvSpec.from_json(env.spec.to_json())
+        first, again = (each.reset(seed=0)[0] for each in (env, make(spec)))
+        np.testing.assert_array_equal(np.stack(list(first.values())) if isinstance(first, dict) else first,
+                                      np.stack(list(again.values())) if isinstance(again, dict) else again)  # fmt: skip
 
 
 def test_minari_recovers_the_environment_of_a_dataset(tmp_path):
