@@ -15,6 +15,11 @@ from procosm.world_model.hub import fetched, is_hub_id
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+WEAKNESSES = {
+    "Reacher": "This dream's target is pale and fades: at half torque a third of it is left after 24 steps. MuJoCo's "
+    "picture shows where it is."
+}
+"""What is known to be wrong with weights that ship, in words for whoever looks at their dreams."""
 
 
 def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:

@@ -14,7 +14,7 @@ import torch
 import tyro
 from annotated_types import Interval
 
-from procosm.envs.dreams.weights import SHIPPED, find_checkpoint, open_model
+from procosm.envs.dreams.weights import SHIPPED, WEAKNESSES, find_checkpoint, open_model
 from procosm.envs.play.game import Stage
 from procosm.envs.play.policy import SavedPilot, find_policy
 from procosm.envs.play.protocol import PlayError
@@ -96,15 +96,17 @@ def find_stage(config: PlayConfig) -> Stage:
             if config.policy:
                 raise
             policy, missing = None, str(error)
-    return Stage(checkpoint, policy, missing, config.out, set(), config.device, config.trust_pickle)
+    ships = checkpoint.resolve().parent == SHIPPED.resolve()
+    weakness = WEAKNESSES.get(checkpoint.name, "") if ships else ""
+    return Stage(checkpoint, policy, missing, config.out, set(), config.device, config.trust_pickle, weakness)
 
 
 async def _serve(stage: Stage, host: str, port: int, token: str) -> None:
     async with PlayServer(stage, token).listen(host, port) as bound:
         name, query = _reachable(host), f"?token={token}" if token else ""
         print(f"Play at http://{name}:{bound}/{query}   (Ctrl-C ends it)", flush=True)
-        if stage.without_policy:
-            print(stage.without_policy, file=sys.stderr)
+        for lacking in filter(None, (stage.without_policy, stage.weakness)):
+            print(lacking, file=sys.stderr)
         await asyncio.get_running_loop().create_future()
 
 

@@ -35,6 +35,7 @@ class Stage:
         out: folder of recordings. saved: names of the folders in it that were written since the server began.
         device: where dreams are computed.
         trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
+        weakness: what is known to be wrong with this dream, for those who look at it; empty where nothing is.
     """
 
     checkpoint: Path
@@ -44,6 +45,7 @@ class Stage:
     saved: set[str]
     device: str = "cpu"
     trust_pickle: bool = False
+    weakness: str = ""
 
 
 class Game:
@@ -114,6 +116,7 @@ class Game:
             "without_policy": self._stage.without_policy,
             "without_truth": self._pair.without_truth,
             "without_reward": self._pair.without_reward,
+            "weakness": self._stage.weakness,
         }
 
     def advance(self) -> None:

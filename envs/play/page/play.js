@@ -201,6 +201,8 @@ function greet(message) {
   welcome = message;
   document.title = `procosm play · ${message.task}`;
   byId("task").textContent = message.task;
+  byId("weakness").textContent = message.weakness;
+  byId("weakness").hidden = !message.weakness;
   DIALS.horizon.offer([...HORIZONS.filter((value) => value < message.longest), message.longest]);
   DIALS.denoising.offer(DENOISING.filter((value) => value <= message.most_denoising));
   for (const radio of document.querySelectorAll("#pilot input")) {

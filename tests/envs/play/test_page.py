@@ -184,6 +184,9 @@ def test_at_first_sight_the_policy_steers_and_a_motor_key_takes_over(browser, ta
         widths, room = browser.value(rows), browser.value("document.querySelector('#motors').clientWidth")
         assert all(width >= 0.95 * room for width in widths) and len(widths) == (1 if task == "InvertedPendulum" else 2)
         assert browser.value("document.documentElement.scrollWidth") == 390
+        weakness = browser.value("document.querySelector('#weakness').checkVisibility() ? "
+                                 "document.querySelector('#weakness').textContent : ''")  # fmt: skip
+        assert ("target is pale and fades" in weakness) == (task == "Reacher") and bool(weakness) == (task == "Reacher")
         browser.press("ArrowRight")
         browser.wait("view.pilot === 'human' && document.querySelector('#pilot input:checked').value === 'human'")
         browser.wait("document.querySelector('#hint').textContent.startsWith('You steer')")
