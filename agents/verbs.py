@@ -55,6 +55,35 @@ VERBS = {
         "procosm.agents.run:collect_stage",
         "Next: {program} train --data {made} --out {run}/world_model{allow}",
     ),
+    "ingest": Verb(
+        "turn robot logs into a dataset: LeRobot, Minari, robomimic, video files, NumPy archives",
+        "Reads recordings of any of these formats as they are, checks each row by row, and writes them as a dataset that "
+        "`procosm train` takes. What cannot be read is named and left out.\n\n"
+        "Example:  procosm ingest --data ~/lerobot/pusht --out runs/pusht\n\n"
+        "Writes OUT/data.",
+        "procosm.world_model.data.ingest:IngestConfig",
+        "procosm.world_model.data.ingest:ingest",
+        "Next: {program} train --data {made} --out {run}/world_model",
+    ),
+    "curate": Verb(
+        "clean robot logs: cut, filter, annotate, remove duplicates, write shards",
+        "Cuts logs at shots and gaps; leaves out clips that are static, frozen, shaky, blurred, dark, written over, late, "
+        "or do not answer to their actions, and clips that repeat another one; writes the rest as webdataset shards. "
+        "Killed at any moment, the same command goes on.\n\n"
+        "Example:  procosm curate --data ~/lerobot/pusht --out shards/pusht --workers 4\n\n"
+        "Writes OUT/*.tar, index.json and curation.html, which shows what was left out and why.",
+        "procosm.world_model.curation.curate:CurateConfig",
+        "procosm.world_model.curation.curate:curate",
+        "Look at {page}/curation.html. Next: {program} ingest --data {made} --out RUN",
+    ),
+    "export": Verb(
+        "write episodes as a LeRobot or Minari dataset",
+        "Writes a dataset, shards, or logs that ingest reads in a format that others read.\n\n"
+        "Example:  procosm export --data runs/pusht/data --out export/pusht --to lerobot",
+        "procosm.world_model.data.ingest:ExportConfig",
+        "procosm.world_model.data.ingest:export",
+        "",
+    ),
     "train": Verb(
         "train a world model on logged episodes",
         "Trains a tokenizer, then a diffusion model of what each action does to its latents, then that model on its "

@@ -28,7 +28,7 @@ class FilterConfig(Settings):
     """Largest share of steps in one run of equal frames while the actions change."""
     shake: Amount = 0.04
     """Largest jitter of the camera, root mean square, as a share of the picture."""
-    glitch: Amount = 3.0
+    glitch: Amount = 5.0
     """Largest ratio of what sets a frame apart from both its neighbours to what sets these apart."""
     blur: Part = 0.25
     """Largest blur, 0 sharp to 1."""

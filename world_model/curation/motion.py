@@ -11,6 +11,8 @@ SIDE = 96
 PAN, ZOOM = 0.004, 0.004
 """Shares of the picture per frame from which on a steady movement of the camera counts as one."""
 
+CELLS, LEAST_VOTES = 6, 4
+"""Cells of a picture's side that each have a say in how the background moves, and the edge pixels a say takes."""
 LEAST_TEXTURE = 16
 """Pixels with an edge below which nothing can be said of the background."""
 
@@ -96,13 +98,26 @@ def _background(moved: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, flo
     if textured.sum() < LEAST_TEXTURE:
         return np.zeros(2), 0.0, moved
     rays = _rays(*picture.shape)
-    shift = np.median(moved[textured], axis=0)
+    shift = _shared_shift(moved, textured)
     # Growth: flow along the ray from the centre, over the distance from it.
     reach = np.linalg.norm(rays, axis=-1)
     far = textured & (reach > max(picture.shape) / 6)
     along = ((moved[far] - shift) * rays[far]).sum(-1) / reach[far] ** 2
     zoom = float(np.median(along)) if len(along) >= LEAST_TEXTURE else 0.0
     return shift, zoom, moved - shift - zoom * rays
+
+
+def _shared_shift(moved: np.ndarray, textured: np.ndarray) -> np.ndarray:
+    """The median over the picture's cells of each cell's median flow, so that one moving thing is one vote of many."""
+    rows, columns = (np.linspace(0, side, CELLS + 1).round().astype(int) for side in textured.shape)
+    votes = []
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
+            here = textured[top:bottom, left:right]
+            if here.sum() >= LEAST_VOTES:
+                votes.append(np.median(moved[top:bottom, left:right][here], axis=0))
+    found: np.ndarray = np.median(votes, axis=0) if votes else np.zeros(2)
+    return found
 
 
 @cache

@@ -23,9 +23,9 @@ class SplitConfig(Settings):
     """Frames of a clip at the least; what is shorter is dropped."""
     longest: Annotated[int, Ge(4)] = 512
     """Frames of a clip at the most; what is longer is cut into equal parts."""
-    cut_ratio: Annotated[float, Gt(1)] = 3.0
+    cut_ratio: Annotated[float, Gt(1)] = 5.0
     """How many times larger the change at a cut is than that of the two frames before and after it."""
-    cut_change: Annotated[float, Gt(0)] = 3.0
+    cut_change: Annotated[float, Gt(0)] = 6.0
     """Least change at a cut: mean difference of hue, saturation and value, of 255."""
 
     def __post_init__(self) -> None:
