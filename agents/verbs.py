@@ -57,8 +57,8 @@ VERBS = {
     ),
     "ingest": Verb(
         "turn robot logs into a dataset: LeRobot, Minari, robomimic, video files, NumPy archives",
-        "Reads recordings of any of these formats as they are, checks each row by row, and writes them as a dataset that "
-        "`procosm train` takes. What cannot be read is named and left out.\n\n"
+        "Reads recordings of any of these formats as they are, checks each row by row, and writes them as a dataset "
+        "that `procosm train` takes. What cannot be read is named and left out.\n\n"
         "Example:  procosm ingest --data ~/lerobot/pusht --out runs/pusht\n\n"
         "Writes OUT/data.",
         "procosm.world_model.data.ingest:IngestConfig",
@@ -67,14 +67,26 @@ VERBS = {
     ),
     "curate": Verb(
         "clean robot logs: cut, filter, annotate, remove duplicates, write shards",
-        "Cuts logs at shots and gaps; leaves out clips that are static, frozen, shaky, blurred, dark, written over, late, "
-        "or do not answer to their actions, and clips that repeat another one; writes the rest as webdataset shards. "
+        "Cuts logs at shots and gaps; leaves out clips that are static, frozen, shaky, blurred, dark, written over or "
+        "late, that do not answer to their actions, or repeat another one; writes the rest as webdataset shards. "
         "Killed at any moment, the same command goes on.\n\n"
         "Example:  procosm curate --data ~/lerobot/pusht --out shards/pusht --workers 4\n\n"
         "Writes OUT/*.tar, index.json and curation.html, which shows what was left out and why.",
         "procosm.world_model.curation.curate:CurateConfig",
         "procosm.world_model.curation.curate:curate",
         "Look at {page}/curation.html. Next: {program} ingest --data {made} --out RUN",
+    ),
+    "guard": Verb(
+        "judge prompts and generated video: blocked words, broken frames, faces, what the model never saw",
+        "Refuses a prompt with blocked words in any of their forms, and video whose frames are no numbers, stand still "
+        "under changing actions, flicker, or are unlike what the world model was trained on; covers faces. Where a "
+        "check fails, the answer is no.\n\n"
+        'Example:  procosm guard --prompt "push the red cube" --data runs/pusht/data --out runs/guard\n\n'
+        "Writes OUT/guard.json, and OUT/NAME.mp4 of video whose faces were covered. Exits with 1 if anything is "
+        "refused.",
+        "procosm.world_model.guardrails.guard:GuardConfig",
+        "procosm.world_model.guardrails.guard:guard",
+        "Everything passed: {page}",
     ),
     "export": Verb(
         "write episodes as a LeRobot or Minari dataset",

@@ -1,4 +1,4 @@
-"""What is looked for in generated video: frames that are no numbers, stand still, flicker, or are unlike the training's.
+"""What is looked for in generated video: frames that are no numbers, stand still, flicker, or were never seen.
 
 Only what is looked at passes: a check that cannot be made is a reason to refuse.
 """
@@ -31,14 +31,16 @@ class FrameLimits:
     jump: float = 40.0
 
 
-def check_video(frames: np.ndarray, limits: FrameLimits | None = None, moving: bool = True) -> Verdict:
+LIMITS = FrameLimits()
+
+
+def check_video(frames: np.ndarray, actions: np.ndarray | None = None, limits: FrameLimits = LIMITS) -> Verdict:
     """Whether a video is one that could have been filmed.
 
     Args:
         frames: (n, H, W, 3), uint8, or of floats 0 to 1.
-        moving: whether something was asked to move all the time; a robot at rest may stand still.
+        actions: (n - 1, a); a robot whose actions do not change may stand still. None: it may never.
     """
-    limits = limits or FrameLimits()
     if frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
         return Verdict(False, (f"its frames have the shape {frames.shape}, which is no video's",))
     finite = np.isfinite(frames).reshape(len(frames), -1).all(1)
@@ -52,8 +54,8 @@ def check_video(frames: np.ndarray, limits: FrameLimits | None = None, moving: b
         )
     change, skip = (np.abs(values[step:] - values[:-step]).mean((1, 2, 3)) for step in (1, 2))
     found = []
-    still = _longest_run(change < limits.still)
-    if moving and still >= limits.still_steps:
+    still = _longest_still(change < limits.still, actions)
+    if still >= limits.still_steps:
         found.append(f"it stands still for {still} steps")
     if len(skip):
         apart = np.minimum(change[:-1], change[1:]) / (skip + 1)
@@ -65,19 +67,21 @@ def check_video(frames: np.ndarray, limits: FrameLimits | None = None, moving: b
     return Verdict(not found, tuple(found))
 
 
-def _longest_run(flags: np.ndarray) -> int:
-    """Length of the longest run of true."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+def _longest_still(still: np.ndarray, actions: np.ndarray | None) -> int:
+    """Length of the longest run of still steps in which actions change, or are not known."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], still.astype(int), [0]])))
+    runs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+    return max((b - a for a, b in runs if actions is None or np.ptp(actions[a:b], axis=0).max() > 1e-6), default=0)
 
 
 class Familiarity:
     """Whether frames are like those that a tokenizer was trained on, by its own statistics.
 
-    A frame is unlike them if the tokenizer cannot give it back as well as theirs, or codes it far outside their latents.
+    A frame is unlike them if the tokenizer cannot give it back as well as theirs, or codes it far outside their
+    latents.
 
     Args:
-        tokenizer: of the world model. reference: (n, H, W, 3) uint8, frames of its training, such as the start windows'.
+        tokenizer: of the world model. reference: (n, H, W, 3) uint8, of its task, such as the start windows'.
         slack: by what factor both may be worse than the worst frame of the reference.
     """
 

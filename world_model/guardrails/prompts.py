@@ -13,6 +13,8 @@ from pathlib import Path
 Classifier = Callable[[str], float]
 """How likely a text is to be unsafe, 0 to 1."""
 BLOCKLIST = Path(__file__).with_name("blocklist.txt")
+ALLOWED = "allowed"
+"""The category whose phrases are left out of a text before it is judged."""
 LOOKALIKES = str.maketrans("0134578@$!|", "oieastbasil")
 LONGEST = 20_000
 """Letters of a text at most; nobody asks a robot for more."""
@@ -48,7 +50,11 @@ class PromptGuard:
         found = []
         for reading in dict.fromkeys(readings(text)):
             spoken = f" {reading} "
+            for phrase in self.blocked.get(ALLOWED, ()):
+                spoken = forms(phrase).sub(" ", spoken)
             for category, words in self.blocked.items():
+                if category == ALLOWED:
+                    continue
                 found += [f"{category}: {word}" for word in words if forms(word).search(spoken)]
         if self.classifier is not None:
             found += self._classified(text)

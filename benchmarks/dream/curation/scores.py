@@ -100,7 +100,7 @@ def cuts(recordings: Sequence[Recording], seed: int) -> list[Row]:
 
 def _film(recordings: Sequence[Recording], rng: np.random.Generator, within: bool) -> tuple[np.ndarray, set[int]]:
     """One to four shots of 16 to 45 frames, and the frames with which all but the first begin."""
-    scene, parts = int(rng.integers(len(recordings))), []
+    scene, parts = int(rng.integers(len(recordings))), list[np.ndarray]()
     for _ in range(int(rng.integers(1, 5))):
         if not within and parts:
             scene = int(rng.choice([index for index in range(len(recordings)) if index != scene]))
