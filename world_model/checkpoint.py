@@ -121,6 +121,9 @@ def save(folder: Path, model: WorldModel) -> Path:
     check_out(folder)
     starts = {"frames": model.start_frames, "latents": model.starts}
     starts |= {} if model.start_states is None else {"states": model.start_states}
+    if model.start_actions is not None:  # no file holds NaN, which is an action nobody knows
+        known = ~model.start_actions.isnan().any(-1)
+        starts |= {"actions": model.start_actions.nan_to_num(0.0), "known": known.to(torch.uint8)}
     tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs
     kinds = Kinds(registry.kind_of("tokenizer", tokenizer.config), registry.kind_of("dynamics", dynamics.config))
 
@@ -209,6 +212,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         provenance=provenance,
         trust=_loaded_trust(find(folder, "trust.safetensors"), config, device),
         resets=_loaded_resets(find(folder, "resets.safetensors"), config, latents),
+        start_actions=_start_actions(starts, device),
     )
 
 
@@ -368,10 +372,22 @@ def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config, shap
     if "state" in config.task.signals:
         shapes["states"] = (count, config.task.state_size)
     found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
+    if "actions" in starts:
+        shapes["actions"] = (count, shape[0] - 1, len(config.task.action_low))
+        shapes["known"] = (count, shape[0] - 1)
     if not count or found != shapes:
         raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
     for name in shapes:
-        check_numbers(f"{path}: {name}", starts[name], torch.uint8 if name == "frames" else torch.float32)
+        whole = name in ("frames", "known")
+        check_numbers(f"{path}: {name}", starts[name], torch.uint8 if whole else torch.float32)
+
+
+def _start_actions(starts: Mapping[str, Tensor], device: torch.device) -> Tensor | None:
+    """What was done between the frames of start windows, NaN where it is not known; None in older checkpoints."""
+    if "actions" not in starts:
+        return None
+    known = starts["known"].bool()[..., None]
+    return starts["actions"].float().where(known, torch.nan).to(device)
 
 
 def _dtype_of(weights: Iterable[Mapping[str, Tensor]]) -> torch.dtype:

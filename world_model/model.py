@@ -34,6 +34,8 @@ class WorldModel:
         trust: tensors of ``envs.trust.trust``, which tells when a dream is out of its depth; older models have none.
         resets: (m, c, h, w), latents of first frames after the task's own reset, with which its twin begins too; older
             models have none, nor have those of data without such episodes.
+        start_actions: (n, context - 1, a), what was done between the frames of each start window, NaN before an
+            episode's first step; older models have none.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class WorldModel:
     provenance: dict[str, Any]
     trust: dict[str, Tensor] | None = None
     resets: Tensor | None = None
+    start_actions: Tensor | None = None
 
     @property
     def capabilities(self) -> frozenset[str]:

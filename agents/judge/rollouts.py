@@ -197,7 +197,9 @@ def dreams_from(
     begun = before_first(model, first_frames)
     n, context = begun.shape[:2]
     frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
-    there = dataclasses.replace(model, starts=begun, start_frames=frames, start_states=None, resets=None)
+    there = dataclasses.replace(
+        model, starts=begun, start_frames=frames, start_states=None, resets=None, start_actions=None
+    )
     settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", "starts": "wide", **options}  # any frame given
     return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)
 

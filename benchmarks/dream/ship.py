@@ -51,6 +51,7 @@ def ship(config: ShipConfig) -> Path:
         model,
         start_frames=model.start_frames[chosen],
         start_states=None if model.start_states is None else model.start_states[chosen],
+        start_actions=None if model.start_actions is None else model.start_actions[chosen],
         starts=model.starts[chosen],
         provenance=json.loads(json.dumps(origin).replace(f"{Path.cwd()}/", "")),  # a reader has other folders
     )

@@ -114,6 +114,7 @@ def large(small: WorldModel, transformer: TransformerConfig, frame_size: int, de
         module.requires_grad_(False).eval()
     return dataclasses.replace(
         small, task=task, tokenizer=tokenizer, dynamics=dynamics, starts=starts, start_frames=frames, trust=None,
+        start_actions=None,
         start_states=None if small.start_states is None else small.start_states[:4],
     )  # fmt: skip
 

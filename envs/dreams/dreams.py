@@ -6,18 +6,18 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 """
 
 import copy
-import logging
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from procosm.envs.dreams.arguments import check_dream, numbers, whole
+from procosm.envs.dreams.arguments import check_dream
 from procosm.envs.dreams.observe import Observation, Observed, host, pixels_of
 from procosm.envs.dreams.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.dreams.spec import NO_LIMIT, checked_limit
+from procosm.envs.dreams.starts import GIVEN, Start, Windows
 from procosm.envs.trust.trust import watch
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
@@ -80,8 +80,8 @@ class Dreams:
             of the task's true state, and ``features`` (n, f); float32.
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun,
             and always in a model that tells of no end.
-        start: (n,) int64, the window each dream began with: the held-out ones come first, then those of the task's own
-            reset, whose first frame stands for the past as well.
+        start: (n,) int64, the window each dream began with, as ``Windows`` numbers them; -1 for given frames.
+        windows: those of the checkpoint.
         elapsed: (n,) int64, steps since it began.
         trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
         step_frames: (n, k, H, W, 3) uint8, all frames of the last step, each the first where a dream has just begun;
@@ -119,7 +119,7 @@ class Dreams:
         self._reward = checked_reward(reward, model)
         self._sampling = Sampling(denoising_steps)
         self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
-        self._windows = self._usable_windows(starts)
+        self.windows = Windows(model, starts)
         shape = (count, *model.starts.shape[1:])
         self.latents, self._spare = model.starts.new_zeros(shape), model.starts.new_zeros(shape)
         self._memory: Memory | None = None
@@ -148,49 +148,14 @@ class Dreams:
         """(n, s) float32, the estimated true states; None where the model tells none."""
         return self.read.get("state")
 
-    def _usable_windows(self, starts: str | Sequence[int]) -> np.ndarray:
-        """The indices of the windows that a dream may begin with."""
-        held_out, count = len(self.model.starts), self._window_count
-        if isinstance(starts, str) and starts == "wide":
-            return np.arange(held_out)
-        if isinstance(starts, str) and starts == "task":
-            if count > held_out:
-                return np.arange(held_out, count)
-            _say_that_starts_are_wide(self.model.task.id)
-            return np.arange(held_out)
-        windows = numbers(starts, "starts")
-        if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
-            raise TaskError(f"starts={starts!r}: give 'task', 'wide', or the indices of windows below {count}")
-        return np.array([self.checked_window(window) for window in windows.tolist()])
-
-    @property
-    def _window_count(self) -> int:
-        return len(self.model.starts) + (0 if self.model.resets is None else len(self.model.resets))
-
-    def checked_window(self, window: object) -> int:
-        """The index of a start window.
-
-        Raises:
-            TaskError: there is none such.
-        """
-        if not whole(window) or not 0 <= window < self._window_count:  # type: ignore[operator]
-            last = self._window_count - 1
-            raise TaskError(f"there is no start window {str(window)[:40]}: the checkpoint holds windows 0 to {last}")
-        return int(window)  # type: ignore[call-overload]
-
-    def _begun(self, windows: Sequence[int]) -> torch.Tensor:
-        """(k, context, c, h, w), the latents of k windows."""
-        starts, resets, index = self.model.starts, self.model.resets, self._there(np.array(windows, np.int64))
-        if resets is None:
-            return starts[index]
-        held_out = len(starts)
-        wide, own = starts[index.clamp_max(held_out - 1)], resets[(index - held_out).clamp_min(0)][:, None]
-        return torch.where((index < held_out).view(-1, 1, 1, 1, 1), wide, own)
-
     @one_thread()
     @torch.inference_mode()
     def restart(
-        self, slots: np.ndarray, generators: Sequence[np.random.Generator], windows: Sequence[int | None]
+        self,
+        slots: np.ndarray,
+        generators: Sequence[np.random.Generator],
+        windows: Sequence[int | None],
+        given: Start | None = None,
     ) -> None:
         """Begin new dreams in some slots and leave the others as they are.
 
@@ -199,33 +164,34 @@ class Dreams:
             generators: k generators; each is drawn from twice, whatever the settings, so that the same seed begins
                 with the same windows at every number of denoising steps.
             windows: k windows to begin with; None draws one.
+            given: what the k dreams begin with in place of windows.
 
         Raises:
             TaskError: no such window.
         """
-        chosen = []
+        chosen, usable = [], self.windows.usable
         for slot, generator, window in zip(slots.tolist(), generators, windows, strict=True):
-            drawn = self._windows[generator.integers(len(self._windows))]
+            drawn = usable[generator.integers(len(usable))]
             self._draws[slot] = np.random.default_rng(generator.integers(2**63))
-            chosen.append(int(drawn) if window is None else self.checked_window(window))
-        self.start[slots] = chosen
-        self.begin(slots, self._begun(chosen))
+            chosen.append(int(drawn) if window is None else self.windows.checked(window))
+        self.start[slots] = chosen if given is None else GIVEN
+        self.begin(slots, self.windows.start(chosen) if given is None else given)
 
     @one_thread()
     @torch.inference_mode()
-    def begin(self, slots: np.ndarray, latents: torch.Tensor) -> None:
-        """Begin new dreams in (k,) slots after real frames, given as (k, context, c, h, w) latents.
+    def begin(self, slots: np.ndarray, start: Start) -> None:
+        """Begin new dreams in (k,) slots.
 
         Their noise goes on as it was: ``restart`` draws it, and windows to begin with, for each seed.
         """
-        index, begun = self._there(slots), self.model.begin(latents)
+        index, begun = self._there(slots), self.model.begin(start.latents, start.condition)
         if self._memory is None:  # until they begin, too, the others are dreams like the first
             self._memory = begun.take(index.new_zeros(len(self._slots)))
         self._memory.put(index, begun)
         self.elapsed[slots], self.termination[slots] = 0, 0.0
-        self.latents[index] = latents
+        self.latents[index] = start.latents
         if self.step_frames is not None:
-            self.step_frames[slots] = host(self.model.tokenizer.decode(latents)[:, -1:])
+            self.step_frames[slots] = host(self.model.tokenizer.decode(start.latents)[:, -1:])
         estimates = {name: value.float() for name, value in self.model.dynamics.read(begun).items()}
         for name, estimate in estimates.items():
             self.read[name][slots] = estimate.cpu().numpy()
@@ -385,12 +351,3 @@ class Dreams:
                 **{name: values[slots].copy for name, values in self.read.items()},
             }
         )
-
-
-@lru_cache(maxsize=64)  # once for each task is enough
-def _say_that_starts_are_wide(task: str) -> None:
-    logging.getLogger("procosm").warning(
-        "the checkpoint of %s has no frames of its task's own reset, so its dreams begin with any held-out window; "
-        "`python -m procosm.envs.truth.resets --world-model PATH` adds some",
-        task,
-    )

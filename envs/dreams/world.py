@@ -21,6 +21,7 @@ from procosm.envs.dreams.observe import (
 )
 from procosm.envs.dreams.reward import Reward
 from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
+from procosm.envs.dreams.starts import given_start
 from procosm.envs.dreams.weights import open_model
 from procosm.envs.dreams.world_vector import checked_render_mode
 from procosm.world_model.checkpoint import WorldModel
@@ -73,15 +74,23 @@ class WorldModelEnv(PortableSpec, gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observed, dict[str, Any]]:
-        """Begin a new dream; ``options["start"]`` chooses the window it begins with.
+        """Begin a new dream.
+
+        Args:
+            seed: as Gymnasium has it.
+            options: ``start``: the window it begins with; or ``frames``: (t, H, W, 3) uint8 real frames that it begins
+                after, newest last (of several views a dict by name), with ``actions`` (t - 1, a), what was done
+                between them, NaN where it is not known.
 
         Raises:
-            TaskError: unknown options, no such window, or a seed that is no whole number from 0 up.
+            TaskError: unknown options, no such window, frames or actions that do not fit, or a seed that is no whole
+                number from 0 up.
         """
-        start = checked_options(options, ("start",)).get("start")
-        window = None if start is None else self.dreams.checked_window(start)
+        options = checked_options(options, ("start", "frames", "actions"))
+        given, start = given_start(self.dreams.model, options, ()), options.get("start")
+        window = None if start is None else self.dreams.windows.checked(start)
         super().reset(seed=checked_seed(seed))
-        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [window])
+        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [window], given)
         self._begun = True
         return row(self.dreams.observe(self.shown), 0), self._info()
 

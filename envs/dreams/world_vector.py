@@ -1,6 +1,6 @@
 """WorldModelVectorEnv: many dreams as one natively batched Gymnasium vector environment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from procosm.envs.dreams.arguments import check_dream, usable_actions
+from procosm.envs.dreams.arguments import check_dream, numbers, usable_actions
 from procosm.envs.dreams.dreams import Dreams
 from procosm.envs.dreams.observe import (
     Observation,
@@ -25,6 +25,7 @@ from procosm.envs.dreams.observe import (
 )
 from procosm.envs.dreams.reward import Reward
 from procosm.envs.dreams.spec import PortableSpec
+from procosm.envs.dreams.starts import Start, given_start
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
@@ -115,18 +116,20 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         Args:
             seed: an int seeds slot i with seed + i; a list gives each slot its own; None goes on drawing from the
                 slots' generators.
-            options: ``start``: the window to begin with, one for all or a list (None draws); ``reset_mask``: (n,) bool
-                array, the slots to reset, all others staying as they are.
+            options: ``start``: the window to begin with, one for all or a list (None draws); or ``frames``:
+                (n, t, H, W, 3) uint8 real frames to begin after, with ``actions`` (n, t - 1, a) between them, as in
+                ``WorldModelEnv.reset``; ``reset_mask``: (n,) bool array, the slots to reset, all others staying as
+                they are, whatever stands in the other options in their place.
 
         Raises:
             TaskError: options or seeds that do not fit.
         """
         self._open("reset")
-        (mask, windows), seeds = self._reset_options(options), self._slot_seeds(seed)
+        (mask, windows, given), seeds = self._reset_options(options), self._slot_seeds(seed)
         super().reset(seed=None if _is_list(seed) else seeds[0])
         slots = np.flatnonzero(mask)
         self._seed_slots(seeds, slots)
-        self.dreams.restart(slots, [self._generators[slot] for slot in slots], [windows[slot] for slot in slots])
+        self.dreams.restart(slots, [self._generators[slot] for slot in slots], [windows[slot] for slot in slots], given)
         self._finished[slots] = False
         return self.dreams.observe(self.shown), self._infos(mask)
 
@@ -192,9 +195,9 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         mask = self._finished.copy()
         return {"final_obs": final, "_final_obs": mask, "final_info": self._infos(mask), "_final_info": mask.copy()}
 
-    def _reset_options(self, given: object) -> tuple[np.ndarray, list[int | None]]:
-        """(n,) the slots to reset, and n start windows."""
-        options = checked_options(given, ("start", "reset_mask"))
+    def _reset_options(self, given: object) -> tuple[np.ndarray, list[int | None], Start | None]:
+        """(n,) the slots to reset, n start windows, and what the slots that are reset begin with in their place."""
+        options = checked_options(given, ("start", "frames", "actions", "reset_mask"))
         mask = options.get("reset_mask", np.ones(self.num_envs, bool))
         if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise TaskError(
@@ -206,7 +209,14 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         windows: Sequence = start if _is_list(start) else [start] * self.num_envs  # type: ignore[assignment]
         if len(windows) != self.num_envs:
             raise TaskError(f"options['start'] has {len(windows)} windows for {self.num_envs} slots")
-        return mask, [None if window is None else self.dreams.checked_window(window) for window in windows]
+        chosen = [None if window is None else self.dreams.windows.checked(window) for window in windows]
+        return mask, chosen, self._given(options, mask)
+
+    def _given(self, options: dict[str, Any], mask: np.ndarray) -> Start | None:
+        """What the slots in ``mask`` begin with; the others' frames are not looked at."""
+        frames, actions = (_of(mask, options.get(name)) for name in ("frames", "actions"))
+        asked = options | {k: v for k, v in (("frames", frames), ("actions", actions)) if k in options}
+        return given_start(self.dreams.model, asked, (int(mask.sum()),))
 
     def _slot_seeds(self, seed: Seed) -> list[int | None]:
         """n seeds, None where a slot goes on drawing from its generator."""
@@ -231,6 +241,14 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         """Refuse a call after ``close``."""
         if self.closed:
             raise TaskError(f"these environments are closed: make them again before {call}()")
+
+
+def _of(mask: np.ndarray, given: Any) -> Any:
+    """The rows of (n, …) arrays, or of each in a dict, that ``mask`` chooses; anything else as it is."""
+    if isinstance(given, Mapping):
+        return {name: _of(mask, each) for name, each in given.items()}
+    array = None if given is None else numbers(given, "options")
+    return given if array is None or array.ndim == 0 or len(array) != len(mask) else array[mask]
 
 
 def _is_list(value: object) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from procosm.envs.dreams.dreams import Moment
 from procosm.envs.dreams.reward import no_reward
+from procosm.envs.dreams.starts import given_start
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model.checkpoint import WorldModel
@@ -200,7 +201,9 @@ class Pair:
         if self._truth is not None:
             real, info = self._reset_truth(seed)
             truth, physics = Side(real, seed), info["physics"]
-            dreams.begin(np.zeros(1, np.int64), self._look([real]))
+            begun = given_start(self.model, {"frames": real[None]}, (1,))
+            assert begun is not None
+            dreams.begin(np.zeros(1, np.int64), begun)
         dream, trust = self._dream_begun(seed), None if dreams.trust is None else float(dreams.trust[0])
         return Scene(step, dream, truth, truth is not None, trust, dreams.moment(0), physics)
 
@@ -249,10 +252,7 @@ class Pair:
 
     def latents_of_truth(self, frames: list[np.ndarray]) -> torch.Tensor:
         """(1, context, c, h, w), what the model sees in MuJoCo's frames, of which the last are looked at."""
-        return self._look(frames[-self.model.dynamics.context :])
-
-    def _look(self, frames: list[np.ndarray]) -> torch.Tensor:
-        """(1, context, c, h, w), the latents of real frames; the first stands for those before it."""
+        frames = frames[-self.model.dynamics.context :]
         missing = self.model.dynamics.context - len(frames)
         latents = self.model.encode(np.stack(frames))  # (t, c, h, w)
         return torch.cat([latents[:1].expand(missing, -1, -1, -1), latents])[None]

@@ -110,19 +110,23 @@ def cut(table: Table, at: Tensor, context: int, horizon: int, latents: Tensor | 
     ahead = at[:, None] + torch.arange(horizon, device=at.device)
     mask = (ahead < table.last[at][:, None]).float()
     ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
-    seen = at[:, None] + torch.arange(1 - context, 0, device=at.device)
-    acted = torch.cat([seen.clamp_min(0), ahead], dim=1)
-    begun = torch.cat([seen >= table.first[at][:, None], torch.ones_like(ahead, dtype=torch.bool)], dim=1)
     index = torch.cat([context_index(table, at, context), ahead + 1], dim=1)
     logged = {"state": index, "reward": ahead}
     return Batch(
         frames=table.seen(index) if latents is None else table.frames[:0],
         latents=at.new_empty(0, dtype=torch.float32) if latents is None else latents[index],
-        actions=table.actions[acted].where(begun[..., None], torch.nan),
+        actions=torch.cat([past_actions(table, at, context), table.actions[ahead]], dim=1),
         signals={name: table.signals[name][place] for name, place in logged.items() if name in table.signals},
         ends=table.ends[ahead],
         mask=mask,
     )
+
+
+def past_actions(table: Table, at: Tensor, context: int) -> Tensor:
+    """(b, context - 1, a), what was done between the frames up to (b,) frames; NaN before an episode's first."""
+    seen = at[:, None] + torch.arange(1 - context, 0, device=at.device)
+    begun = seen >= table.first[at][:, None]
+    return table.actions[seen.clamp_min(0)].where(begun[..., None], torch.nan)
 
 
 def draw(table: Table, batch: int, seed: int, step: int) -> tuple[Tensor, torch.Generator]:

@@ -16,7 +16,7 @@ from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.episodes import Episode, acting_policies, load_episodes, load_task
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import Table, choose_starts, context_index, first_frames, tabulate
+from procosm.world_model.data.windows import Table, choose_starts, context_index, first_frames, past_actions, tabulate
 from procosm.world_model.encoding import read_off
 from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.provenance import provenance
@@ -135,6 +135,7 @@ def assembled(task: Task, training: Training, origin: dict[str, Any]) -> checkpo
         start_states=held_out.signals["state"][starts[:, -1]] if "state" in held_out.signals else None,
         starts=z[starts],
         resets=resets if len(resets) else None,
+        start_actions=past_actions(held_out, starts[:, -1], dynamics.context),
         reward_range=None if rewards is None else (float(rewards.min()), float(rewards.max())),
         metrics=training.metrics,
         provenance=origin,

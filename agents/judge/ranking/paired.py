@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from procosm.agents.judge.ranking.members import Member
-from procosm.agents.judge.rollouts import dreams_from
 from procosm.agents.policy.worlds import truth
 from procosm.envs.collect.policies import Smooth
 from procosm.envs.collect.policy_file import load_policy
+from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.task import Task
 
@@ -60,18 +60,18 @@ class Dream:
     """The world model, begun with the first frames of the MuJoCo episodes of some seeds."""
 
     def __init__(self, model: WorldModel, seeds: Sequence[int], slots: int, mixed: bool) -> None:
-        self._env = dreams_from(
-            model, first_frames(model.task, seeds), "state", num_envs=slots, autoreset_mode="DISABLED", mixed=mixed
-        )
-        self._start = {seed: start for start, seed in enumerate(seeds)}
+        options: dict[str, Any] = {"num_envs": slots, "observation": "state", "mixed": mixed}
+        self._env = WorldModelVectorEnv(checkpoint=model, autoreset_mode="DISABLED", **options)
+        self._first = dict(zip(seeds, first_frames(model.task, seeds), strict=True))
+        self._frames = np.zeros((slots, 1, *model.task.frame_shape), np.uint8)
         self._actions = np.zeros((slots, len(model.task.action_low)), np.float32)
         self.observed, _ = self._env.reset(seed=0)
 
     def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
         """Dream on from these episodes' first frames."""
-        mask, starts = np.zeros(len(self.observed), bool), np.zeros(len(self.observed), np.int64)
-        mask[slots], starts[slots] = True, [self._start[int(seed)] for seed in seeds]
-        self.observed, _ = self._env.reset(options={"reset_mask": mask, "start": starts})
+        mask = np.zeros(len(self.observed), bool)
+        mask[slots], self._frames[slots, 0] = True, [self._first[int(seed)] for seed in seeds]
+        self.observed, _ = self._env.reset(options={"reset_mask": mask, "frames": self._frames})
 
     def step(self, slots: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Step the whole batch; slots that are not asked for dream on unheeded."""

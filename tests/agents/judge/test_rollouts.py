@@ -11,7 +11,7 @@ from procosm.agents.judge.evaluate import trained_player
 from procosm.agents.judge.rollouts import SLOTS, Player, dreams_from, eyes_of, open_policy, play_dreams, play_truth
 from procosm.agents.policy.worlds import judged, truth
 from procosm.envs.collect.policy_file import load_policy
-from procosm.envs.dreams.dreams import _say_that_starts_are_wide
+from procosm.envs.dreams.starts import _say_that_starts_are_wide
 from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import ProcosmError
 

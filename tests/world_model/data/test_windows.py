@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from procosm.world_model.data.episodes import Episode
-from procosm.world_model.data.windows import choose_starts, context_index, cut, draw, tabulate
+from procosm.world_model.data.windows import choose_starts, context_index, cut, draw, past_actions, tabulate
 from procosm.world_model.errors import DatasetError
 
 
@@ -156,3 +156,17 @@ def test_held_out_episodes_too_short_to_show_speeds_are_an_error():
     table = tabulate([dataclasses.replace(crowd(np.zeros((3, 2))), wide=True)], "holdout", 3)
     with pytest.raises(DatasetError, match="collect more steps"):
         choose_starts(table, latents_like(np.zeros((3, 1))), 3)
+
+
+def test_past_actions_are_those_of_the_log():
+    table = tabulate(episodes(), "train", 3)
+    done, index = past_actions(table, table.steps, 3), context_index(table, table.steps, 3)
+    known = 0
+    for row, frame, seen in zip(done, table.steps.tolist(), index.tolist(), strict=True):
+        for place, before in enumerate((frame - 2, frame - 1)):
+            if before < int(table.first[frame]):
+                assert row[place].isnan().all() and seen[place] == int(table.first[frame])
+            else:
+                assert torch.equal(row[place], table.actions[before]) and seen[place] == before
+                known += 1
+    assert 0 < known < 2 * len(done)
