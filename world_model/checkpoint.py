@@ -123,7 +123,7 @@ def save(folder: Path, model: WorldModel) -> Path:
     starts |= {} if model.start_states is None else {"states": model.start_states}
     if model.start_actions is not None:  # no file holds NaN, which is an action nobody knows
         known = ~model.start_actions.isnan().any(-1)
-        starts |= {"actions": model.start_actions.nan_to_num(0.0), "known": known.to(torch.uint8)}
+        starts |= {"actions": model.start_actions.where(known[..., None], 0.0), "known": known.to(torch.uint8)}
     tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs
     kinds = Kinds(registry.kind_of("tokenizer", tokenizer.config), registry.kind_of("dynamics", dynamics.config))
 

@@ -1,7 +1,8 @@
 """Weight files as they are read: whole, of the shapes and kinds expected, every number a number.
 
-They stay mapped: a module takes the tensors themselves for its parameters, so that opening a checkpoint takes the
-memory of its files and no more.
+Large ones stay mapped: a module takes the tensors themselves for its parameters, so that opening a checkpoint takes
+the memory of its files and no more. Small ones are copied: a file aligns its tensors otherwise than torch does, and
+products of the two differ in their last bits.
 """
 
 import threading
@@ -22,6 +23,8 @@ POSITIVE = ("std", "residual_std", "reward_std", "change", "bound")
 """Last parts of the names of tensors that others are divided by, or whose logarithm is taken."""
 PIECE = 1 << 20
 """Numbers of a tensor that are looked at together."""
+MAPPED = 1 << 26
+"""Bytes from which a file stays mapped."""
 
 
 def checksum(path: Path) -> str:
@@ -32,22 +35,27 @@ def checksum(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): {RESTORE}") from error
 
 
+_building = threading.local()
+
+
 @contextmanager
 def without_parameters() -> Iterator[None]:
-    """Modules that are built within have real buffers, and parameters on the meta device: those of a file will come."""
-    builder = threading.get_ident()
-
-    def leave_out(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        if parameter is None or threading.get_ident() != builder:
-            return None
-        return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-
-    hook = register_module_parameter_registration_hook(leave_out)
+    """Modules that this thread builds within have real buffers, and parameters on meta: those of a file will come."""
+    before, _building.without = getattr(_building, "without", False), True
     try:
         yield
     finally:
-        hook.remove()
+        _building.without = before
 
+
+def _leave_out(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    if parameter is None or not getattr(_building, "without", False):
+        return None
+    return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+
+
+# Once for all: torch walks its hooks while other threads build modules, and breaks if one comes or goes meanwhile.
+register_module_parameter_registration_hook(_leave_out)  # type: ignore[arg-type]  # torch's own hint leaves out None
 
 KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 
@@ -72,6 +80,8 @@ def read_weights(
     if expected is not None:
         check_fit(path, expected)
     tensors = read_tensors(path)
+    if path.stat().st_size < MAPPED:
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         check_numbers(f"{path}: {name}", tensor, expected[name].dtype if expected and name in expected else None)
     return tensors

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import threading
 
 import pytest
 import safetensors.torch
@@ -141,3 +142,24 @@ def test_what_ships_has_checksums_and_they_are_right(folder):
     sums = json.loads((folder / "config.json").read_text())["sha256"]
     assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.safetensors")}
     load(folder)
+
+
+def test_models_open_while_other_threads_build_modules(tiny_checkpoint):
+    """Parameters that another thread makes meanwhile are whole, and neither disturbs the other."""
+    stop, built = threading.Event(), []
+
+    def build() -> None:
+        while not stop.is_set():
+            built.append(torch.nn.Linear(3, 3).weight.device.type)
+
+    builders = [threading.Thread(target=build) for _ in range(2)]
+    for builder in builders:
+        builder.start()
+    try:
+        for _ in range(5):
+            assert all(p.device.type == "cpu" for p in load(tiny_checkpoint).dynamics.parameters())
+    finally:
+        stop.set()
+        for builder in builders:
+            builder.join()
+    assert set(built) == {"cpu"}
