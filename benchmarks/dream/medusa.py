@@ -115,7 +115,7 @@ def measure(config: MedusaConfig) -> Path:
                 | {"n": made.tokens.numel()}
                 for metric, (value, unit) in values.items()
             ]
-    origin = {name: model.provenance.get(name) for name in ("commit", "configs")}
+    origin = {"commit": model.provenance.get("commit"), "sizes": model.provenance.get("configs", {}).get("sizes")}
     return record(config.out.stem, rows, config.out.parent, {"world_model": origin})
 
 

@@ -15,6 +15,9 @@ from procosm.world_model.autoregressive.sampling import choose
 from procosm.world_model.autoregressive.transformer import AutoregressiveTransformer
 from procosm.world_model.interface import MEAN, Sampling
 
+DRAFTS = 48
+"""With more drafts in a pass a CPU loses by computing them what it gains by passes (benchmarks/dream/medusa)."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -26,6 +29,11 @@ class Frame:
 
     tokens: Tensor
     passes: int
+
+
+def heads_that_pay(net: AutoregressiveTransformer, batch: int, device: torch.device) -> int:
+    """How many heads draft for a batch: all, but on a CPU no more than make ``DRAFTS`` drafts together."""
+    return net.config.medusa_heads if device.type != "cpu" else min(net.config.medusa_heads, DRAFTS // batch)
 
 
 def generate(
@@ -41,10 +49,10 @@ def generate(
     Args:
         cache: where all tokens but the newest are, and what is done before the frame. newest: (b,), the token before.
         uniforms: (b, n), see ``sampling``; None takes the most probable.
-        heads: how many draft; None for all that there are.
+        heads: how many draft; None for as many as pay.
     """
-    heads = net.config.medusa_heads if heads is None else heads
     batch, n = len(newest), net.frame_tokens
+    heads = heads_that_pay(net, batch, newest.device) if heads is None else heads
     tokens = newest.new_zeros(batch, n + 2 + heads)  # drafts may reach beyond the frame
     tokens[:, 0] = newest  # index i + 1 is place i of the frame
     start, done = cache.lengths.clone(), newest.new_zeros(batch)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from procosm.world_model.autoregressive.medusa import generate
+from procosm.world_model.autoregressive.medusa import generate, heads_that_pay
 from procosm.world_model.autoregressive.sampling import choose, draw_uniforms, probabilities
 from procosm.world_model.interface import MEAN, Sampling
 from tests.world_model.autoregressive.test_transformer import CONTEXT, N, restless, video
@@ -67,6 +67,12 @@ def test_heads_that_know_what_comes_take_a_pass_for_all_of_them(sampled):
     uniforms = [draw_uniforms(draws, N, torch.device("cpu")) for _ in range(3)] if sampled else None
     found = [dreamed(net, heads, uniforms, Sampling(2))[1] / 3 for heads in range(4)]
     assert found == [6, 4, 3, 3]  # a frame of 6 tokens: one in its first pass, heads + 1 in each that follows
+
+
+def test_on_a_cpu_a_large_batch_drafts_less():
+    net, here = restless(), torch.device("cpu")
+    assert [heads_that_pay(net, batch, here) for batch in (1, 16, 24, 25, 64)] == [3, 3, 2, 1, 0]
+    assert heads_that_pay(net, 10_000, torch.device("cuda")) == 3
 
 
 def test_what_is_sampled_has_the_frequencies_of_the_softmax():

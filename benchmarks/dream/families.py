@@ -1,0 +1,70 @@
+"""How far do dreams of different families drift from the same held-out frames under the same actions?
+
+    python -m procosm.benchmarks.dream.families --data RUN/data --world-models A/world_model B/world_model
+
+Each checkpoint dreams on from the same windows of held-out episodes; errors by horizon stand beside copying the last
+frame, dreaming under shuffled actions, and what the checkpoint's own tokenizer allows. ``low`` and ``high`` are 95 %
+bootstrap intervals over windows. How long each was trained stands in its provenance, which is kept.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from procosm.agents.judge.open_loop import choose_windows, open_loop
+from procosm.benchmarks.record import RESULTS, record
+from procosm.world_model import command
+from procosm.world_model.checkpoint import load, read_config
+from procosm.world_model.data.episodes import load_episodes, load_task
+from procosm.world_model.errors import ProcosmError
+from procosm.world_model.settings import Count, Device, Seed, Settings
+from procosm.world_model.threads import one_thread
+
+UNITS = {"psnr_db": "dB", "pixel_mse": "1", "latent_mse": "standardised latent²"}
+
+
+@dataclass(frozen=True)
+class FamiliesConfig(Settings):
+    """Which world models to compare, and on what."""
+
+    data: Path
+    """Folder of the dataset whose held-out episodes judge; none of the world models was trained on these."""
+    world_models: tuple[Path, ...]
+    """Folders of checkpoints of that task."""
+    out: Path = RESULTS / "families.json"
+    """Where the result goes."""
+    windows: Count = 100
+    """Held-out windows."""
+    horizon: Count = 16
+    """Steps of each dream."""
+    seed: Seed = 0
+    """Of the windows, the shuffled actions and the intervals."""
+    device: Device = "auto"
+    """Where the dreams are computed."""
+
+
+@one_thread()
+def compare(config: FamiliesConfig) -> Path:
+    """Dream with each world model, and write what came of it.
+
+    Raises:
+        ProcosmError: world models of another task, or with contexts that differ.
+    """
+    models = [load(folder, config.device) for folder in config.world_models]
+    task, contexts = load_task(config.data), {model.dynamics.context for model in models}
+    if any(model.task.id != task.id for model in models) or len(contexts) != 1:
+        raise ProcosmError(f"all world models must be of {task.id} and begin with as many frames as each other")
+    held_out = [episode for episode in load_episodes(config.data) if episode.kind == "holdout"]
+    windows = choose_windows(held_out, contexts.pop(), config.horizon, config.windows, config.seed)
+    rows: list[dict[str, Any]] = []
+    details = {}
+    for folder, model in zip(config.world_models, models, strict=True):
+        family = read_config(folder).kinds.dynamics
+        details[family] = {"commit": model.provenance["commit"], "sizes": model.provenance["configs"]["sizes"]}
+        for row in open_loop(model, windows, None, config.seed):
+            rows.append({"task": task.id, "family": family, **row, "unit": UNITS[str(row["metric"])]})
+    return record(config.out.stem, rows, config.out.parent, details)
+
+
+if __name__ == "__main__":
+    command.main(compare, FamiliesConfig)
