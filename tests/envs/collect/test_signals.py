@@ -1,11 +1,15 @@
 """What is logged beside pixels and actions is chosen, changes nothing else, and nobody makes up what was not."""
 
+import json
+import shutil
+
 import h5py
 import minari
 import numpy as np
 import pytest
 
-from procosm.envs.collect.collect import SIGNALS, CollectConfig, collect
+from procosm.envs.collect.collect import SIGNALS, CollectConfig, collect, plan
+from procosm.envs.collect.segments import read_job
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model.data.episodes import load_episodes, load_task
 from procosm.world_model.errors import DatasetError
@@ -68,6 +72,31 @@ def test_a_collection_with_other_signals_is_not_gone_on_with(logs):
         with pytest.raises(DatasetError, match="other settings"):
             collect(CollectConfig("InvertedPendulum", out, **{**SETTINGS, "signals": "reward", **other}))
     assert collect(CollectConfig("InvertedPendulum", out, signals="reward", **SETTINGS)) == out / "data"
+
+
+def test_a_collection_by_an_earlier_version_is_the_same_collection(logs, tmp_path):
+    """Its provenance and its dataset tell of a task with one square view and everything logged, in the older form."""
+    data = shutil.copytree(logs["all"], tmp_path / "data")
+    task = json.loads((data / "task.json").read_text())
+    twin, signals = task.pop("twin"), task.pop("signals")
+    older = task | {
+        "frame_size": task.pop("views")[0]["height"],
+        "state_size": signals["state"]["shape"][0],
+        "camera": twin["cameras"]["main"],
+        "renderer": twin["renderer"],
+        "version": twin["version"],
+    }
+    origin = json.loads((data / "provenance.json").read_text())
+    origin["job"]["task"] = older
+    (data / "task.json").write_text(json.dumps(older))
+    (data / "provenance.json").write_text(json.dumps(origin))
+    before = (data / "main_data.hdf5").read_bytes()
+    config = CollectConfig("InvertedPendulum", tmp_path, **SETTINGS)
+    assert collect(config) == data and (data / "main_data.hdf5").read_bytes() == before
+    parts = tmp_path / "other" / "data.parts"
+    parts.mkdir(parents=True)
+    (parts / "job.json").write_text(json.dumps(origin["job"]))
+    assert read_job(parts).content == plan(config).content
 
 
 def test_a_log_without_states_knows_its_twin(logs):
