@@ -23,6 +23,7 @@ from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.data.clips import VIDEOS
 from procosm.world_model.data.episodes import check_whole, load_task
+from procosm.world_model.errors import TaskError
 from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Device, Seed, Settings
@@ -193,7 +194,8 @@ def run(config: RunConfig) -> Path:
         policy_stage(stages.policy)
     else:
         _announce(3, "train-policy", "left out, for no rewards were logged")
-    _announce(4, "evaluate", f"{config.episodes} MuJoCo episodes, and how true the dream is")
+    played = f"{config.episodes} MuJoCo episodes, and " if stages.policy.out.exists() else ""
+    _announce(4, "evaluate", f"{played}how true the dream is")
     evaluate_stage(stages.evaluate)
     _announce(5, "report", str(config.out / "report.html"))
     return report_stage(stages.report)
@@ -269,7 +271,10 @@ def report_stage(config: ReportConfig) -> Path:
 
 def _train_and_calibrate(config: TrainConfig) -> Path:
     folder = train(config)
-    calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
+    try:
+        calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
+    except TaskError as missing:
+        print(f"Left out: {missing}.", file=sys.stderr)
     return folder
 
 
