@@ -104,7 +104,8 @@ class Dreams:
         Args:
             model: the world model.
             count: n.
-            denoising_steps: 1 takes the sampler's mean; more draw the noise it starts from.
+            denoising_steps: 1 takes the sampler's mean, or the most probable tokens; more draw the noise it starts
+                from, or each token.
             max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
             starts: ``task`` begins as the task's own reset does, ``wide`` with held-out windows spread over the states
                 that were reached, indices with those windows.

@@ -70,7 +70,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             num_envs: dreams in the batch.
             observation: ``pixels`` (a Dict by view where there are several), ``latent``, ``state``, or a tuple of them
                 for a Dict.
-            denoising_steps: 1 takes the sampler's mean and is deterministic in the actions; more draw noise.
+            denoising_steps: 1 takes the sampler's mean, or the most probable tokens, and is deterministic in the
+                actions; more draw noise, or each token.
             max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
             autoreset_mode: ``NEXT_STEP``, ``SAME_STEP`` or ``DISABLED`` (reset with ``options["reset_mask"]``).
             render_mode: ``rgb_array`` or None.

@@ -93,12 +93,22 @@ class AutoregressiveDynamics(Readouts):
         frames = torch.arange(self.context, device=seen.device).expand(b, -1)
         positions = torch.arange(tokens.shape[1] - 1, device=seen.device).expand(b, -1)
         with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.mixed):
-            cache = self.net.empty_cache(b, None if condition is None else condition.text)
+            cache = self.net.empty_cache(b, self._text(condition))
             # Nobody knows what was done before the first of the frames.
             self.net.act(cache, torch.cat([torch.full_like(past[:, :1], torch.nan), past], dim=1), frames)
             self.net.advance(cache, tokens[:, :-1], positions)
         cache.lengths.add_(tokens.shape[1] - 1)
         return AutoregressiveMemory(cache, tokens[:, -1].clone(), seen.clone(), self.reader.physical(self.reader(seen)))
+
+    def _text(self, condition: Condition | None) -> Tensor | None:
+        """The text of a condition; a ProcosmError where the network takes none, or none such."""
+        if condition is None or condition.text is None:
+            return None
+        asked, given = (self.net.config.text_tokens, self.net.config.text_size), tuple(condition.text.shape[1:])
+        if not asked[0] or given != asked:
+            takes = f"takes {asked[0]} tokens of {asked[1]} numbers" if asked[0] else "takes no text"
+            raise ProcosmError(f"a text of {given[0]} tokens of {given[1]} numbers was given, and this model {takes}")
+        return condition.text
 
     def read(self, memory: AutoregressiveMemory) -> Mapping[str, Tensor]:
         """See :class:`procosm.world_model.interface.Dynamics`."""

@@ -80,6 +80,20 @@ def test_continuous_latents_are_refused():
         AutoregressiveDynamics(TINY, CausalTokenizer(dataclasses.replace(CODED, levels=())), 2, 3)
 
 
+def test_a_text_counts_where_the_model_takes_one_and_is_refused_where_it_does_not(parts):
+    tokenizer, plain = parts
+    torch.manual_seed(0)
+    reads = dataclasses.replace(TINY.transformer, text_tokens=2, text_size=5)
+    dynamics = AutoregressiveDynamics(dataclasses.replace(TINY, transformer=reads), tokenizer, 2, 3).eval()
+    seen, text = latents_of(tokenizer, 3), torch.randn(2, 2, 5)
+    keys = [dynamics.begin(seen, Condition(text=each)).cache.keys[1] for each in (None, text)]
+    assert not torch.allclose(*keys, atol=1e-3)
+    with pytest.raises(ProcosmError, match="takes no text"):
+        plain.begin(seen, Condition(text=text))
+    with pytest.raises(ProcosmError, match="takes 2 tokens of 5 numbers"):
+        dynamics.begin(seen, Condition(text=text[:, :1]))
+
+
 def test_a_copy_goes_elsewhere_with_a_tokenizer_of_its_own(parts):
     tokenizer, dynamics = parts
     other = copy.deepcopy(dynamics).double()
