@@ -82,13 +82,15 @@ class Readouts(nn.Module):
         return replace(batch, actions=self.unit_action(batch.actions).clamp(-1, 1), signals=signals)
 
     def head_loss(self, latents: Tensor, window: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reward and termination of one step, given (b, context + 1, c, h, w) latents, real or dreamed."""
+        """Reward and termination of one step, as far as they were logged, given (b, context + 1, c, h, w) latents."""
         before, after = self.reader(latents[:, :-1]), self.reader(latents[:, 1:])
         action = window.actions[:, self.context - 1 + step]
         reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
         mask = window.mask[:, step]
-        end_error = (F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none") * mask).mean()
-        if "reward" not in window.signals:
-            return end_error, {"end": end_error.detach()}
-        reward_error = (F.smooth_l1_loss(reward, window.signals["reward"][:, step], reduction="none") * mask).mean()
-        return reward_error + end_error, {"reward": reward_error.detach(), "end": end_error.detach()}
+        errors = {}
+        if "reward" in self.readouts:
+            errors["reward"] = F.smooth_l1_loss(reward, window.signals["reward"][:, step], reduction="none")
+        if "termination" in self.readouts:
+            errors["end"] = F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none")
+        means = {name: (error * mask).mean() for name, error in errors.items()}
+        return sum(means.values(), logit.new_zeros(())), {name: mean.detach() for name, mean in means.items()}

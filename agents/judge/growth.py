@@ -14,6 +14,7 @@ from procosm.agents.judge.open_loop import Windows, predictions, window
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
+from procosm.world_model.training.validation import agreement
 
 
 def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
@@ -59,18 +60,16 @@ def growth(
     """
     dreamed, true, steps = changes(model, episodes, horizon)
     rows: list[dict[str, float]] = []
-    for t in range(horizon):
-        there = steps > t
-        x, y = true[there, t] / state_scale, dreamed[there, t] / state_scale  # (n, s)
-        if not there.any() or not np.square(x).any():
-            continue
+    there = torch.from_numpy(steps)[:, None] > torch.arange(horizon)
+    for found in agreement(*(torch.from_numpy(each / state_scale) for each in (true, dreamed)), there):
+        x, y = found.true.numpy(), found.dreamed.numpy()
         products, squares = (x * y).sum(axis=1), np.square(x).sum(axis=1)
         again = resamples(len(x), seed)
         low, high = np.percentile(products[again].sum(axis=1) / squares[again].sum(axis=1), (2.5, 97.5))
         varies = x.std() > 0 and y.std() > 0
         rows.append(
-            {"horizon": t + 1, "slope": float(products.sum() / squares.sum()), "low": float(low), "high": float(high)}
+            {"horizon": found.horizon, "slope": found.slope, "low": float(low), "high": float(high)}
             | {"correlation": float(np.corrcoef(x.ravel(), y.ravel())[0, 1]) if varies else 0.0}
-            | {"relative_error": float(np.sqrt(np.square(y - x).sum() / squares.sum())), "n": len(x)}
+            | {"relative_error": found.error, "n": len(x)}
         )
     return rows

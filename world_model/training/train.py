@@ -92,7 +92,7 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         tqdm.write(census(counts), file=sys.stderr)
     training = Training(tokenizer, dynamics, read_tables(config.data, dynamics.context, device), config.seed, work)
     training.sparsifiers = sparsifiers(config)
-    training.metrics["weights"] = counts
+    training.metrics |= {"weights": counts, "signals": learned_from(training)}
     for name, stage in sizes.stages.items():
         training.metrics |= stage.run(name, training)
     training.metrics["open_loop"] = open_loop(training)
@@ -102,6 +102,22 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     origin = provenance({"train": config, "sizes": sizes}) | {"device": describe(device)}
     origin |= {"policies": acting_policies(config.data), "blocks": blocks}
     return checkpoint.save(config.out, assembled(task, training, origin))
+
+
+def learned_from(training: Training) -> dict[str, list[str]]:
+    """Which signals the log has that are learned from, and what is read off latents; said aloud where it has no state.
+
+    Other signals of a log are kept with it and not used.
+    """
+    logged = [name for name in ("state", "reward") if name in training.table.signals]
+    reads = sorted(training.dynamics.readouts)
+    if "features" in reads:
+        tqdm.write(
+            f"Learning from pixels, actions and {', '.join((*logged, 'ends'))}: no state was logged, so the model "
+            "reads features in its place",
+            file=sys.stderr,
+        )
+    return {"used": ["actions", *logged], "read": reads}
 
 
 def read_tables(data: Path, context: int, device: torch.device) -> dict[str, Table]:

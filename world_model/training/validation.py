@@ -1,7 +1,7 @@
 """Is the dream right? Open-loop errors and the growth test, of every kind of dynamics alike, by its interface alone."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,16 +90,29 @@ def _ahead(table: Table, at: Tensor, horizon: int) -> Tensor:
     return torch.minimum(at[:, None] + 1 + torch.arange(horizon, device=at.device), table.last[at][:, None])
 
 
-def changes(true: Tensor, dreamed: Tensor, there: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Horizon, true and dreamed changes (n, s), of each horizon at which any of (b, horizon) is there and has changed.
+class Agreement(NamedTuple):
+    """What a dream made of the changes that truly came about since its start.
 
-    Args:
-        true, dreamed: (b, horizon, s), changes since the start, in standard deviations.
+    Attributes:
+        horizon: steps since then. true, dreamed: (n, s), changes in standard deviations.
+        slope: least squares of dreamed on true change; 1 is right, .5 is half the rate, 0 stands still.
+        error: size of the difference over the size of the true change.
     """
+
+    horizon: int
+    true: Tensor
+    dreamed: Tensor
+    slope: float
+    error: float
+
+
+def agreement(true: Tensor, dreamed: Tensor, there: Tensor) -> Iterator[Agreement]:
+    """That of (b, horizon, s) changes, at each horizon at which any of (b, horizon) is there and has changed."""
     for h, here in enumerate(there.bool().unbind(1)):
         x, y = true[here, h], dreamed[here, h]
-        if x.square().sum() > 0:
-            yield h + 1, x, y
+        size = x.square().sum()
+        if size > 0:
+            yield Agreement(h + 1, x, y, float((x * y).sum() / size), float(((y - x).square().sum() / size).sqrt()))
 
 
 @torch.no_grad()
@@ -130,12 +143,10 @@ def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, 
     dreamed = (torch.stack(dream, 1) - before[:, None]) / deviation
     start, after = (readings(dynamics, name, table, latents, each) for each in (at, _ahead(table, at, horizon)))
     true = (after - start[:, None]) / deviation
-    rows = []
-    for h, x, y in changes(true, dreamed, window.mask):
-        size = x.square().sum()
-        row = {"error": float(((y - x).square().sum() / size).sqrt()), "slope": float((x * y).sum() / size)}
-        rows.append({"horizon": h, **row, "n": len(x)})
-    return rows
+    return [
+        {"horizon": each.horizon, "error": each.error, "slope": each.slope, "n": len(each.true)}
+        for each in agreement(true, dreamed, window.mask)
+    ]
 
 
 def growth_verdict(rows: list[dict[str, float]], gate: float | None) -> dict[str, Any]:
