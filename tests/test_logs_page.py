@@ -2,20 +2,23 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
+from procosm.agents.cli import main
 from procosm.world_model.data.episodes import load_episodes, load_task
 
 PAGE = Path(__file__).parents[1] / "docs" / "logs.md"
 
 
-def test_the_page_writes_the_logs_that_it_tells_of(tmp_path):
+def test_the_page_writes_the_logs_that_it_tells_of(tmp_path, monkeypatch):
     shell, code = re.findall(r"```(?:bash|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    command = [sys.executable, "-m", "procosm.agents.cli", *shlex.split(shell)[1:], "--processes", "1"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main([*shlex.split(shell)[1:], "--processes", "1"])
+    assert end.value.code == 0
+    exec(compile(code, str(PAGE), "exec"), {})
     two, arm = (load_task(tmp_path / "runs" / name / "data") for name in ("two", "arm-log"))
     assert [view.name for view in two.views] == ["front", "side"] and set(two.signals) == {"reward", "termination"}
     assert arm.twin is None and set(arm.signals) == {"proprio"}
