@@ -131,6 +131,11 @@ def restore_learner(learner: "BaseAlgorithm", path: Path) -> None:
     Raises:
         TaskError: the file is missing, damaged, of another learner, or a pickle of an earlier version.
     """
+    if is_pickle(path):  # no command goes on from one, trusted or not
+        raise TaskError(
+            f"{path} holds pickles, as an earlier version and Stable-Baselines3 save a training, and opening them runs "
+            f"whatever code is in them: delete {path} to begin this training again"
+        )
     stored = read_stored(path)
     try:
         parameters = learner.get_parameters()

@@ -42,7 +42,7 @@ def find_checkpoint(checkpoint: str | Path | None, name: str | None) -> Path:
                 return folder
         raise CheckpointError(
             f"no checkpoint at {path}: neither it nor {path / 'world_model'} holds a config.json, or transformer/ and "
-            "vae/ of a published model. Make one with `procosm run --env ID --out DIR` and give checkpoint=DIR"
+            "vae/ of a published model. Make one with `procosm run --env ID --out DIR` and give DIR"
         )
     if name is None:
         raise CheckpointError(
