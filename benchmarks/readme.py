@@ -134,11 +134,40 @@ def sparse_steps_table() -> list[str]:
     return lines
 
 
+TOKENIZER_SCORES = {"psnr_db": ".1f", "ssim": ".3f", "framenet_distance": ".3f", "bytes_per_frame": ".0f"}
+TOKENIZER_WHOLE = {
+    "encode_ms_per_frame": ".2f",
+    "decode_ms_per_frame": ".2f",
+    "causality_difference": ".0f",
+    "codebook codes used": ",.0f",
+    "codebook tokens": ",.0f",
+}
+
+
+def tokenizers_table() -> list[str]:
+    """A line for each method on all unseen tasks: means over clips, with intervals of the PSNR."""
+    head = ("method", "PSNR [95 %], dB", "SSIM", "FrameNet distance", "bytes a frame", "ms a frame: encode", "decode")
+    lines = _header((*head, "look-ahead, levels", "codes used", "of tokens"))
+    rows = [row for row in (read("tokenizer") or {"rows": []})["rows"] if row["task"].startswith("all")]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        found = {row["metric"]: row for row in rows if row["method"] == method}
+        cells = [
+            f"{found[name]['value']:{digits}}" if name in found else "" for name, digits in TOKENIZER_SCORES.items()
+        ]
+        cells[0] += f" [{found['psnr_db']['low']:.1f}, {found['psnr_db']['high']:.1f}]"
+        cells += [
+            f"{found[name]['value']:{digits}}" if name in found else "" for name, digits in TOKENIZER_WHOLE.items()
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
 TABLES: dict[str, tuple[Path, Callable[[], list[str]]]] = {
     "returns": (ROOT / "README.md", returns_table),
     "rankings": (ROOT / "docs" / "results.md", rankings_table),
     "speed": (ROOT / "docs" / "results.md", speed_table),
     "sparse steps": (ROOT / "docs" / "results.md", sparse_steps_table),
+    "tokenizers": (ROOT / "docs" / "tokenizers.md", tokenizers_table),
     "kernels": (ROOT / "docs" / "results.md", kernels_table),
 }
 """Where each table stands."""

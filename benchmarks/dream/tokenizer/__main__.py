@@ -31,6 +31,7 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.collect.collect import CollectConfig
 from procosm.world_model import command
 from procosm.world_model.data.episodes import load_episodes
+from procosm.world_model.errors import DatasetError
 from procosm.world_model.settings import Count, Seed, Settings
 from procosm.world_model.threads import one_thread
 from procosm.world_model.tokenizer import folder
@@ -38,7 +39,7 @@ from procosm.world_model.tokenizer.rates import RateName
 from procosm.world_model.training.tokenizer import TokenizerTrainConfig
 
 TRAINING = ("Reacher", "InvertedPendulum", "HalfCheetah", "Hopper", "Swimmer-v5")
-UNSEEN = ("Walker2d-v5", "Pusher-v5", "InvertedDoublePendulum-v5")
+UNSEEN = ("Walker2d-v5", "Pusher-v5", "Ant-v5")
 ALL = "all unseen tasks"
 SIDE, CUT, FRAMES = 64, 32, 33
 """Pixels of a frame and of a cut that is trained on; frames of a clip that is judged: whole groups of 1, 4 and 8."""
@@ -57,7 +58,7 @@ class TokenizerBenchmarkConfig(Settings):
     """Rates to train and judge."""
     collected: Count = 1200
     """Steps of each task."""
-    steps: Count = 600
+    steps: Count = 2500
     """Optimizer steps of each tokenizer."""
     clips: Count = 12
     """Clips of each unseen task, 33 frames each, that are judged."""
@@ -114,9 +115,15 @@ def settings(config: TokenizerTrainConfig) -> dict[str, Any]:
 
 
 def cut(data: Path, count: int | None, seed: int) -> np.ndarray:
-    """(n, t, H, W, 3): clips of a dataset that do not overlap, drawn at random; None takes all there are."""
+    """(n, t, H, W, 3): clips of a dataset that do not overlap, drawn at random; None takes all there are.
+
+    Raises:
+        DatasetError: every episode is shorter than a clip.
+    """
     episodes = [episode.frames for episode in load_episodes(data)]
     starts = [(e, first) for e in episodes for first in range(0, len(e) - FRAMES + 1, FRAMES)]
+    if not starts:
+        raise DatasetError(f"no episode of {data} has {FRAMES} frames: collect more steps (--collected)")
     chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
     return np.stack([starts[i][0][starts[i][1] : starts[i][1] + FRAMES] for i in chosen])
 
