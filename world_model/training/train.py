@@ -109,15 +109,14 @@ def learned_from(training: Training) -> dict[str, list[str]]:
 
     Other signals of a log are kept with it and not used.
     """
-    logged = [name for name in ("state", "reward") if name in training.table.signals]
     reads = sorted(training.dynamics.readouts)
+    used = ["actions", *(name for name in ("state", "reward", "termination") if name in reads)]
     if "features" in reads:
         tqdm.write(
-            f"Learning from pixels, actions and {', '.join((*logged, 'ends'))}: no state was logged, so the model "
-            "reads features in its place",
+            f"Learning from pixels, {', '.join(used)}: no state was logged, so the model reads features in its place",
             file=sys.stderr,
         )
-    return {"used": ["actions", *logged], "read": reads}
+    return {"used": used, "read": reads}
 
 
 def read_tables(data: Path, context: int, device: torch.device) -> dict[str, Table]:

@@ -28,6 +28,8 @@ def test_a_model_without_states_tells_features_and_judges_itself_by_them(run):
     model = load(run / "world_model")
     assert model.capabilities == {"reward", "termination", "features", "trust"} and model.start_states is None
     assert {"tokenizer", "features", "manifold", "diffusion", "unroll-0", "growth", "open_loop"} <= set(model.metrics)
+    told = {"used": ["actions", "reward", "termination"], "read": ["features", "reward", "termination"]}
+    assert model.metrics["signals"] == told
     assert {"motion", "picture"} < set(model.metrics["tokenizer"]) and "state" not in model.metrics["tokenizer"]
     assert model.metrics["growth"]["by_horizon"][0]["n"] > 0, "held-out episodes stand for those of one action"
     assert "features" in model.metrics["open_loop"] and "state" not in model.metrics["open_loop"]
