@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from procosm.world_model.pretrained.convolution import convolve
 from procosm.world_model.tokenizer.causal import FrameNorm
 
 
@@ -24,7 +25,7 @@ class CausalConv3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         if self.before:
             x = torch.cat([x[:, :, :1].expand(-1, -1, self.before, -1, -1), x], dim=2)
-        return super().forward(x)
+        return convolve(self, x)
 
 
 def pointwise(inputs: int, outputs: int) -> CausalConv3d:

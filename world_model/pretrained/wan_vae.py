@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.pretrained.config import Count, check_frames
+from procosm.world_model.pretrained.convolution import convolve
 from procosm.world_model.tokenizer.causal import per_frame, per_video
 
 Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=4096)]
@@ -83,7 +84,7 @@ class CausalConv3d(nn.Conv3d):
         self.before = kernel[0] - 1
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        return super().forward(x if past is None else past.joined(self, x, self.before))
+        return convolve(self, x if past is None else past.joined(self, x, self.before))
 
 
 def convolution(inputs: int, outputs: int) -> CausalConv3d:
@@ -146,7 +147,7 @@ class Down(nn.Module):
         if not self.temporal:
             return x
         whole = past.joined(self, x, 1)
-        return x if first else self.time_conv(whole)
+        return x if first else convolve(self.time_conv, whole)
 
 
 class Up(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKLCosmos, AutoencoderKLWan
 
 from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.pretrained.convolution import FEWEST, convolve
 from procosm.world_model.pretrained.cosmos_vae import CosmosVAE, CosmosVAEConfig
 from procosm.world_model.pretrained.keys import nvidia_tokenizer_name
 from procosm.world_model.pretrained.vae_files import load_nvidia_tokenizer, load_vae, save_vae
@@ -46,14 +47,14 @@ def both(kind: str, change: dict):
 
 
 def video(frames: int) -> torch.Tensor:
-    return torch.rand(2, 3, frames, 32, 48, generator=torch.Generator().manual_seed(frames)) * 2 - 1
+    return torch.rand(2, 3, frames, 16, 32, generator=torch.Generator().manual_seed(frames)) * 2 - 1
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["float32", "float64"])
 @pytest.mark.parametrize(("kind", "change"), EVERY)
 def test_the_same_numbers_as_diffusers(kind, change, dtype, most):
     theirs, ours = (module.to(dtype) for module in both(kind, change))
-    for frames in (1, 9, 17):
+    for frames in (1, 17):
         x = video(frames).to(dtype)
         with torch.no_grad():
             latents = theirs.encode(x).latent_dist.mode()
@@ -77,6 +78,24 @@ def test_no_latent_and_no_frame_knows_of_later_ones(kind, change):
         frames, after = ours.decode(latents), ours.decode(z)
         assert (frames[:, :, : 1 + k] - after[:, :, : 1 + k]).abs().max() == 0
         assert (frames[:, :, 1 + k :] - after[:, :, 1 + k :]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3), (3, 3, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_of_frames_are_those_of_videos(kernel, stride):
+    """Layers of few channels, as in the tiny models here, are left to torch; those of the published ones are not."""
+    strides = tuple(stride if k > 1 else 1 for k in kernel)
+    layer = torch.nn.Conv3d(FEWEST, FEWEST + 8, kernel, strides, (0, kernel[1] // 2, kernel[2] // 2)).double()
+    x = torch.randn(2, FEWEST, 7, 6, 8, dtype=torch.float64, requires_grad=True)
+    ours, expected = convolve(layer, x), layer(x)
+    weight = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((each * weight).sum(), (x, layer.weight)) for each in (ours, expected)]
+    assert torch.allclose(ours, expected, rtol=0, atol=1e-12)
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-10) for a, b in zip(*gradients, strict=True))
+    changed = x.detach().clone()
+    changed[:, :, -1] += 1
+    with torch.no_grad():
+        assert torch.equal(convolve(layer, changed)[:, :, 0], convolve(layer, x)[:, :, 0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,8 +168,8 @@ def test_what_they_cannot_take_is_named(kind, tmp_path):
     theirs, ours = both(kind, {})
     with pytest.raises(ProcosmError, match=r"10 frames: .* so give 1 \+ 4 T frames, such as 9 or 13"):
         ours.encode(video(10))
-    with pytest.raises(ProcosmError, match="32 by 45 pixels: each side must be a multiple of"):
-        ours.encode(video(9)[..., :45])
+    with pytest.raises(ProcosmError, match="16 by 29 pixels: each side must be a multiple of"):
+        ours.encode(video(9)[..., :29])
     theirs.save_pretrained(tmp_path / "published")
     path = tmp_path / "published" / "config.json"
     config = json.loads(path.read_text())
