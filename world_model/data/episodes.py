@@ -18,7 +18,9 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from procosm.world_model.data.stored import member, read
+from procosm.world_model.data import stored
+from procosm.world_model.data.on_disk import PIXELS, EpisodeFrames, FrameFile
+from procosm.world_model.data.stored import member, read, rows_together
 from procosm.world_model.data.task import Task, read_task
 from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.folders import find, replace
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
 MAIN_FILE = "main_data.hdf5"
+TOGETHER = 16
+"""Frames that are compressed together: who reads a window reads few others."""
 KINDS = ("train", "holdout", "constant", "test")
 MOST_STEPS = 10**7
 FILES = {MAIN_FILE, "metadata.json", "task.json", "provenance.json"}
@@ -43,7 +47,8 @@ class Episode:
     A signal that is not in the mapping was not logged; nobody puts zeros there for it.
 
     Attributes:
-        frames: (T+1, H, W, 3) uint8, the views of each side by side.
+        frames: (T+1, H, W, 3) uint8, the views of each side by side; of a loaded one perhaps still on disk, and then
+            read when it is indexed.
         actions: (T, a) float32.
         terminated: whether the last step ended the episode for good (False: it was cut off, or it is not known).
         kind: ``train``, ``holdout`` (never trained on) or ``constant`` (held out, one action throughout: growth test).
@@ -116,8 +121,11 @@ def check_whole(path: Path) -> None:
         raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
 
 
-def load_episodes(path: str | Path) -> list[Episode]:
+def load_episodes(path: str | Path, frames_on_disk: bool = False) -> list[Episode]:
     """Every episode of the dataset in folder ``path``, in the order they were collected.
+
+    Args:
+        frames_on_disk: read frames when they are asked for, see ``on_disk``; until then only their headers are checked.
 
     Raises:
         DatasetError: there is no dataset, or it is truncated or does not fit its ``task.json``.
@@ -130,7 +138,8 @@ def load_episodes(path: str | Path) -> list[Episode]:
         with h5py.File(find(path, MAIN_FILE), "r") as file:
             if len(file) != count:
                 raise DatasetError(f"{path / MAIN_FILE} holds {len(file)} of {count} episodes; {AGAIN}")
-            return [_read_episode(file, i, task, f"episode {i} of {path / MAIN_FILE}") for i in range(count)]
+            where = FrameFile(find(path, MAIN_FILE)) if frames_on_disk else None
+            return [_read_episode(file, i, task, f"episode {i} of {path / MAIN_FILE}", where) for i in range(count)]
     except DAMAGE as error:
         raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
 
@@ -143,7 +152,7 @@ def read_episode(path: Path, index: int, task: Task) -> Episode:
     """
     try:
         with h5py.File(find(path, MAIN_FILE), "r") as file:
-            return _read_episode(file, index, task, f"episode {index} of {path / MAIN_FILE}")
+            return _read_episode(file, index, task, f"episode {index} of {path / MAIN_FILE}", None)
     except DAMAGE as error:
         raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
 
@@ -278,8 +287,8 @@ def _write_episode(file: h5py.File, index: int, task: Task, episode: Episode, ph
     group.attrs.update({"id": index, "total_steps": steps, "kind": episode.kind, "wide": episode.wide})
     if episode.text:
         group.attrs["text"] = episode.text
-    pixels = {"chunks": episode.frames.shape, "compression": "lzf"}
-    group.create_dataset("observations/pixels", data=episode.frames, **pixels)
+    together = min(TOGETHER, len(episode.frames))
+    group.create_dataset(PIXELS, data=episode.frames, chunks=(together, *episode.frames.shape[1:]), compression="lzf")
     group.create_dataset("actions", data=episode.actions)
     group.create_dataset("terminations", data=ends)
     group.create_dataset("truncations", data=cuts)
@@ -292,7 +301,26 @@ def _write_episode(file: h5py.File, index: int, task: Task, episode: Episode, ph
     return steps
 
 
-def _read_episode(file: h5py.File, index: int, task: Task, where: str) -> Episode:
+def frame_bytes(path: str | Path) -> int:
+    """How much memory the frames of a dataset take.
+
+    Raises:
+        DatasetError: there is no dataset, or it is damaged.
+    """
+    path = Path(path)
+    metadata = find(path, "metadata.json")
+    counted = checked(Counted, _read_json(metadata), str(metadata), AGAIN, DatasetError)
+    return (counted["total_steps"] + counted["total_episodes"]) * math.prod(load_task(path).frame_shape)
+
+
+def _frames(group: h5py.Group, index: int, shape: tuple[int, ...], on_disk: FrameFile | None) -> Any:
+    """The frames of an episode, or what reads them."""
+    if on_disk is None:
+        return read(group, PIXELS, shape, np.uint8)
+    return EpisodeFrames(on_disk, index, shape, rows_together(stored.checked(group, PIXELS, shape, np.uint8)))
+
+
+def _read_episode(file: h5py.File, index: int, task: Task, where: str, on_disk: FrameFile | None) -> Episode:
     group = file[f"episode_{index}"]
     try:
         steps = (*(member(group, "actions").shape or ()), 0)[0]
@@ -300,7 +328,7 @@ def _read_episode(file: h5py.File, index: int, task: Task, where: str) -> Episod
             raise DatasetError(f"actions of {steps} steps")
         ends = read(group, "terminations", (steps,), np.bool_)
         episode = Episode(
-            frames=read(group, "observations/pixels", (steps + 1, *task.frame_shape), np.uint8),
+            frames=_frames(group, index, (steps + 1, *task.frame_shape), on_disk),
             actions=read(group, "actions", (steps, len(task.action_low)), np.float32),
             terminated=bool(ends[-1]),
             kind=group.attrs["kind"],

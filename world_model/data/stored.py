@@ -31,18 +31,33 @@ def member(group: h5py.Group, path: str) -> h5py.h5d.DatasetID:
     return h5py.h5d.open(here, names[-1].encode())
 
 
-def read(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """An array of a group, which must have this shape and kind.
+def checked(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: type) -> h5py.h5d.DatasetID:
+    """An array of a group, not read yet, which must have this shape and kind.
 
     Raises:
         DatasetError: it has not, or its header says more than what the file holds of it can be.
     """
-    stored = member(group, path)
+    stored = checked_any(group, path)
     if stored.shape != shape or stored.dtype != dtype:
         raise DatasetError(f"{path} is {stored.dtype} {stored.shape}, where the task has {np.dtype(dtype)} {shape}")
     if stored.get_create_plist().get_nfilters() > 1:
         raise DatasetError(f"{path} is stored in a way that no dataset of ours is")
-    values = read_any(group, path)
+    return stored
+
+
+def rows_together(stored: h5py.h5d.DatasetID) -> int:
+    """How many rows of an array are compressed together, and can only be read together."""
+    settings = stored.get_create_plist()
+    return settings.get_chunk()[0] if settings.get_layout() == h5py.h5d.CHUNKED else stored.shape[0]
+
+
+def read(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An array of a group, which must have this shape and kind.
+
+    Raises:
+        DatasetError: it has not, its header says more than the file can hold, or it holds what is no finite number.
+    """
+    values = _values(checked(group, path, shape, dtype))
     if np.dtype(dtype).kind == "f" and not np.isfinite(values).all():
         raise DatasetError(f"{path} holds values that are no finite numbers")
     return values
@@ -54,6 +69,11 @@ def read_any(group: h5py.Group, path: str) -> np.ndarray:
     Raises:
         DatasetError: it holds none, or its header says more than what the file holds of it can be.
     """
+    return _values(checked_any(group, path))
+
+
+def checked_any(group: h5py.Group, path: str) -> h5py.h5d.DatasetID:
+    """The same, not read yet."""
     stored = member(group, path)
     if stored.dtype.kind not in "biuf" or stored.shape is None:
         raise DatasetError(f"{path} is {stored.dtype}, no array of numbers")
@@ -67,6 +87,10 @@ def read_any(group: h5py.Group, path: str) -> np.ndarray:
     most = stored.get_storage_size() * math.prod(RATIOS[each] for each in packed) + 4096
     if max(need, chunk) > most:
         raise DatasetError(f"{path} says that it has {need:,} bytes, and the file holds at most {most:,} of it")
+    return stored
+
+
+def _values(stored: h5py.h5d.DatasetID) -> np.ndarray:
     values: np.ndarray = np.empty(stored.shape, stored.dtype)
     stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
     return values

@@ -6,6 +6,7 @@ last frame stands still and ``mask`` is 0.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.on_disk import EpisodeFrames, JoinedFrames, Rows
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.precision import fits, sent
 
@@ -22,7 +24,7 @@ class Table:
     """All episodes of one kind, end to end.
 
     Attributes:
-        frames: (n, H, W, 3) uint8.
+        frames: (n, H, W, 3) uint8; on disk if the episodes' are.
         actions: (n, a), ends: (n,), those of the step that leaves the frame; zeros at an episode's last frame.
         first, last: (n,) index of the first and last frame of each frame's episode.
         steps: indices of the frames that a step leaves, those whose outcome can be known from the frames before.
@@ -30,7 +32,7 @@ class Table:
             step that leaves it, which is 0 at an episode's last frame.
     """
 
-    frames: Tensor
+    frames: Tensor | Rows
     actions: Tensor
     ends: Tensor
     first: Tensor
@@ -45,7 +47,7 @@ class Table:
 
     def to(self, device: torch.device) -> "Table":
         """The table on a device; its frames stay where they are if they do not fit there."""
-        stay = not fits(self.frames.nbytes, device)
+        stay = isinstance(self.frames, Rows) or not fits(self.frames.nbytes, device)
         tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "signals"}
         signals = {name: values.to(device) for name, values in self.signals.items()}
         there = {name: values if name == "frames" and stay else values.to(device) for name, values in tensors.items()}
@@ -75,7 +77,7 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
         leaves[end - len(e.actions) : end - len(e.actions) + blind] = False
     leaves[last] = False
     return Table(
-        frames=torch.from_numpy(np.concatenate([e.frames for e in chosen])),
+        frames=_joined([e.frames for e in chosen]),
         actions=_by_frame([e.actions for e in chosen], lengths.tolist()),
         ends=ends,
         first=torch.repeat_interleave(last - lengths + 1, lengths),
@@ -83,6 +85,12 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
         steps=leaves.nonzero()[:, 0],
         signals={name: _by_frame([e.signals[name] for e in chosen], lengths.tolist()) for name in chosen[0].signals},
     )
+
+
+def _joined(frames: list[Any]) -> Tensor | Rows:
+    if isinstance(frames[0], EpisodeFrames):
+        return JoinedFrames(frames)
+    return torch.from_numpy(np.concatenate(frames))
 
 
 def _by_frame(episodes: list[np.ndarray], lengths: list[int]) -> Tensor:

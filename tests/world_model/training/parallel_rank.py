@@ -27,7 +27,7 @@ from procosm.world_model.training import stage
 from procosm.world_model.training.parallel import Parallel, first_alone, joined, rank
 from procosm.world_model.training.stage import StageConfig, run_stage
 
-BATCH, HORIZON, STEPS = 4, 2, 7
+BATCH, HORIZON, STEPS = 4, 2, 6
 CONFIG = StageConfig(STEPS, BATCH, 3e-3)
 
 
