@@ -2,6 +2,7 @@
 
 import glob
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,6 +28,7 @@ from procosm.world_model.errors import TaskError
 from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Device, Seed, Settings
+from procosm.world_model.training.parallel import joined, lead
 from procosm.world_model.training.presets import check_frame_size
 from procosm.world_model.training.tokenizer import TokenizerTrainConfig, check_made, train_tokenizer
 from procosm.world_model.training.tokenizer import check_outs as tokenizer_outs
@@ -210,14 +212,19 @@ def collect_stage(config: CollectConfig) -> Path:
     return run_stage(data, config, collect, saves=parts, look=check_whole, uncompared={"policy"})
 
 
-def train_stage(config: TrainConfig) -> Path:
+def train_stage(config: TrainConfig) -> Path | None:
     """Train a world model on a dataset and calibrate its trust, once."""
     train_outs(config)
     inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
-    saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
+    saves = f"{glob.escape(named(config.out).name)}.training/*.s[ah]*"  # files, and folders of shards
     # Whatever blocks training began with are what "auto" goes on with.
     uncompared = {"block"} if config.block == "auto" else set()
-    return run_stage(config.out, config, _train_and_calibrate, inputs, saves, checkpoint.load, uncompared)
+
+    def stage(work: Callable[[], Path]) -> Path:
+        return run_stage(config.out, config, lambda _: work(), inputs, saves, checkpoint.load, uncompared)
+
+    with joined():  # of several processes the first keeps the record
+        return lead(stage, lambda: _train_and_calibrate(config), lambda: train(config))
 
 
 def tokenizer_stage(config: TokenizerTrainConfig) -> Path:

@@ -30,7 +30,7 @@ from procosm.world_model.schema import read_file
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-UNCOMPARED = {"processes", "device", "trust_pickle"}
+UNCOMPARED = {"processes", "device", "trust_pickle", "frames", "parallel", "accumulate", "recompute"}
 """Settings that change no result but its rounding."""
 Config = TypeVar("Config", bound="DataclassInstance")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from procosm.world_model.errors import CheckpointError, ProcosmError
 
@@ -83,6 +84,15 @@ def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal digits; never all of it in memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(module: nn.Module) -> str:
+    """Of all that a module holds, in hexadecimal digits; another one whenever a number in it is."""
+    found = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
 
 
 def read_tensors(path: Path, advice: str = "restore it, or train again") -> dict[str, Tensor]:

@@ -72,5 +72,12 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes fit into a device's memory and leave half of what is free to computing."""
-    return device.type != "cuda" or size < 0.5 * torch.cuda.mem_get_info(device)[0]
+    """Whether so many bytes fit into a device's memory and leave half of what is free to computing.
+
+    Of a CPU's memory only Linux says how much is free; elsewhere everything fits.
+    """
+    if device.type == "cuda":
+        return size < 0.5 * torch.cuda.mem_get_info(device)[0]
+    told = Path("/proc/meminfo")
+    free = re.search(r"MemAvailable:\s+(\d+) kB", told.read_text(encoding="utf-8")) if told.exists() else None
+    return free is None or size < 0.5 * 1024 * int(free[1])

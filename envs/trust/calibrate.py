@@ -72,7 +72,7 @@ def calibrate(config: CalibrateConfig) -> Path:
         CheckpointError, DatasetError: one of them cannot be read, or they do not fit.
         TaskError: no true states were logged, and the model reads no features either.
     """
-    model, episodes = load(config.world_model, config.device), load_episodes(config.data)
+    model, episodes = load(config.world_model, config.device), load_episodes(config.data, frames_on_disk=True)
     if "features" in model.capabilities:
         known, held_out = (features_of(model, part) for part in _parts(episodes))
         return add_trust(config.world_model, coverage.fit(known, held_out))
@@ -97,7 +97,7 @@ def features_of(model: WorldModel, episodes: Sequence[Episode]) -> Tensor:
     """(n, f) features of every moment of episodes whose speed can be known."""
     context, seen = model.dynamics.context, []
     for episode in episodes:
-        latents = model.encode(episode.frames)
+        latents = model.encode(episode.frames[:])
         first = context - 1 if episode.wide else 0
         past = np.maximum(np.arange(first, len(latents))[:, None] + np.arange(1 - context, 1), 0)
         seen.append(latents[torch.from_numpy(past).to(latents.device)])

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from procosm.world_model.errors import DatasetError
 
+PIECE = 1 << 11
+"""Frames that are read for encoding together."""
+SAMPLE = 1 << 14
+"""Rows that statistics are taken of, at most, where they lie on disk."""
 KEPT = 64 << 20
 """Bytes of decoded frames that are kept, at most, and those of one block beside them."""
 PIXELS = "observations/pixels"
@@ -102,8 +106,8 @@ class Rows:
         """Where nothing is, until it is read."""
         return torch.device("cpu")
 
-    def __getitem__(self, index: Tensor | slice) -> Tensor:
-        if isinstance(index, slice):
+    def __getitem__(self, index: Tensor | slice | int) -> Tensor:
+        if not isinstance(index, Tensor):
             index = torch.arange(len(self))[index]
         found = torch.empty(index.numel(), *self.shape[1:], dtype=self.dtype)
         self.read(index.reshape(-1).cpu().numpy(), found)
@@ -160,6 +164,13 @@ class LatentFile(Rows):
             os.close(self._descriptor)
 
 
+def some(rows: Tensor | Rows, at: Tensor) -> Tensor:
+    """Which of (n,) indices statistics are taken of: in memory all, on disk so many, evenly spread."""
+    if isinstance(rows, Tensor) or len(at) <= SAMPLE:
+        return at
+    return at[torch.linspace(0, len(at) - 1, SAMPLE, dtype=torch.float64).long().to(at.device)]
+
+
 def write_latents(path: Path, parts: Iterator[Tensor]) -> None:
     """Write parts of latents one after another into a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +190,6 @@ def write_latents(path: Path, parts: Iterator[Tensor]) -> None:
 def latents_on_disk(path: Path, frames: Rows, shape: tuple[int, ...], encode: Callable[[Tensor], Tensor]) -> LatentFile:
     """The latents of frames, (c, h, w) each; encoded, some thousand at a time, unless the file is there already."""
     if not path.exists():
-        pieces = range(0, len(frames), 4096)
-        write_latents(path, (encode(frames[first : first + 4096]) for first in pieces))
+        pieces = range(0, len(frames), PIECE)
+        write_latents(path, (encode(frames[first : first + PIECE]) for first in pieces))
     return LatentFile(path, (len(frames), *shape))

@@ -108,7 +108,7 @@ def context_index(table: Table, at: Tensor, context: int) -> Tensor:
     return torch.maximum(at[:, None] + torch.arange(1 - context, 1, device=at.device), table.first[at][:, None])
 
 
-def cut(table: Table, at: Tensor, context: int, horizon: int, latents: Tensor | None = None) -> Batch:
+def cut(table: Table, at: Tensor, context: int, horizon: int, latents: Tensor | Rows | None = None) -> Batch:
     """The windows at these frames, in the task's own units.
 
     Args:

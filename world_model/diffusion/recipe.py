@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.on_disk import some
 from procosm.world_model.data.windows import context_index, cut, draw
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
@@ -39,7 +40,7 @@ class Settle(Stage):
     def run(self, name: str, training: Training) -> dict[str, Any]:
         """See Stage."""
         manifold, table, z = training.dynamics.manifold, training.table, training.latents["train"]
-        manifold.fit(z)
+        manifold.fit(z if isinstance(z, Tensor) else z[some(z, torch.arange(len(z)))])
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, generator = draw(table, self.batch, training.seed + 4, step)
@@ -65,7 +66,8 @@ class Diffuse(Stage):
         dynamics, table, z = training.dynamics, training.table, training.latents["train"]
         freeze_judges(dynamics)
         with torch.no_grad():
-            dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
+            steps = some(z, table.steps)
+            dynamics.fit_residual(z[context_index(table, steps, 2)], z[steps + 1])
             fit_rewards(training)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:

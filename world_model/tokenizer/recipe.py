@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.on_disk import PIECE, some
 from procosm.world_model.data.share import share
-from procosm.world_model.data.windows import cut, draw
+from procosm.world_model.data.windows import Table, cut, draw
 from procosm.world_model.heads import StateHead
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.tokenizer.loss import MotionHead, TokenizerLoss, TokenizerLossConfig
@@ -34,7 +35,7 @@ class Tokenize(Stage):
         """See Stage."""
         tokenizer, table = training.tokenizer, training.table
         frames = max(training.dynamics.context, LEAST)
-        tokenizer.mean_frame.copy_((table.frames[::7].float().mean(0) / 127.5 - 1).permute(2, 0, 1)[:, None])
+        tokenizer.mean_frame.copy_((mean_frame(table) / 127.5 - 1).permute(2, 0, 1)[:, None])
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
         loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames))
@@ -59,6 +60,15 @@ class Tokenize(Stage):
         batch, loss = batch.to(device), TokenizerLoss(self.loss, module, head).to(device)
         module.mixed = device.type == "cuda" and bfloat16_pays(device)
         return rehearsed(lambda: loss(batch)[0], loss, self)
+
+
+def mean_frame(table: Table) -> Tensor:
+    """(H, W, 3): of every seventh frame, fewer where they lie on disk."""
+    frames = table.frames
+    if isinstance(frames, Tensor):
+        return frames[::7].float().mean(0)
+    parts = some(frames, torch.arange(len(frames))[::7]).split(PIECE)
+    return (sum(frames[part].double().sum(0) for part in parts) / sum(map(len, parts))).float()
 
 
 def _head(training: Training, frames: int) -> StateHead | MotionHead:

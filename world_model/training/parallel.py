@@ -53,20 +53,19 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def check_shares(batches: Mapping[str, int], accumulate: Mapping[str, int], kind: str) -> None:
+def check_shares(batches: Mapping[str, int], how: Parallel) -> None:
     """Refuse, before the work, batches of stages that cannot be shared out evenly.
 
     Raises:
         SettingsError: and the batch that cannot.
     """
-    if kind == "fsdp" and processes() == 1:
+    if how.kind == "fsdp" and processes() == 1:
         raise SettingsError("--parallel fsdp has nobody to share the weights with: begin several by torchrun")
     for name, batch in batches.items():
-        parts = processes() * accumulate.get(name, 1)
-        if batch % parts:
+        if batch % (processes() * how.accumulate):
             raise SettingsError(
-                f"a batch of {batch} ({name}) cannot be taken in {parts} equal parts: {processes()} processes, "
-                f"--accumulate {accumulate.get(name, 1)}"
+                f"a batch of {batch} ({name}) cannot be taken in {processes() * how.accumulate} equal parts: "
+                f"{processes()} processes, --accumulate {how.accumulate}"
             )
 
 

@@ -5,18 +5,21 @@ own, beside its class; ``registry`` names them, and nothing here names a model.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from procosm.world_model.data.batch import Batch
+from procosm.world_model.data.on_disk import Rows, latents_on_disk
 from procosm.world_model.data.windows import Table
 from procosm.world_model.encoding import encode
+from procosm.world_model.files import digest
 from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.progress import Progress
-from procosm.world_model.training.parallel import ALONE, Parallel
+from procosm.world_model.training.parallel import ALONE, Parallel, first_alone
 from procosm.world_model.training.stage import Losses, MakeSparsifier, Optimizer, StageConfig, rate, run_stage
 
 
@@ -42,7 +45,7 @@ class Training:
     work: Path
     sparsifiers: Mapping[str, MakeSparsifier] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    encoded: dict[str, Tensor] = field(default_factory=dict)
+    encoded: dict[str, Tensor | Rows] = field(default_factory=dict)
     how: Parallel = ALONE
 
     @property
@@ -51,12 +54,21 @@ class Training:
         return self.tables["train"]
 
     @property
-    def latents(self) -> dict[str, Tensor]:
-        """(n, c, h, w) of every frame of each table. To be asked for once the tokenizer is finished."""
+    def latents(self) -> dict[str, Tensor | Rows]:
+        """(n, c, h, w) of every frame of each table. To be asked for once the tokenizer is finished.
+
+        Of frames on disk they lie there, too, in a file beside the saves that is made once for a tokenizer.
+        """
         for name, table in self.tables.items():
             if name not in self.encoded:
                 with Progress(len(table.frames), "encode", "frame") as bar:
-                    self.encoded[name] = encode(self.tokenizer, table.frames, table.device, bar.update)
+                    coded = partial(encode, self.tokenizer, device=table.device, coded=bar.update)
+                    if isinstance(table.frames, Tensor):
+                        self.encoded[name] = coded(table.frames)
+                        continue
+                    path = self.work / f"latents-{name}-{digest(self.tokenizer)}.f32"
+                    with first_alone():
+                        self.encoded[name] = latents_on_disk(path, table.frames, self.tokenizer.spec.shape, coded)
         return self.encoded
 
     def optimise(
@@ -64,7 +76,9 @@ class Training:
     ) -> dict[str, float]:
         """Run one stage and return its metrics, see ``stage.run_stage``; the pattern of ``part`` changes in it."""
         save, choose = self.work / f"{name}.safetensors", self.sparsifiers.get(part)
-        return run_stage(name, module, losses, config, save, choose, self.how)
+        # A tokenizer's loss looks at its whole batch at once.
+        how = replace(self.how, accumulate=1) if part == "tokenizer" else self.how
+        return run_stage(name, module, losses, config, save, choose, how)
 
 
 @dataclass(frozen=True)

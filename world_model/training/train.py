@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Interval
 from torch import nn
 from tqdm import tqdm
 
@@ -14,16 +15,17 @@ from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.data.batch import random_batch
-from procosm.world_model.data.episodes import Episode, acting_policies, load_episodes, load_task
+from procosm.world_model.data.episodes import Episode, acting_policies, frame_bytes, load_episodes, load_task
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, context_index, first_frames, past_actions, tabulate
 from procosm.world_model.encoding import read_off
-from procosm.world_model.precision import describe, resolve_device
+from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Device, Seed, Settings, Share
+from procosm.world_model.settings import Count, Device, Seed, Settings, Share
 from procosm.world_model.sparsity import census, sparsify, weights
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
+from procosm.world_model.training.parallel import Parallel, check_shares, first_alone, joined, processes, rank
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.stage import MakeSparsifier
@@ -59,6 +61,17 @@ class TrainConfig(Settings):
     each part, kept when training is resumed. Small ones learn better, large ones are faster."""
     device: Device = "auto"
     """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i. Training goes on on any other."""
+    frames: Literal["auto", "memory", "disk"] = "auto"
+    """Where frames and latents lie meanwhile; auto: in memory, if they take less than half of what is free."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes share, begun by `torchrun --nproc-per-node N -m procosm.agents.cli train ...`. ddp: each
+    has all weights, and a part of every batch; fsdp: each has a part of weights, gradients and optimizer, too."""
+    accumulate: Count = 1
+    """Parts that each process takes its rows of a batch of the dynamics in: less memory, the same result."""
+    recompute: bool = False
+    """Work activations of the dynamics' blocks out again in the backward pass: less memory, more time, the same."""
+    ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Each stage ends with the average of its weights, of which every step keeps this share; 0: with the last ones."""
 
 
 @one_thread()  # but in the steps of its stages, and where frames are encoded
@@ -73,25 +86,29 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     the CPU with the same number of threads.
     """
     check_outs(config)
-    sizes, task, device = (
-        sizes or preset(config.preset, dynamics=config.family),
-        load_task(config.data),
-        resolve_device(config.device),
-    )
+    with joined():
+        return _train(config, sizes or preset(config.preset, dynamics=config.family))
+
+
+def _train(config: TrainConfig, sizes: Preset) -> Path:
+    task, device = load_task(config.data), resolve_device(config.device)
+    how = Parallel(config.parallel, config.accumulate, config.recompute, config.ema)
+    check_shares({name: stage.batch for name, stage in sizes.stages.items()}, how)
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
     tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     parts = thin_parts(config, sizes, task, tokenizer, dynamics)
-    blocks = choose_blocks(parts, None if config.block == "auto" else config.block, device, work)
+    with first_alone():
+        blocks = choose_blocks(parts, None if config.block == "auto" else config.block, device, work)
     for part in parts:
         sparsify(part.module, part.density, blocks[part.name], part.module.stay_dense)
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)  # drawn on the CPU: the same on every device
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
     if parts:
         tqdm.write(census(counts), file=sys.stderr)
-    training = Training(tokenizer, dynamics, read_tables(config.data, dynamics.context, device), config.seed, work)
-    training.sparsifiers = sparsifiers(config)
+    tables = read_tables(config.data, dynamics.context, device, config.frames)
+    training = Training(tokenizer, dynamics, tables, config.seed, work, sparsifiers(config), how=how)
     training.metrics |= {"weights": counts, "signals": learned_from(training)}
     for name, stage in sizes.stages.items():
         training.metrics |= stage.run(name, training)
@@ -101,7 +118,9 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
 
     origin = provenance({"train": config, "sizes": sizes}) | {"device": describe(device)}
     origin |= {"policies": acting_policies(config.data), "blocks": blocks}
-    return checkpoint.save(config.out, assembled(task, training, origin))
+    made = assembled(task, training, origin)
+    with first_alone():
+        return checkpoint.save(config.out, made) if rank() == 0 else config.out
 
 
 def learned_from(training: Training) -> dict[str, list[str]]:
@@ -119,9 +138,16 @@ def learned_from(training: Training) -> dict[str, list[str]]:
     return {"used": used, "read": reads}
 
 
-def read_tables(data: Path, context: int, device: torch.device) -> dict[str, Table]:
-    """Training and held-out episodes as tables on a device, and those of constant actions where there are some."""
-    episodes = load_episodes(data)
+def read_tables(
+    data: Path, context: int, device: torch.device, frames: Literal["auto", "memory", "disk"] = "auto"
+) -> dict[str, Table]:
+    """Training and held-out episodes as tables on a device, and those of constant actions where there are some.
+
+    Args:
+        frames: where they lie, see TrainConfig.
+    """
+    room = frames == "memory" or fits(processes() * frame_bytes(data), torch.device("cpu"))
+    episodes = load_episodes(data, frames_on_disk=frames == "disk" or not room)
     kinds = [kind for kind in ("train", "holdout", "constant") if kind != "constant" or _any(episodes, kind)]
     return {kind: tabulate(episodes, kind, context).to(device) for kind in kinds}
 

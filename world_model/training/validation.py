@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from procosm.world_model.data.on_disk import PIECE, Rows, some
 from procosm.world_model.data.windows import Table, context_index, cut
 from procosm.world_model.encoding import read_off
 from procosm.world_model.interface import Condition, Dynamics, Prediction
@@ -28,12 +29,14 @@ def imagine(
 
 
 @torch.no_grad()
-def readings(dynamics: Dynamics, name: str, table: Table, latents: Tensor, at: Tensor) -> Tensor:
+def readings(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, at: Tensor) -> Tensor:
     """What ``name`` truly is at (…) frames of a table: states as logged, features as read off real latents; (…, s)."""
     if name == "state":
         return table.signals["state"][at]
-    seen = latents[context_index(table, at.flatten(), dynamics.context)]
-    return read_off(dynamics, name, seen).unflatten(0, at.shape)
+    whole = at.flatten()
+    parts = [whole] if isinstance(latents, Tensor) else whole.split(PIECE)
+    seen = (latents[context_index(table, part, dynamics.context)] for part in parts)
+    return torch.cat([read_off(dynamics, name, each) for each in seen]).unflatten(0, at.shape)
 
 
 def read_name(dynamics: Dynamics) -> str | None:
@@ -46,7 +49,8 @@ def deviations(training: Training) -> tuple[str | None, Tensor]:
     table, name = training.table, read_name(training.dynamics)
     if name is None:
         return None, torch.ones(0)
-    values = readings(training.dynamics, name, table, training.latents["train"], table.steps)
+    latents = training.latents["train"]
+    values = readings(training.dynamics, name, table, latents, some(latents, table.steps))
     return name, values.std(0).clamp_min(1e-3)
 
 

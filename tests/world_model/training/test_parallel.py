@@ -109,8 +109,8 @@ def test_a_killed_process_is_reported_by_the_others_and_training_goes_on(folder,
 
 def test_what_cannot_be_shared_out_is_refused_before_the_work():
     with pytest.raises(SettingsError, match=r"a batch of 4 \(tokenize\) cannot be taken in 3 equal parts"):
-        check_shares({"tokenize": 4}, {"tokenize": 3}, "ddp")
+        check_shares({"tokenize": 4}, Parallel(accumulate=3))
     with pytest.raises(SettingsError, match="torchrun"):
-        check_shares({}, {}, "fsdp")
+        check_shares({}, Parallel("fsdp"))
     with pytest.raises(SettingsError, match="--ema"):
         Parallel(ema=1.0)
