@@ -17,8 +17,7 @@ from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.episodes import Episode, acting_policies, frame_bytes, load_episodes, load_task
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import Table, choose_starts, context_index, first_frames, past_actions, tabulate
-from procosm.world_model.encoding import read_off
+from procosm.world_model.data.windows import Table, choose_starts, first_frames, past_actions, tabulate
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Seed, Settings, Share
@@ -29,7 +28,7 @@ from procosm.world_model.training.parallel import Parallel, check_shares, first_
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.stage import MakeSparsifier
-from procosm.world_model.training.validation import open_loop
+from procosm.world_model.training.validation import open_loop, readings
 
 RESETS = 256
 """First frames of the task's own reset that a checkpoint keeps, at most."""
@@ -162,8 +161,7 @@ def assembled(task: Task, training: Training, origin: dict[str, Any]) -> checkpo
     held_out, z = tables["holdout"], latents["holdout"]
     features = None
     if "features" in dynamics.readouts and len(held_out.steps):
-        seen = z[context_index(held_out, held_out.steps, dynamics.context)]
-        features = read_off(dynamics, "features", seen)
+        features = readings(dynamics, "features", held_out, z, held_out.steps)
     starts = choose_starts(held_out, z, dynamics.context, features=features)
     firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train") if kind in tables]
     resets = torch.cat(firsts)[:RESETS]
