@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from procosm.envs.collect.collect import CollectConfig, collect
+from procosm.world_model.checkpoint import load
 from procosm.world_model.settings import SettingsError
 from procosm.world_model.training.parallel import Parallel, check_shares
 from tests.world_model.training import parallel_rank
@@ -39,7 +41,7 @@ def folder(tmp_path_factory, port) -> Path:
     """What two processes have left, one of which was killed in the end."""
     made = tmp_path_factory.mktemp("parallel")
     both = [start(rank, port, sys.executable, parallel_rank.__file__, str(made)) for rank in (0, 1)]
-    said = both[1].communicate(timeout=300)[1]
+    said = both[1].communicate(timeout=500)[1]
     killed = time.monotonic()
     said += both[0].communicate(timeout=60)[1]
     assert (both[0].returncode, both[1].returncode) == (0, -9), said
@@ -114,3 +116,23 @@ def test_what_cannot_be_shared_out_is_refused_before_the_work():
         check_shares({}, Parallel("fsdp"))
     with pytest.raises(SettingsError, match="--ema"):
         Parallel(ema=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_command_goes_on_after_a_process_was_killed(kind, tmp_path, port):
+    """With as many processes as one likes: here alone. What it has made then opens."""
+    data = collect(CollectConfig(env="InvertedPendulum", out=tmp_path, steps=400, processes=1))
+    command = [sys.executable, "-m", "procosm.agents.cli", "train", "--data", str(data), "--preset", "debug"]
+    command += ["--out", str(tmp_path / "world_model"), "--density", "0.5", "--block", "16"]
+    both = [start(rank, port, *command, "--parallel", kind) for rank in (0, 1)]
+    work, deadline = tmp_path / "world_model.training", time.monotonic() + 300
+    while not (work / "tokenizer.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    both[1].kill()
+    both[1].communicate()
+    said = both[0].communicate(timeout=60)[1]
+    assert both[0].returncode == 1 and "has lost another one" in said and "Traceback" not in said, said
+    alone = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert alone.returncode == 0, alone.stderr
+    load(tmp_path / "world_model")

@@ -1,0 +1,76 @@
+"""Peak memory of training a world model, on some data and on ten times as much.
+
+    python -m procosm.benchmarks.machine.training_memory
+
+Made-up episodes of 64 x 64 frames, the preset ``debug``, a process for each training. ``frames`` says where frames and
+latents lie: in memory, or on disk as they do where they would take more than half of what is free. Linux only.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from procosm.benchmarks.record import record
+from procosm.world_model import command
+from procosm.world_model.data.episodes import Episode, frame_bytes, write_dataset
+from procosm.world_model.data.task import Task, View, logged_signals
+
+STEPS = 499
+TASK = Task("Made-up-v0", (View("camera", 64, 64),), (-1.0,), (1.0,), 1, 0.05, STEPS, logged_signals(4), None)
+TRAIN = """
+import re, sys
+from pathlib import Path
+from procosm.world_model.training.train import TrainConfig, train
+train(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), preset="debug", frames=sys.argv[3]))
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """How much data."""
+
+    episodes: int = 8
+    """Of 500 frames each; then ten times as many."""
+
+
+def made_up(count: int) -> Iterator[tuple[Episode, None]]:
+    """Episodes of a bright square that goes where its state says."""
+    for number in range(count + 2):
+        rng = np.random.default_rng(number)
+        states = np.cumsum(rng.normal(0, 0.02, (STEPS + 1, 4)), axis=0).astype(np.float32)
+        frames = np.zeros((STEPS + 1, 64, 64, 3), np.uint8)
+        for frame, (x, y, *_) in zip(frames, np.clip(28 + 20 * states, 0, 56).astype(int), strict=True):
+            frame[y : y + 8, x : x + 8] = 255
+        signals = {"state": states, "reward": states[1:, 0].copy()}
+        kind = ("train", "holdout", "constant")[max(0, number - count + 1)]
+        yield Episode(frames, rng.uniform(-1, 1, (STEPS, 1)).astype(np.float32), False, kind, signals=signals), None
+
+
+def run(config: MemoryConfig) -> Path:
+    """Measure and write the result."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for times in (1, 10):
+            data = Path(folder) / f"data-{times}"
+            write_dataset(data, TASK, made_up(times * config.episodes), {}, "{}")
+            row = {"task": f"{times} x data", "unit": "MB"}
+            rows.append(row | {"metric": "frames", "value": round(frame_bytes(data) / 1e6)})
+            for frames in ("memory", "disk"):
+                arguments = [str(data), str(Path(folder) / f"{frames}-{times}" / "world_model"), frames]
+                done = subprocess.run(
+                    [sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True, check=True
+                )
+                peak = int(re.findall(r"\d+", done.stdout)[-1]) * 1024 / 1e6
+                rows.append(row | {"metric": f"peak with frames in {frames}", "value": round(peak)})
+    return record("training_memory", rows)
+
+
+if __name__ == "__main__":
+    command.main(run, MemoryConfig)
