@@ -56,7 +56,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Write tensors of any device as safetensors, from where they lie: no copy of all of them is made."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     size = sum(tensor.nbytes for tensor in stored.values())
-    _replace(path, size, lambda temporary: safetensors.torch.save_file(stored, temporary, metadata))
+
+    def write(temporary: Path) -> None:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        safetensors.torch.save_file(stored, temporary, metadata)
+        temporary.chmod(mode)  # as any file that this process makes; safetensors keeps its own from others
+
+    _replace(path, size, write)
 
 
 def read_json(path: Path, advice: str = "make it again, or restore it from a copy") -> Any:

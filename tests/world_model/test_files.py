@@ -13,6 +13,8 @@ def test_round_trips(tmp_path):
     assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, 2.5, None]}
     write_tensors(tmp_path / "t.safetensors", {"a": torch.arange(6).view(2, 3).T})
     assert torch.equal(read_tensors(tmp_path / "t.safetensors")["a"], torch.arange(6).view(2, 3).T)
+    modes = {(tmp_path / name).stat().st_mode for name in ("t.safetensors", "deep/a.json")}
+    assert len(modes) == 1, "who may read a file follows the umask alone"
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):

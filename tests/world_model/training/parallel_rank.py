@@ -82,7 +82,7 @@ def diffusion(
 
     with noted(curve, after):
         run_stage("diffusion", module, losses, CONFIG, out, None if unrolled else procrustes, how)
-    return {"losses": curve, "weights": {name: t.tolist() for name, t in module.state_dict().items()}}
+    return {"losses": curve, "weights": {name: t.tolist() for name, t in module.net.state_dict().items()}}
 
 
 def tokenizer(out: Path, how: Parallel) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def alike(ours: dict[str, Any], alone: dict[str, Any], rounding: float = 1e-12) 
 
 def test_copies_and_parts_of_a_batch_take_the_steps_of_one_process(found, tmp_path, double):
     alone = diffusion(tmp_path / "ddp.safetensors", Parallel())
-    first = dynamics().state_dict()
+    first = dynamics().net.state_dict()
     changed = [name for name in first if name.endswith(".cols") and alone["weights"][name] != first[name].tolist()]
     assert changed, "blocks are exchanged"
     unrolled = diffusion(tmp_path / "unrolled.safetensors", Parallel(), unrolled=True)
