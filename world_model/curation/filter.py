@@ -36,8 +36,6 @@ class FilterConfig(Settings):
     """Least brightness of the brightest tenth of the pixels, 0 to 1."""
     blank: Part = 0.08
     """Least contrast, 0 to 1."""
-    blocks: Amount = 2.5
-    """Largest ratio of the steps on a codec's grid to those beside it."""
     text: Part = 0.15
     """Largest share of the width that a line of still text may take."""
     agreement: Annotated[float, Interval(ge=-1, le=1)] = 0.25
@@ -65,7 +63,6 @@ def measure_pictures(episode: Episode, task: Task) -> tuple[dict[str, float], li
             "blur": quality.blur(frames),
             "brightness": quality.brightness(frames),
             "contrast": quality.contrast(frames),
-            "blocks": quality.blocks(frames),
             "text": quality.overlay_text(frames),
         }.items():
             found.setdefault(score, []).append(value)
@@ -88,7 +85,6 @@ def reasons(scores: Mapping[str, float], limits: FilterConfig) -> list[str]:
         "shake": ("shaky camera", limits.shake),
         "glitch": ("foreign frame", limits.glitch),
         "blur": ("blurred", limits.blur),
-        "blocks": ("compression blocks", limits.blocks),
         "text": ("overlay text", limits.text),
         "drift": ("dropped or late frames", limits.drift),
     }

@@ -1,4 +1,4 @@
-"""What can be wrong with a picture: blur, darkness, blocks of compression, text laid over it."""
+"""What can be wrong with a picture: blur, darkness, nothing to see, text laid over it."""
 
 import numpy as np
 
@@ -43,21 +43,6 @@ def blur(frames: np.ndarray) -> float:
             if edges.any():
                 shares.append(float(soft[edges].sum() / sharp[edges].sum()))
     return float(np.mean(shares)) if shares else 1.0
-
-
-def blocks(frames: np.ndarray, size: int = 8) -> float:
-    """How much larger steps of brightness are on a codec's grid of blocks than beside it; 1 where there is no grid."""
-    import cv2
-
-    on, beside = [], []
-    for frame in spread(frames):
-        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        for turned in (picture, picture.T):
-            steps = np.abs(np.diff(turned, axis=1)).mean(0)
-            places = np.arange(1, len(steps) + 1) % size
-            on.append(steps[places == 0].mean() if (places == 0).any() else 0.0)
-            beside.append(steps[places != 0].mean())
-    return float((np.mean(on) + 0.1) / (np.mean(beside) + 0.1))
 
 
 def overlay_text(frames: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """From logs to shards: what is planted is dropped and named; killed anywhere, nothing is lost or doubled."""
 
+import contextlib
 import json
 import os
 import signal
@@ -139,11 +140,15 @@ def test_ray_makes_the_same_shards_and_outlives_a_killed_worker(curated, logs, t
     manifest, deadline = out / "manifest" / "logs.jsonl", time.monotonic() + 240
     killed = []
     while process.poll() is None and time.monotonic() < deadline:
-        workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "ray::" in " ".join(p.cmdline())]
-        busy = [p for p in workers if "IDLE" not in " ".join(p.cmdline())]
-        if busy and not killed and manifest.exists():
-            busy[0].kill()
-            killed.append(busy[0].pid)
+        with contextlib.suppress(psutil.Error):  # processes that end while they are looked at
+            for each in (
+                psutil.Process(process.pid).children(recursive=True) if manifest.exists() and not killed else ()
+            ):
+                said = " ".join(each.cmdline())
+                if said.startswith("ray::") and "IDLE" not in said:
+                    each.kill()
+                    killed.append(each.pid)
+                    break
         time.sleep(0.05)
     _, said = process.communicate()
     assert process.returncode == 0, said.decode()[-2000:]
