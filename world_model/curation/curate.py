@@ -133,7 +133,7 @@ def choose(records: list[LogRecord], config: CurateConfig) -> Outcome:
     dropped = [clip for record in records for clip in record.clips if clip.reasons]
     copies = {}
     if passed:
-        rank = [(round(clip.scores["blur"], 2), clip.first - clip.last, clip.key) for clip in passed]
+        rank = [(round(clip.scores["blur"] * 20), clip.first - clip.last) for clip in passed]
         seen = np.stack([unpacked(clip.embedding) for clip in passed])
         acted = np.stack([unpacked(clip.acted) for clip in passed])
         found = dedup.find_duplicates(seen, acted, rank, config.likeness, config.seed)

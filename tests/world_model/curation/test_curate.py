@@ -44,7 +44,7 @@ def test_what_is_planted_is_dropped_and_named(curated):
     assert summary["dropped"] == {"frozen": 1, "duplicate": 1} and summary["kept"] == KEPT
     assert summary["logs"] == 13 and summary["held_out"] == 1
     page = (curated / "curation.html").read_text()
-    assert page.count("<img") == 6 + 2 and "duplicate of episode_" in page and "http" not in page
+    assert page.count("<img") == 6 + 2 and "duplicate of episode_0-000000-000040" in page and "http" not in page
 
 
 def test_shards_hold_every_kept_clip_once(curated):
