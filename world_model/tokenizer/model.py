@@ -254,7 +254,7 @@ class CausalTokenizer(nn.Module):
         coefficients = haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal)
         self.linear.fit(coefficients, self.bottleneck)
         for layer in (self.encoder[-1], self.decoder[-1]):
-            for p in layer.space.parameters():
+            for p in layer.get_submodule("space").parameters():
                 p.zero_()
 
     @torch.no_grad()
