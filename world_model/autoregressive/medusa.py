@@ -15,7 +15,7 @@ from procosm.world_model.autoregressive.sampling import choose
 from procosm.world_model.autoregressive.transformer import AutoregressiveTransformer
 from procosm.world_model.interface import MEAN, Sampling
 
-DRAFTS = 48
+DRAFTS = 12
 """With more drafts in a pass a CPU loses by computing them what it gains by passes (benchmarks/dream/medusa)."""
 
 

@@ -71,7 +71,7 @@ def test_heads_that_know_what_comes_take_a_pass_for_all_of_them(sampled):
 
 def test_on_a_cpu_a_large_batch_drafts_less():
     net, here = restless(), torch.device("cpu")
-    assert [heads_that_pay(net, batch, here) for batch in (1, 16, 24, 25, 64)] == [3, 3, 2, 1, 0]
+    assert [heads_that_pay(net, batch, here) for batch in (1, 4, 6, 7, 12, 13)] == [3, 3, 2, 1, 1, 0]
     assert heads_that_pay(net, 10_000, torch.device("cuda")) == 3
 
 
