@@ -29,6 +29,7 @@ def square(frames: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_page_runs_from_a_lerobot_folder_to_a_dream(tmp_path):
     task = replace(scenes.TASK, views=(replace(scenes.TASK.views[0], height=64),))
     episodes = (replace(scenes.episode(seed, 60), terminated=False) for seed in range(24))

@@ -125,6 +125,7 @@ def kill_once_begun(process: subprocess.Popen, manifest) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_driver_killed_on_the_way_loses_nothing_and_doubles_nothing(curated, logs, tmp_path):
     process = start(logs, tmp_path / "out", workers=1)
     kill_once_begun(process, tmp_path / "out" / "manifest" / "logs.jsonl")
@@ -132,6 +133,7 @@ def test_the_driver_killed_on_the_way_loses_nothing_and_doubles_nothing(curated,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ray_makes_the_same_shards_and_outlives_a_killed_worker(curated, logs, tmp_path):
     pytest.importorskip("ray")
     psutil = pytest.importorskip("psutil")
