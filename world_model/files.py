@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from procosm.world_model.errors import CheckpointError, ProcosmError
+
+Kept = TypeVar("Kept")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -119,6 +121,6 @@ def read_tensors(path: Path, advice: str = "restore it, or train again") -> dict
         raise CheckpointError(f"{path} is truncated or damaged ({error}): {advice}") from error
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, named by what follows it."""
+def under(prefix: str, tensors: Mapping[str, Kept]) -> dict[str, Kept]:
+    """The tensors, or what is told of them, whose names begin with ``prefix``, named by what follows it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

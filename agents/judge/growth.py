@@ -61,7 +61,8 @@ def growth(
     dreamed, true, steps = changes(model, episodes, horizon)
     rows: list[dict[str, float]] = []
     there = torch.from_numpy(steps)[:, None] > torch.arange(horizon)
-    for found in agreement(*(torch.from_numpy(each / state_scale) for each in (true, dreamed)), there):
+    happened, imagined = (torch.from_numpy(each / state_scale) for each in (true, dreamed))
+    for found in agreement(happened, imagined, there):
         x, y = found.true.numpy(), found.dreamed.numpy()
         products, squares = (x * y).sum(axis=1), np.square(x).sum(axis=1)
         again = resamples(len(x), seed)

@@ -158,7 +158,7 @@ def _see(run: Path) -> Logged:
         total = torch.nn.functional.pad(rewards.double().cumsum(0), (1, 0))
         earned = total[table.last + 1] - total[table.first]
         with torch.inference_mode():
-            latents = model.encode(table.frames.numpy())
+            latents = model.encode(table.seen(torch.arange(len(table.frames))).numpy())
             index = context_index(table, torch.arange(len(latents)), model.dynamics.context)
             states = torch.cat([model.read("state", latents[part]) for part in index.split(1024)])
         at = table.steps

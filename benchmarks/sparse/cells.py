@@ -189,7 +189,9 @@ def length_cell(cell: Cell, home: Path, protocol: Protocol) -> dict[str, float]:
     run = home / "roads" / f"1-{cell.seed}"
     model, episodes = checkpoint.load(run / "world_model"), load_episodes(run / "data")
     here = Desk(model.task, {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
-    latents = {kind: model.encode(table.frames.numpy()) for kind, table in here.tables.items()}
+    latents = {
+        kind: model.encode(table.seen(torch.arange(len(table.frames))).numpy()) for kind, table in here.tables.items()
+    }
     sizes = preset(ROADS[cell.task].preset).with_stage("diffusion", steps=LENGTHS[cell.part])
     head = cast(DiffusionDynamics, model.dynamics).state_head
     dynamics = dreamed(cell, home, here, sizes, head.state_dict(), latents)
@@ -242,7 +244,7 @@ def dreamed(
     thin(dynamics, cell)
     dynamics.state_head.load_state_dict(head)
     work, choose = home / "cells" / f"{cell.name}.training", chooser(cell, "dynamics")
-    training = Training(tokenizer, dynamics, here.tables, cell.seed, work, choose, encoded=latents)
+    training = Training(tokenizer, dynamics, here.tables, cell.seed, work, choose, encoded={**latents})
     sizes.stages["diffusion"].run("diffusion", training)
     return dynamics.eval().requires_grad_(False)
 

@@ -156,7 +156,7 @@ class LatentFile(Rows):
         starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
         for first, last in zip(starts, [*starts[1:], len(at)], strict=True):
             part = values[first:last]
-            if os.preadv(self._descriptor, [part], int(at[first]) * self._size) < part.nbytes:
+            if os.preadv(self._descriptor, [part.data], int(at[first]) * self._size) < part.nbytes:
                 raise DatasetError(f"{self.path} was cut short: delete it, and run the same command again")
 
     def __del__(self) -> None:

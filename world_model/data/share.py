@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """Part ``index`` of ``count`` equal parts of a batch."""
 
     index: int = 0

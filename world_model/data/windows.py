@@ -152,7 +152,7 @@ def first_frames(table: Table) -> Tensor:
 
 
 def choose_starts(
-    table: Table, latents: Tensor, context: int, most: int = 512, features: Tensor | None = None
+    table: Table, latents: Tensor | Rows, context: int, most: int = 512, features: Tensor | None = None
 ) -> Tensor:
     """(n, context) frame indices of held-out windows to start dreams from, spread over what was logged.
 
@@ -182,7 +182,7 @@ def choose_starts(
     return context_index(table, table.steps[torch.tensor(chosen).sort().values.to(table.device)], context)
 
 
-def _places(table: Table, latents: Tensor, context: int, features: Tensor | None) -> Tensor:
+def _places(table: Table, latents: Tensor | Rows, context: int, features: Tensor | None) -> Tensor:
     """(steps, k): where each step of a table begins, in deviations of the states or, where none were logged, of
     features or latents.
 

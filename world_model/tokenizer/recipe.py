@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.data.batch import Batch
-from procosm.world_model.data.on_disk import PIECE, some
+from procosm.world_model.data.on_disk import some
 from procosm.world_model.data.share import share
 from procosm.world_model.data.windows import Table, cut, draw
+from procosm.world_model.encoding import FRAMES
 from procosm.world_model.heads import StateHead
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.tokenizer.loss import MotionHead, TokenizerLoss, TokenizerLossConfig
@@ -48,7 +49,8 @@ class Tokenize(Stage):
         tokenizer.mixed = False
         sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // SAMPLE))
         with torch.no_grad():
-            tokenizer.fit_latents(tokenizer.to_latents(tokenizer.pixels(table.seen(sample)[:, None])))
+            parts = (table.seen(part)[:, None] for part in sample.split(FRAMES))
+            tokenizer.fit_latents(torch.cat([tokenizer.to_latents(tokenizer.pixels(part)) for part in parts]))
         return {name: metrics}
 
     def rehearse(self, module: CausalTokenizer, batch: Batch) -> Callable[[], None]:
@@ -67,8 +69,9 @@ def mean_frame(table: Table) -> Tensor:
     frames = table.frames
     if isinstance(frames, Tensor):
         return frames[::7].float().mean(0)
-    parts = some(frames, torch.arange(len(frames))[::7]).split(PIECE)
-    return (sum(frames[part].double().sum(0) for part in parts) / sum(map(len, parts))).float()
+    parts = some(frames, torch.arange(len(frames))[::7]).split(FRAMES)
+    total = torch.stack([frames[part].double().sum(0) for part in parts]).sum(0)
+    return (total / sum(map(len, parts))).float()
 
 
 def _head(training: Training, frames: int) -> StateHead | MotionHead:

@@ -65,7 +65,8 @@ class Gradients:
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradient of a step's batch to the parameters'; its loss and metrics, those of the whole batch."""
-        parts, told = self.how.accumulate, {}
+        parts = self.how.accumulate
+        told: dict[str, Tensor] = {}
         for part in range(parts):
             mine = Share(rank() * parts + part, processes() * parts)
             with self._synchronised(part + 1 == parts), sharing(mine):
