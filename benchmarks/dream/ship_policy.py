@@ -15,12 +15,13 @@ import numpy as np
 from procosm.agents.judge.evaluate import JUDGING_SEED
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.rollouts import Player, play_truth
-from procosm.agents.policy.train import PolicyConfig, train_policy
+from procosm.agents.policy.train import PolicyConfig, train_policy, with_observation
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.collect.policy_file import save_acting
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.envs.play.policy import SHIPPED_POLICIES
 from procosm.world_model import command
+from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.settings import Count, Processes, Settings
 
@@ -56,6 +57,7 @@ def ship_policy(config: ShipPolicyConfig) -> Path:
     training = PolicyConfig(
         checkpoint, config.runs / config.name / "policy", truth_every=0, device="cpu", **SETTINGS.get(config.name, {})
     )
+    training = with_observation(training, load(checkpoint))
     path = SHIPPED_POLICIES / f"{config.name}.zip"
     save_acting(train_policy(training) / "policy.zip", path)
     if path.stat().st_size > MOST_BYTES:

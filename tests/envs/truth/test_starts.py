@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.envs.dreams import dreams
+from procosm.envs.dreams import starts as starts_of_dreams
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.dreams.world_vector import WorldModelVectorEnv
@@ -133,7 +133,7 @@ def test_slots_from_either_kind_of_window_are_what_a_single_dream_is(linear_worl
 
 def test_a_checkpoint_that_knows_no_reset_says_so_once_and_how_to_add_some(tiny_checkpoint, caplog):
     model = load(tiny_checkpoint)
-    dreams._say_that_starts_are_wide.cache_clear()
+    starts_of_dreams._say_that_starts_are_wide.cache_clear()
     with caplog.at_level(logging.WARNING, "procosm"):
         starts = [WorldModelVectorEnv(model, 40, "state").reset(seed=0)[1]["start"] for _ in range(2)]
     assert len(caplog.records) == 1 and "procosm.envs.truth.resets" in caplog.text
