@@ -22,6 +22,12 @@ from procosm.sparse.accelerator.workloads import Workload, network
 from procosm.sparse.accelerator.workloads.trace import from_factory
 from procosm.sparse.errors import SparseError
 
+WRITTEN = (
+    *("evaluation.json", "evaluation.csv", "evaluation_summary.json", "results.json", "results.csv"),
+    *("energy.png", "imbalance.png", "cycles.png", "pes.png"),
+)
+"""Names of all that any of its runs writes."""
+
 
 @dataclass(frozen=True)
 class AcceleratorConfig:
@@ -77,7 +83,7 @@ def accelerate(config: AcceleratorConfig) -> Path:
         value = getattr(config, name)
         if value is not None and not 0 < value <= 1:
             raise SparseError(f"{name} {value} must lie in (0, 1]")
-    check_out(config.out)
+    check_out(config.out, WRITTEN)
     if config.evaluate is not None:
         return _evaluate(config, config.evaluate)
     if config.model is not None:

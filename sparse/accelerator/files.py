@@ -7,14 +7,18 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from procosm.sparse.errors import SparseError
 
 
-def check_out(folder: Path) -> None:
-    """SparseError, before the work, where files cannot be written into a folder (which need not exist)."""
+def check_out(folder: Path, names: Collection[str]) -> None:
+    """SparseError, before the work, where files cannot be written into a folder (which need not exist).
+
+    ``names`` are those of the files to be written: a folder that holds any other is somebody else's.
+    """
     place = Path(os.path.realpath(folder))
     there = next(path for path in (place, *place.parents) if path.exists())
     try:
@@ -22,8 +26,11 @@ def check_out(folder: Path) -> None:
             raise NotADirectoryError(None, "there is something that is no folder")
         with tempfile.TemporaryFile(dir=there):
             pass
+        foreign = sorted(path.name for path in place.glob("*") if path.name not in names and path.name[0] != ".")
     except OSError as error:
         raise SparseError(f"out {folder} cannot be written ({error.strerror}): give another --out") from error
+    if foreign:
+        raise SparseError(f"out {folder} holds {foreign[0]}, which is none of its results: give a folder of its own")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

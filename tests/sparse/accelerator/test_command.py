@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from procosm.sparse.accelerator.command import AcceleratorConfig, accelerate
+from procosm.sparse.accelerator.command import WRITTEN, AcceleratorConfig, accelerate
 from procosm.sparse.accelerator.network import Total
 from procosm.sparse.errors import SparseError
 
@@ -33,6 +33,7 @@ def test_a_model_with_all_figures(factory, tmp_path, capsys):
     assert "weight update" in printed and "training step" in printed and str(out) in printed
     for name in ("energy", "cycles", "imbalance", "pes"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in out.iterdir()} < set(WRITTEN), "else the same command would refuse its own folder"
     results = json.loads((out / "results.json").read_text())
     assert [row["layer"] for row in results["layers"]] == ["0"] * 3 + ["3"] * 3
     assert set(results["dataflows"]) == {"CK", "CN", "KN", "CP", "KP", "PQ", "PN"} and set(results["pes"]) == {
@@ -181,3 +182,10 @@ def test_stored_results_that_are_no_numbers_agree_with_nothing(tmp_path, change,
     with pytest.raises(SparseError, match=rf"record 1: {named} is"):
         accelerate(AcceleratorConfig(evaluate=path, out=tmp_path / "out", processes=1))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_somebody_elses_files_is_refused_before_the_work(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(SparseError, match=r"holds thesis\.tex, which is none of its results"):
+        accelerate(AcceleratorConfig(network="vgg-s", out=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
