@@ -18,8 +18,9 @@ from annotated_types import Ge
 from procosm.agents.judge.ranking import regulator
 from procosm.agents.judge.ranking.agreement import Scores, agreement_rows
 from procosm.agents.judge.ranking.exploits import search
-from procosm.agents.judge.ranking.members import Member, linear, open_loop
+from procosm.agents.judge.ranking.members import Member, linear, open_loop, reaching
 from procosm.agents.judge.ranking.paired import Dream, Rows, Truth, World, play
+from procosm.agents.judge.ranking.reaching import TASK as REACHER
 from procosm.agents.judge.ranking.zoo import ZooConfig, zoo
 from procosm.agents.stages import write_csv
 from procosm.benchmarks.dream.ranking_figure import scatter
@@ -103,6 +104,8 @@ def controllers(config: RankingConfig, model: WorldModel) -> list[Member]:
         feedback = regulator.regulated(gains) + regulator.disturbed(gains, config.linear, SPREAD, SEED)
     else:
         feedback = linear(model.task, config.linear, SPREAD, SEED)
+        if model.task.id == REACHER:
+            feedback += reaching()
     return open_loop(model.task) + feedback
 
 

@@ -22,6 +22,7 @@ MARKS = {
     "control": ("#555555", "x"),
     "dream": ("#d55e00", "*"),
     "regulator": ("#56b4e9", "^"),
+    "reaching": ("#66a61e", "^"),
     "linear": ("#8c6bb1", "P"),
     "open-loop": ("#999999", "+"),
     "exploit": ("#b2182b", "X"),

@@ -112,7 +112,7 @@ def _of_part(
 def control_rows(scores: Scores, real: np.ndarray, dreamed: np.ndarray, runs: np.ndarray) -> Iterator[dict[str, Any]]:
     """The same of what a ranking must beat, and the correlation within each band of returns."""
     if scores.effort is not None:
-        yield from _of_part("control: action cost", real, action_cost(scores.effort), runs, RANKS[:2])
+        yield from _of_part("control: action cost", real, action_cost(scores.effort), runs, RANKS)
     yield {"metric": "regret@1", "panel": "control: any policy", "value": float((1 - real).mean()), "n": len(real)}
     band = bands(real)
     dealt = list(shuffled(dreamed, band))

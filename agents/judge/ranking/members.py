@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from procosm.agents.judge.ranking.reaching import springs, torque
 from procosm.world_model.data.task import Task
 
 
@@ -14,11 +15,12 @@ class Member:
 
     Attributes:
         name: unique in the panel. family: ``ppo``, ``sac``, ``td3``, ``degraded``, ``control``, ``dream``, ``linear``,
-            ``open-loop`` or ``exploit``.
+            ``open-loop``, ``regulator``, ``reaching`` or ``exploit``.
         algorithm, path: the saved policy; empty and None for a controller.
         gains: (a·s,) of a linear controller, one action after the other; its action is -gains (state - about) + push.
         about: (s,) the state that it holds; empty for the origin.
         push: (a,) what is added to every action, its sign turned each half of ``period`` steps; 0 never turns it.
+        reach: stiffness, damping and misdirection of a spring to Reacher's target; see ``reaching``.
         epsilon: chance of a uniform action in place of the policy's.
         steps: environment steps it learned from, real or (``dream``) imagined.
         trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
@@ -34,6 +36,7 @@ class Member:
     about: tuple[float, ...] = ()
     push: tuple[float, ...] = ()
     period: int = 0
+    reach: tuple[float, ...] = ()
     epsilon: float = 0.0
     steps: int = 0
     seen: bool = False
@@ -52,6 +55,8 @@ class Member:
         if self.gains:
             away = observed - np.array(self.about or (0.0,))
             actions -= away @ np.reshape(self.gains, (len(low), -1)).T
+        if self.reach:
+            actions += torque(observed, *self.reach)
         if self.push:
             turned = steps % self.period >= self.period / 2 if self.period else np.zeros(len(steps), bool)
             actions += np.where(turned, -1.0, 1.0)[:, None] * np.array(self.push)
@@ -80,6 +85,11 @@ def open_loop(task: Task) -> list[Member]:
                 Member(f"alternating {axis} {period}", "open-loop", push=tuple(np.abs(push).tolist()), period=period)
             )
     return members
+
+
+def reaching() -> list[Member]:
+    """Controllers of Reacher that solve it, and the same led astray."""
+    return [Member("reach " + " ".join(f"{x:g}" for x in each), "reaching", reach=each) for each in springs()]
 
 
 def linear(task: Task, number: int, size: float, seed: int) -> list[Member]:
