@@ -29,7 +29,7 @@ from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Device, Seed, Settings
 from procosm.world_model.training.parallel import joined, lead
-from procosm.world_model.training.presets import check_frame_size
+from procosm.world_model.training.presets import Family, check_frame_size
 from procosm.world_model.training.tokenizer import TokenizerTrainConfig, check_made, train_tokenizer
 from procosm.world_model.training.tokenizer import check_outs as tokenizer_outs
 from procosm.world_model.training.train import TrainConfig, train
@@ -47,6 +47,8 @@ class RunConfig(Settings):
     preset: str = "small"
     """Size of the world model: debug, small (minutes on two cores), fast (quick dreams), medium (an hour), wide
     (for a density of .1)."""
+    family: Family = "diffusion"
+    """How the world model predicts the next frame: by denoising it, or token by token."""
     density: float = 1.0
     """Share of the weights of the dynamics' attention and MLPs that exists: below 1, from the first step on."""
     seed: int = 0
@@ -129,6 +131,7 @@ class Stages:
                 data=out / "data",
                 out=out / "world_model",
                 preset=config.preset,
+                family=config.family,
                 seed=seed,
                 density=config.density,
                 device=config.device,
@@ -148,7 +151,7 @@ class Stages:
             EvaluateConfig(run=out, episodes=config.episodes, processes=processes, device=config.device),
             ReportConfig(run=out),
         )
-        check_frame_size(*frame_sides_of(stages.collect), config.preset)
+        check_frame_size(*frame_sides_of(stages.collect), config.preset, config.family)
         check_observation(config.observation, min(frame_sides_of(stages.collect)))
         return stages
 
@@ -189,7 +192,7 @@ def run(config: RunConfig) -> Path:
     check_out(stages.policy.out, POLICY_FILES.__contains__)
     _announce(1, "collect", f"{config.steps} steps of {config.env} in MuJoCo")
     collect_stage(stages.collect)
-    _announce(2, "train", f"a world model ({config.preset}) from these frames")
+    _announce(2, "train", f"a world model ({config.family}, {config.preset}) from these frames")
     train_stage(stages.train)
     if "reward" in load_task(stages.train.data).signals:
         _announce(3, "train-policy", f"{config.algorithm.upper()} in {config.dreams} dreams at once")

@@ -3,6 +3,7 @@
     python -m procosm.benchmarks.dream.pipeline --env InvertedPendulum
     python -m procosm.benchmarks.dream.pipeline --env Reacher --preset medium --algorithm sac --steps 20000 …
     python -m procosm.benchmarks.dream.pipeline --env InvertedPendulum --signals reward --wide 0 --constant 0 …
+    python -m procosm.benchmarks.dream.pipeline --env InvertedPendulum --family autoregressive
 
 Runs that exist are gone on with, so seeds may also be run apart, with `procosm run`, into the same folders. Every seed
 is reported, the bad ones too.
@@ -70,10 +71,13 @@ def main(config: PipelineConfig) -> Path:
     rows, name = [], in_files(config.run.env)
     if config.run.signals != "all":
         name += f"_{config.run.signals}"
+    if config.run.family != "diffusion":
+        name += f"_{config.run.family}"
     for seed in range(config.run.seed, config.run.seed + config.seeds):
         folder = config.run.out / f"seed{seed}"
         run(dataclasses.replace(config.run, out=folder, seed=seed))
-        rows += [row | {"signals": config.run.signals} for row in rows_of(folder, config.run.env, seed)]
+        told = {"signals": config.run.signals, "family": config.run.family}
+        rows += [row | told for row in rows_of(folder, config.run.env, seed)]
     strip(config.run.out / f"seed{config.run.seed}", RESULTS / "figures" / f"dream_{name}.png")
     return record(f"pipeline_{name}", rows)
 

@@ -15,11 +15,14 @@ import pytest
 import torch
 
 from procosm.agents.policy.train import PolicyConfig
-from procosm.agents.run import RunConfig, policy_stage, run, train_stage
+from procosm.agents.run import RunConfig, Stages, policy_stage, run, train_stage
 from procosm.agents.stages import StageError, record_path
 from procosm.envs.collect.policy_file import load_policy
+from procosm.world_model.autoregressive.dynamics import AutoregressiveDynamics
+from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json
+from procosm.world_model.settings import SettingsError
 from procosm.world_model.training.train import TrainConfig
 from tests.agents.conftest import SMALL_POLICY
 
@@ -59,6 +62,27 @@ def test_other_settings_of_a_run_are_named_and_nothing_changes(finished_run):
     with pytest.raises(StageError, match=r"steps was 400, now 500.*delete .*data"):
         run(RunConfig("InvertedPendulum", finished_run, steps=500, preset="debug"))
     assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+
+
+def test_a_run_asks_its_training_for_the_family(tmp_path):
+    asked = RunConfig("InvertedPendulum", tmp_path / "run", family="autoregressive")
+    assert Stages.of(asked).train.family == "autoregressive" and Stages.of(asked).train.preset == "small"
+    with pytest.raises(SettingsError, match="no preset is called 'wide': choose one of debug, small"):
+        dataclasses.replace(asked, preset="wide")
+
+
+@pytest.mark.slow
+def test_the_whole_road_with_dreams_that_are_made_of_tokens(finished_run, tmp_path):
+    run_folder = tmp_path / "run"
+    shutil.copytree(finished_run / "data", run_folder / "data")
+    (run_folder / "stages").mkdir()
+    shutil.copy(finished_run / "stages" / "data.json", run_folder / "stages")
+    settings = {"steps": 400, "dreams": 4, "horizon": 2, "iterations": 1, "episodes": 2, "processes": 1}
+    page = run(RunConfig("InvertedPendulum", run_folder, preset="debug", family="autoregressive", **settings))
+    model, metrics = load(run_folder / "world_model"), read_json(run_folder / "metrics.json")
+    assert isinstance(model.dynamics, AutoregressiveDynamics) and page.exists()
+    assert metrics["returns"]["mujoco"].keys() == {"trained", "zero", "random"}
+    assert metrics["returns"]["dream"]["trained"]["n"] == 2
 
 
 def strict(text: str) -> object:

@@ -7,7 +7,7 @@ drawn. What the tokens mean (state or features, reward, end) is read off the lat
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class AutoregressiveConfig:
     """What it learns to tell beside latents: the state where one is logged, features where none is."""
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
+    patch: ClassVar[int] = 1
+    """Latents along each side of a token."""
 
 
 class AutoregressiveDynamics(Readouts):

@@ -64,6 +64,11 @@ class DynamicsConfig:
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
 
+    @property
+    def patch(self) -> int:
+        """Latents along each side of what the network sees as one."""
+        return self.transformer.patch
+
 
 class DiffusionDynamics(Readouts):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from procosm.world_model import registry
 from procosm.world_model.settings import SettingsError
 from procosm.world_model.training.recipes import Stage
+
+Family = Literal["diffusion", "autoregressive"]
+"""How the next frame is predicted: by denoising it, or token by token."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,16 @@ def preset(name: str, tokenizer: str = "causal", dynamics: str = "diffusion") ->
     return Preset(replace(frames.config, **steps.tokenizer), steps.config, {**frames.stages, **steps.stages})
 
 
-def check_frame_size(height: int, width: int, name: str | None = None) -> None:
-    """Refuse frames that no model of a preset (by default: of any preset) learns from.
+def check_frame_size(height: int, width: int, name: str | None = None, family: Family = "diffusion") -> None:
+    """Refuse frames that no model of a preset (by default: of any preset of a family) learns from.
 
     Args:
         width: of all views together. name: the preset's.
 
     Raises:
-        SettingsError: and the sizes that it can.
+        SettingsError: and the sizes that it can; or the family has no such preset.
     """
-    asked = [preset(each) for each in (PRESETS if name is None else [name])]
+    asked = [preset(each, dynamics=family) for each in (PRESETS if name is None else [name])]
     if any(_takes(each, height, width) for each in asked):
         return
     whose = f"preset {name}" if name else "any preset"
@@ -70,5 +73,5 @@ def check_frame_size(height: int, width: int, name: str | None = None) -> None:
 
 def _takes(sizes: Preset, height: int, width: int) -> bool:
     """Whether frames can become latents, and these tokens."""
-    patch = sizes.dynamics.transformer.patch * height // sizes.tokenizer.latent_size
+    patch = sizes.dynamics.patch * height // sizes.tokenizer.latent_size
     return sizes.tokenizer.takes(height, width) and height % patch == 0 and width % patch == 0

@@ -25,7 +25,7 @@ from procosm.world_model.sparsity import census, sparsify, weights
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
 from procosm.world_model.training.parallel import Parallel, check_shares, first_alone, joined, processes, rank
-from procosm.world_model.training.presets import Preset, preset
+from procosm.world_model.training.presets import Family, Preset, preset
 from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.stage import MakeSparsifier
 from procosm.world_model.training.validation import open_loop, readings
@@ -45,7 +45,7 @@ class TrainConfig(Settings):
     preset: str = "small"
     """Size of everything: debug (seconds), small (minutes on two cores), fast (small, with dreams four times as fast),
     medium (an hour), base (a GPU), wide (for --density .1, which trains it more than twice as fast as dense)."""
-    family: Literal["diffusion", "autoregressive"] = "diffusion"
+    family: Family = "diffusion"
     """How the next frame is predicted: by denoising it, or token by token (in the sizes debug, small and base)."""
     seed: Seed = 0
     """Seed of weights, batches and noise."""
