@@ -6,7 +6,7 @@ b batch · t frame · h, w height and width · c channel · k attention head · 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -33,12 +33,20 @@ class Sampling:
     Attributes:
         steps: denoising steps, from 1 up; 1 takes the mean, or the most probable tokens, and draws nothing. More than 1
             makes a model of tokens draw each of them.
+        solver: of denoising models. ``euler``: first order; ``dpm++`` and ``unipc``: second order, from the steps
+            before, at the same cost; ``consistency``: for models distilled to few steps, draws noise at each.
+        churn: of ``euler``: by how much noise is renewed on the way, all steps together; 0 draws none.
+        guidance: of denoising models: how far a prediction is moved away from what the model expects of no action, or
+            of its negative text; None leaves it as the model has it.
         temperature: of tokens that are drawn; above 0. Below 1 they are the more probable ones.
         top_k: how many of the most probable tokens may be drawn; None for all.
         top_p: the most probable tokens that have this share of the probability together may be drawn.
     """
 
     steps: int = 1
+    solver: Literal["euler", "dpm++", "unipc", "consistency"] = "euler"
+    churn: float = 0.0
+    guidance: float | None = None
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0

@@ -108,7 +108,13 @@ KINDS: dict[Part, dict[str, Kind]] = {
         ),
     },
     "dynamics": {
-        "diffusion": Kind(DynamicsConfig, _diffusion, _told, recipes=diffusion.RECIPES, later=("readouts", "features")),
+        "diffusion": Kind(
+            DynamicsConfig,
+            _diffusion,
+            _told,
+            recipes=diffusion.RECIPES,
+            later=("readouts", "features", "hidden_actions"),
+        ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(PretrainedDynamicsConfig, _pretrained),
     },

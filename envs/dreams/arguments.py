@@ -1,6 +1,6 @@
 """What users hand to environments, judged before anything is done with it: arguments, seeds, reset options, actions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from procosm.world_model.errors import TaskError
+from procosm.world_model.interface import Sampling
 from procosm.world_model.schema import check_arguments
 from procosm.world_model.settings import Device
 
@@ -25,6 +26,17 @@ class DreamArguments(TypedDict, total=False):
     device: Device
     name: Annotated[str, Field(max_length=200)] | None
     mixed: bool
+
+
+class SamplingArguments(TypedDict, total=False):
+    """Of how a dream draws, see ``Sampling``."""
+
+    solver: Literal["euler", "dpm++", "unipc", "consistency"]
+    churn: Annotated[float, Field(ge=0, le=1000)]
+    guidance: Annotated[float, Field(ge=0, le=100)] | None
+    temperature: Annotated[float, Field(gt=0, le=100)]
+    top_k: Annotated[int, Field(ge=1)] | None
+    top_p: Annotated[float, Field(gt=0, le=1)]
 
 
 class TruthArguments(TypedDict, total=False):
@@ -59,6 +71,20 @@ def frame_sides(frame_size: object) -> tuple[int, int]:
 def check_dream(**arguments: Any) -> None:
     """Refuse arguments of a dream that cannot be, by name, with a TaskError."""
     check_arguments(DreamArguments, arguments, TaskError)
+
+
+def chosen_sampling(denoising_steps: int, further: Mapping[str, Any] | None) -> Sampling:
+    """How dreams are drawn.
+
+    Raises:
+        TaskError: a setting that there is not, or that cannot be, by name.
+    """
+    if further is None:
+        return Sampling(denoising_steps)
+    if not isinstance(further, Mapping):
+        raise TaskError(f"sampling is {further!r:.60}: give a mapping, such as {{'solver': 'unipc'}}")
+    check_arguments(SamplingArguments, dict(further), TaskError)
+    return Sampling(denoising_steps, **further)
 
 
 def check_truth(**arguments: Any) -> None:

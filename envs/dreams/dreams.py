@@ -6,14 +6,14 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from procosm.envs.dreams.arguments import check_dream
+from procosm.envs.dreams.arguments import check_dream, chosen_sampling
 from procosm.envs.dreams.observe import Observation, Observed, host, pixels_of
 from procosm.envs.dreams.reward import Reward, Told, checked_reward, rewards
 from procosm.envs.dreams.spec import NO_LIMIT, checked_limit
@@ -21,7 +21,7 @@ from procosm.envs.dreams.starts import GIVEN, Start, Windows
 from procosm.envs.trust.trust import watch
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
-from procosm.world_model.interface import Memory, Prediction, Sampling
+from procosm.world_model.interface import Memory, Prediction
 from procosm.world_model.threads import one_thread
 
 SEEN = ("reward", "termination", "state", "features")
@@ -98,6 +98,7 @@ class Dreams:
         starts: str | Sequence[int] = "task",
         trust_below: float | None = None,
         reward: Reward | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         """Room for ``count`` dreams; none has begun.
 
@@ -111,6 +112,7 @@ class Dreams:
                 that were reached, indices with those windows.
             trust_below: dreams trusted less than this are truncated; None lets them go on.
             reward: in place of the model's own, see ``procosm.envs.dreams.reward``.
+            sampling: further settings of ``procosm.world_model.interface.Sampling``, by name.
 
         Raises:
             TaskError: an argument out of range, or no reward in the model and none given.
@@ -118,7 +120,7 @@ class Dreams:
         check_dream(num_envs=count, denoising_steps=denoising_steps, trust_below=trust_below)
         self.model = model
         self._reward = checked_reward(reward, model)
-        self._sampling = Sampling(denoising_steps)
+        self._sampling = chosen_sampling(denoising_steps, sampling)
         self.max_episode_steps = checked_limit(max_episode_steps) or model.task.max_episode_steps
         self.windows = Windows(model, starts)
         shape = (count, *model.starts.shape[1:])

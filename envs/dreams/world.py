@@ -1,6 +1,6 @@
 """WorldModelEnv: a learned world model as an ordinary Gymnasium environment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         trust_below: float | None = None,
         mixed: bool = False,
         reward: Reward | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         """Open a world model; the arguments are those of ``WorldModelVectorEnv``.
 
@@ -64,7 +65,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         self.render_mode = checked_render_mode(render_mode)
         self.shown = Observation.parse(observation)
         model = open_model(checkpoint, name, device, mixed)
-        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below, reward)
+        self.dreams = Dreams(model, 1, denoising_steps, max_episode_steps, starts, trust_below, reward, sampling)
         self.task = model.task
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
         self.observation_space = dream_space(self.shown, model)

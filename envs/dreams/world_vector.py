@@ -62,6 +62,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         mixed: bool = False,
         trust_below: float | None = None,
         reward: Reward | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         """Open a world model.
 
@@ -86,6 +87,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             trust_below: truncate dreams whose trust falls below this, 0 to 1; None lets them go on.
             reward: a function of what the model tells of a step (``procosm.envs.dreams.reward``), in place of the
                 model's own reward; needed where it has none.
+            sampling: how a dream draws where it takes several denoising steps, such as ``{"solver": "unipc"}``; names
+                are those of ``procosm.world_model.interface.Sampling``.
 
         Raises:
             CheckpointError: no checkpoint, or one that cannot be read.
@@ -96,7 +99,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self.shown = Observation.parse(observation)
         check_dream(num_envs=num_envs)
         model = open_model(checkpoint, name, device, mixed)
-        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below, reward)
+        self.dreams = Dreams(model, num_envs, denoising_steps, max_episode_steps, starts, trust_below, reward, sampling)
         self.task, self.time_limit = model.task, self.dreams.max_episode_steps
         self.num_envs = num_envs
         self.metadata = {

@@ -9,6 +9,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.diffusion.one_step import OneStep
 from procosm.world_model.diffusion.precondition import SIGMA_MAX, coefficients
 from procosm.world_model.diffusion.transformer import TransformerConfig
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import Condition, Prediction, Sampling
 from procosm.world_model.past import with_oldest_actions_unknown
 
@@ -260,3 +261,32 @@ def test_diffusion_loss_is_repeatable_and_reaches_every_trained_weight(dynamics)
     losses[0].backward()
     without = {name for name, p in dynamics.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert without == {f"manifold.{name}" for name, _ in dynamics.manifold.named_parameters()}  # has a stage of its own
+
+
+def test_guidance_moves_away_from_what_happens_whatever_is_done():
+    torch.manual_seed(0)
+    hidden = dataclasses.replace(TINY, hidden_actions=0.3)
+    dynamics = DiffusionDynamics(hidden, SHAPE, action_size=2, state_size=3)
+    with torch.no_grad():
+        for p in dynamics.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    latents, action = window().latents[:, :3], torch.tensor([[0.5, -1.0]]).expand(5, 2)
+
+    def dreamed(guidance: float | None) -> torch.Tensor:
+        draws = [np.random.default_rng(i) for i in range(5)]
+        return predict(dynamics, latents, action, draws, Sampling(2, guidance=guidance)).latents
+
+    # Of two steps the last is at σ_min, where what is given is kept: the first, at σ_max, is linear in the guidance.
+    plain, once, twice = (dreamed(g) for g in (None, 1.0, 2.0))
+    assert torch.equal(plain, dreamed(0.0)) and (once - plain).abs().max() > 1e-3
+    assert torch.allclose(twice - plain, 2 * (once - plain), atol=1e-3)
+    unknown = dynamics.told(torch.full((1, 3, 2), torch.nan))
+    assert unknown.shape == (1, 9) and not unknown.any()
+    losses = [dynamics.diffusion_loss(window(batch=64), seeded())[0] for _ in range(2)]
+    assert losses[0] == losses[1] and torch.isfinite(losses[0])
+
+
+def test_guidance_is_refused_where_no_action_was_ever_hidden(dynamics):
+    draws = [np.random.default_rng(i) for i in range(5)]
+    with pytest.raises(ProcosmError, match="hidden_actions"):
+        predict(dynamics, window().latents[:, :3], torch.zeros(5, 2), draws, Sampling(2, guidance=1.0))

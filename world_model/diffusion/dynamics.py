@@ -31,8 +31,9 @@ from procosm.world_model.diffusion.precondition import (
     sample_sigma,
     uncertainty_loss,
 )
-from procosm.world_model.diffusion.sampler import karras_sigmas, sample_euler, standard_normal
+from procosm.world_model.diffusion.sampler import karras_sigmas, noise_for, sample
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.layers import fourier_features
@@ -63,6 +64,9 @@ class DynamicsConfig:
     """What it learns to tell beside latents: the state where one is logged, features where none is."""
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
+    hidden_actions: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the denoised windows in which the newest action is hidden, so that dreams can be guided away from what
+    happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided."""
 
     @property
     def patch(self) -> int:
@@ -84,7 +88,7 @@ class DiffusionDynamics(Readouts):
     ) -> None:
         super().__init__()
         self.config, self.context, self.latent_shape = config, config.context, latent_shape
-        told = config.context * action_size + config.context - 1
+        told = config.context * action_size + config.context - 1 + bool(config.hidden_actions)
         self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
@@ -126,10 +130,11 @@ class DiffusionDynamics(Readouts):
         return torch.cat([(context[:, 1:] - context[:, :-1]) / self.residual_std, context[:, -1:]], dim=1)
 
     def told(self, actions: Tensor) -> Tensor:
-        """(b, context, a) unit actions at the latents of the context, the newest known, to what the network is told:
-        those that are known, zeros for the others, and which of the past ones are; (b, context a + context - 1).
+        """(b, context, a) unit actions at the latents of the context, NaN where unknown, to what the network is told:
+        those that are known, zeros for the others, and which are; the newest always is, where none is ever hidden.
         """
-        known = ~actions[:, :-1, 0].isnan()
+        known = ~actions[..., 0].isnan()
+        known = known if self.config.hidden_actions else known[:, :-1]
         return torch.cat([actions.nan_to_num(0.0).flatten(1), known.to(actions.dtype)], dim=1)
 
     def carried(self, context: Tensor) -> Tensor:
@@ -174,14 +179,16 @@ class DiffusionDynamics(Readouts):
         sampling: Sampling = MEAN,
     ) -> tuple[DiffusionMemory, Prediction]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
-        taken, steps = memory.with_action(action), sampling.steps
+        taken = memory.with_action(action)
         inputs = (memory.latents, self.unit_action(taken), self.reader.standardise(memory.read))
-        if steps == 1:
+        if sampling.steps == 1:
             told = self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs)
         else:
-            noise = () if draws is None else (standard_normal(draws, self.latent_shape, self.residual_std),)
-            step = partial(self._step_of_noise, steps)
-            told = self._recorder(step, lambda: (fingerprint(self), self.mixed, steps), *inputs, *noise)
+            if sampling.guidance and not self.config.hidden_actions:
+                raise ProcosmError("guidance asks what happens whatever is done: train with hidden_actions")
+            noise = noise_for(draws, sampling, self.latent_shape, inputs[0])
+            step = partial(self._step_of_noise, sampling)
+            told = self._recorder(step, lambda: (fingerprint(self), self.mixed, sampling), *inputs, *noise)
         latents, reward, termination, read = told
         moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
         return DiffusionMemory(moved, taken[:, 1:], read), Prediction(latents, self.named(reward, termination, read))
@@ -192,12 +199,20 @@ class DiffusionDynamics(Readouts):
         return self._outcome(context, residual, unit, before)
 
     def _step_of_noise(
-        self, steps: int, context: Tensor, unit: Tensor, before: Tensor, noise: Tensor | None = None
+        self, sampling: Sampling, context: Tensor, unit: Tensor, before: Tensor, first: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
-        x = torch.zeros_like(context[:, :1]) if noise is None else noise[:, None] * SIGMA_MAX
         net = self.one_step().net if self.mixed else self.net
-        sigmas = karras_sigmas(steps, x.device).to(x.dtype)
-        residual = sample_euler(lambda x, s: self.denoise(x, s, context, unit, net), x, sigmas)[:, 0]
+        sigmas = karras_sigmas(sampling.steps, context.device).to(context.dtype)
+        hidden = torch.cat([unit[:, :-1], torch.full_like(unit[:, -1:], torch.nan)], dim=1)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            clean = self.denoise(x, sigma.expand(len(x)), context, unit, net)
+            if not sampling.guidance:
+                return clean
+            return clean + sampling.guidance * (clean - self.denoise(x, sigma.expand(len(x)), context, hidden, net))
+
+        noise = [each[:, None] for each in others]
+        residual = sample(denoise, first[:, None] * SIGMA_MAX, sigmas, sampling, noise)[:, 0]
         return self._outcome(context, residual, unit, before)
 
     def _outcome(self, context: Tensor, residual: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
@@ -217,8 +232,7 @@ class DiffusionDynamics(Readouts):
             batch: the whole batch, of which our share is computed.
         """
         k, config, window = self.context, self.config, self.standardised(batch)
-        seen = window.latents[:, :k]
-        clean = (window.latents[:, k] - self.carried(seen))[:, None] / self.residual_std * SIGMA_DATA
+        seen, clean = self.to_denoise(window)
         b = clean.shape[0]
         sigma = sent(sample_sigma(b, config.sigma_mean, config.sigma_std, generator), clean.device)
         noise = sent(torch.randn(clean.shape, generator=generator), clean.device)
@@ -228,6 +242,10 @@ class DiffusionDynamics(Readouts):
             one_step.view(-1, 1, 1, 1, 1), torch.zeros_like(clean), clean + sigma.view(-1, 1, 1, 1, 1) * noise
         )
         actions = with_oldest_actions_unknown(window.actions, k)[:, :k]
+        if config.hidden_actions:
+            hidden = sent(torch.rand(b, generator=generator) < config.hidden_actions, clean.device) & ~one_step
+            newest = torch.where(hidden[:, None, None], torch.nan, actions[:, -1:])
+            actions = torch.cat([actions[:, :-1], newest], dim=1)
         # Dreams advance by the one step from zero, so it alone must be right where little moves.
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
         rows = share().rows(b)
@@ -239,6 +257,12 @@ class DiffusionDynamics(Readouts):
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
         metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
+
+    def to_denoise(self, window: Batch) -> tuple[Tensor, Tensor]:
+        """The past of the first step of windows, (b, context, c, h, w), and the residual that is to be denoised."""
+        seen = window.latents[:, : self.context]
+        residual = (window.latents[:, self.context] - self.carried(seen))[:, None] / self.residual_std
+        return seen, residual * SIGMA_DATA
 
     def weight(self, change: Tensor, mask: Tensor) -> Tensor:
         """(b,), of mean 1: an error counts the more, the less moves in its window.

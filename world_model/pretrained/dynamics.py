@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model.diffusion.sampler import standard_normal
+from procosm.world_model.diffusion.sampler import noise_for, sample, standard_normal
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling, Tokenizer
 from procosm.world_model.past import context_window
 from procosm.world_model.pretrained.config import CosmosTransformerConfig
 from procosm.world_model.pretrained.memory import GivenLatents
-from procosm.world_model.pretrained.sampling import NoiseConfig, denoised, euler, sigmas
+from procosm.world_model.pretrained.sampling import NoiseConfig, denoised, sigmas
 from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer
 from procosm.world_model.pretrained.transformer import CosmosTransformer
 
@@ -114,9 +114,7 @@ class PretrainedDynamics(nn.Module):
         sampling: Sampling = MEAN,
     ) -> tuple[GivenLatents, Prediction]:
         """See :class:`procosm.world_model.interface.Dynamics`; one denoising step takes the mean."""
-        latents = self._video(
-            memory.latents, self._told(action), None if sampling.steps == 1 else draws, sampling.steps
-        )
+        latents = self._video(memory.latents, self._told(action), None if sampling.steps == 1 else draws, sampling)
         if not self._tokenizer:
             kept = torch.cat([memory.latents, latents], dim=1)[:, -self.context :]
             return GivenLatents(kept), Prediction(latents[:, -1], {})
@@ -133,10 +131,11 @@ class PretrainedDynamics(nn.Module):
         return scaled if self.config.actions == "each" else scaled.flatten(1)
 
     def _video(
-        self, past: Tensor, action: Tensor | None, draws: Sequence[np.random.Generator] | None, steps: int
+        self, past: Tensor, action: Tensor | None, draws: Sequence[np.random.Generator] | None, sampling: Sampling
     ) -> Tensor:
         """(b, drawn, c, h, w) latents that follow (b, given, c, h, w)."""
         config, noise = self.config, self.config.noise
+        guidance = config.guidance if sampling.guidance is None else sampling.guidance
         given = past.transpose(1, 2) * noise.sigma_data
         b, c, n, h, w = given.shape
         mask = torch.zeros(b, 1, n + config.drawn, h, w, device=past.device)
@@ -145,21 +144,21 @@ class PretrainedDynamics(nn.Module):
         def network(scaled: Tensor, levels: Tensor) -> Tensor:
             told = levels[:, 0] if noise.family == "edm" else levels
             found = self._told_by(self.text, scaled, told, mask, action)
-            if config.guidance == 0:
+            if guidance == 0:
                 return found
-            return found + config.guidance * (found - self._told_by(self.negative, scaled, told, mask, action))
+            return found + guidance * (found - self._told_by(self.negative, scaled, told, mask, action))
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             small = None if draws is None or noise.family == "flow" else standard_normal(draws, given.shape[1:], given)
             return denoised(noise, network, x, sigma, given, small)
 
         shape = (c, n + config.drawn, h, w)
-        if steps == 1:
+        if sampling.steps == 1:
             x = denoise(given.new_zeros(b, *shape), given.new_tensor(noise.sigma_max))
         else:
-            levels = sigmas(noise, steps).to(given)
-            x = given.new_zeros(b, *shape) if draws is None else standard_normal(draws, shape, given) * levels[0]
-            x = euler(x, levels, denoise)
+            levels = sigmas(noise, sampling.steps).to(given)
+            first, *others = noise_for(draws, sampling, shape, given)
+            x = sample(denoise, levels[0] * first, levels, sampling, others)
         return x[:, :, n:].transpose(1, 2) / noise.sigma_data
 
     def _told_by(self, text: Tensor, scaled: Tensor, levels: Tensor, mask: Tensor, action: Tensor | None) -> Tensor:

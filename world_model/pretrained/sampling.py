@@ -1,4 +1,4 @@
-"""How published models draw a video: noise levels of Karras et al. (arXiv 2206.00364), Euler steps, what is given kept.
+"""How published models draw a video: noise levels of Karras et al. (arXiv 2206.00364), and what is given kept.
 
 Two families. Predict1 is preconditioned as EDM has it. Predict2 and 2.5 predict the velocity of a straight path from
 noise to data, noise - data; with x = data + σ noise, the point of that path at t = σ / (1 + σ) is x / (1 + σ).
@@ -6,7 +6,6 @@ noise to data, noise - data; with x = data + σ noise, the point of that path at
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -79,10 +78,3 @@ def denoised(
     scaled = x * c_in if told is None else torch.cat([shown, x[:, :, n:] * c_in], dim=2)
     clean = c_skip * x + c_out * network(scaled, levels).to(x.dtype)
     return clean if told is None else torch.cat([given, clean[:, :, n:]], dim=2)
-
-
-def euler(x: Tensor, levels: Tensor, denoise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Euler steps from (b, …) at noise level ``levels[0]`` to the last."""
-    for sigma, following in pairwise(levels):
-        x = x + (following - sigma) * ((x - denoise(x, sigma)) / sigma)
-    return x

@@ -243,6 +243,10 @@ def test_steps_beyond_bounds_are_clipped_and_bad_actions_refused(linear_world):
         {"starts": [11]},
         {"starts": [-1]},
         {"starts": [0.5]},
+        {"sampling": 3},
+        {"sampling": {"solver": "heun"}},
+        {"sampling": {"steps": 3}},
+        {"sampling": {"temperature": 0.0}},
     ],
 )
 def test_wrong_arguments_are_our_error(linear_world, wrong):
@@ -334,10 +338,10 @@ def test_make_vec_opens_the_real_model(tiny_checkpoint):
     assert np.array_equal(same.reset(seed=0)[0], observed)
 
 
-@pytest.mark.parametrize("denoising_steps", [1, 2])
-def test_slot_of_the_real_model_equals_the_single_env_step_by_step(tiny_checkpoint, denoising_steps):
+@pytest.mark.parametrize("drawn", [{}, {"denoising_steps": 3, "sampling": {"churn": 2.0}}], ids=str)
+def test_slot_of_the_real_model_equals_the_single_env_step_by_step(tiny_checkpoint, drawn):
     """From the same latents; each step only rounds differently, because the batch is another size."""
-    options = {"observation": ("latent", "state"), "denoising_steps": denoising_steps}
+    options = {"observation": ("latent", "state"), **drawn}
     batch = WorldModelVectorEnv(tiny_checkpoint, 6, autoreset_mode="DISABLED", **options)
     single = WorldModelEnv(batch.dreams.model, **options)
     observed, infos = batch.reset(seed=30)

@@ -23,6 +23,7 @@ GOOD = {
     "device": ("cpu",),
     "starts": ("task", "wide", [0, 1], np.array([2]), (3,), range(3)),
     "mixed": (False,),
+    "sampling": (None, {}, {"solver": "unipc"}, {"temperature": np.float32(0.5), "top_k": None}),
     "num_envs": (1, 3, np.int64(2)),
     "autoreset_mode": ("NEXT_STEP", "SAME_STEP", "NextStep"),
     "checkpoint": (),
@@ -33,6 +34,7 @@ TAKEN = {
     "mixed": (True,),
     "starts": ([1],),
     "name": (),
+    "sampling": ({},),
     "denoising_steps": (),
     "num_envs": (),
 }
