@@ -1,0 +1,125 @@
+"""What must not leak into a judgement: training episodes, and what dreams earn after their end."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from procosm.agents.judge import evaluate, rollouts
+from procosm.agents.judge.evaluate import EvaluateConfig
+from procosm.agents.judge.ranking import exploits
+from procosm.agents.judge.ranking.members import Member
+from procosm.agents.judge.ranking.paired import Actor, play
+from procosm.agents.judge.rollouts import Player, play_dreams
+from tests.agents.conftest import PUSH, linear_episode
+from tests.conftest import DECAY
+
+
+def judged(episodes, linear_world, part: str):
+    config = EvaluateConfig(Path("run"), horizon=6, windows=16)
+    return evaluate._parts(config, linear_world, None, episodes)[part]()
+
+
+def disturbed(seed: int, kind: str):
+    """An episode in which nothing is as the linear world has it: its frames and states come in another order."""
+    made = linear_episode(seed, 14, kind)
+    order = np.random.default_rng(seed).permutation(15)
+    signals = made.signals | {"state": made.signals["state"][order]}
+    return dataclasses.replace(made, frames=made.frames[order], signals=signals)
+
+
+def test_open_loop_is_judged_on_held_out_episodes_alone(linear_world):
+    """The dream is right on one kind of episodes, up to the rounding of grey, and wrong on the other."""
+    right = [linear_episode(seed, 14) for seed in range(8)] + [disturbed(seed, "train") for seed in range(8, 16)]
+    wrong = [dataclasses.replace(e, kind="holdout" if e.kind == "train" else "train") for e in right]
+    found = [
+        [row["value"] for row in judged(each, linear_world, "open_loop")
+         if (row["method"], row["metric"]) == ("dream", "state_nrmse")]
+        for each in (right, wrong)
+    ]  # fmt: skip
+    assert len(found[0]) == 6 and max(found[0]) < 0.1 < 0.5 < min(found[1])
+
+
+def test_growth_is_judged_on_constant_actions_alone(linear_world):
+    held_out = [disturbed(seed, "holdout") for seed in range(8)]
+    constant = [linear_episode(100 + i, 14, "constant", a) for i, a in enumerate(np.linspace(-1, 1, 8))]
+    rows = judged(held_out + constant, linear_world, "growth")
+    assert max(row["relative_error"] for row in rows) < 0.1
+
+
+def ended(z: np.ndarray, actions: np.ndarray, most: int) -> tuple[float, int]:
+    """Return and steps of the linear world: it ends where its first number passes 1.5, or after so many steps."""
+    total = 0.0
+    for step in range(most):
+        z = DECAY * z + PUSH * actions[step]
+        total += float(z.mean())
+        if z[0] > 1.5:
+            break
+    return total, step + 1
+
+
+def test_a_dream_that_has_ended_earns_nothing_more(linear_world, monkeypatch):
+    """Dreams that end at different steps, side by side, against the recurrence of each alone."""
+    world = dataclasses.replace(linear_world, reward_range=None)  # what it says is what is counted
+    monkeypatch.setattr(rollouts, "opened", lambda folder, device: world)
+    n, grey = 40, np.linspace(140, 158, 40).astype(np.uint8)
+    frames = np.broadcast_to(grey[:, None, None, None], (n, 40, 40, 3)).copy()
+    found = play_dreams(Player(Path("none"), "random", observation="state"), frames)
+    drawn = np.random.default_rng(0)
+    actions = np.stack([drawn.uniform(-1.0, 1.0, (n, 1)).astype(np.float32) for _ in range(7)])
+    expected = [ended(np.full(4, (grey[i] - 128.0) / 20), actions[:, i], 7) for i in range(n)]
+    assert [episode.steps for episode in found] == [steps for _, steps in expected]
+    assert len({steps for _, steps in expected}) > 2, "they end at different steps"
+    assert [episode.total for episode in found] == pytest.approx([total for total, _ in expected], abs=1e-4)
+
+
+class Clock:
+    """A world that pays 1 a step for ever and ends slot i after i + 1 steps."""
+
+    def __init__(self, slots: int) -> None:
+        self.observed, self._steps = np.zeros((slots, 2), np.float32), np.zeros(slots, np.int64)
+
+    def begin(self, slots, seeds):
+        self._steps[slots] = 0
+
+    def step(self, slots, actions):
+        self._steps[slots] += 1
+        return np.ones(len(slots)), self._steps[slots] > slots, np.zeros(len(slots), bool)
+
+
+def test_exploits_are_searched_for_by_what_dreams_earn_before_their_end(linear_world):
+    member = Member("still", "exploit", push=(0.0,))
+    found = exploits._returns(Clock(6), linear_world, [member, member], [0, 1, 2], 10)
+    assert found.tolist() == [2.0, 5.0], "means of 1, 2, 3 and of 4, 5, 6 steps"
+
+
+def test_a_panels_episodes_count_their_own_steps_alone(linear_world):
+    """Each slot's episodes last as long as the slot says, whoever plays beside them; horizons count the first steps."""
+    rows = {}
+    member = Member("pushes", "open-loop", push=(0.5,))
+    play(Clock(3), linear_world.task, [member], range(6), (2,), lambda m, r: rows.setdefault(m.name, r), "test")
+    for row in rows["pushes"]:
+        assert row["return"] == row["steps"] and row["return_2"] == min(row["steps"], 2)
+        assert row["effort"] == pytest.approx(0.25 * row["steps"]), "the squares of its own actions"
+    assert {row["steps"] for row in rows["pushes"]} == {1, 2, 3}
+
+
+def test_chance_of_an_episode_is_its_seeds_and_its_policys(linear_world):
+    noisy = Member("noisy", "degraded", push=(0.0,), epsilon=1.0)
+    first, again, other = (
+        Actor(member, linear_world.task, 1) for member in (noisy, noisy, dataclasses.replace(noisy, name="b"))
+    )
+    drawn = []
+    for actor, seed in ((first, 3), (again, 3), (again, 4), (other, 3)):
+        actor.begin(0, seed)
+        drawn.append(float(actor.act(np.array([0]), np.zeros((1, 2), np.float32), np.zeros(1))[0, 0]))
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 3
+
+
+def test_no_two_judgements_begin_with_the_same_episodes():
+    """Seeds of collecting, searching, ranking and judging lie apart by more than any of them uses."""
+    from procosm.benchmarks.dream import ranking, trust
+
+    seeds = [evaluate.JUDGING_SEED, ranking.FIRST_SEED, trust.FIRST_SEED, exploits.FIRST_SEED]
+    assert min(seeds) >= 1_000_000 and min(abs(a - b) for a in seeds for b in seeds if a is not b) >= 10_000
