@@ -8,13 +8,14 @@ PINS := pyproject.toml constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu check sanitize bench bench-gpu results
+.PHONY: help demo test test-slow test-gpu mutants check sanitize bench bench-gpu results
 
 help:
 	@echo "make demo       learn InvertedPendulum in a dream, judge it in MuJoCo, write runs/demo/report.html"
 	@echo "make test       the test suite (no GPU needed)"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-gpu   the tests that need a CUDA device"
+	@echo "make mutants    do the tests notice planted faults? about five minutes"
 	@echo "make check      lint, format and types"
 	@echo "make sanitize   compute-sanitizer over the kernels' tests, on a CUDA device"
 	@echo "make bench      measure again what benchmarks/results holds"
@@ -45,6 +46,9 @@ test-slow: $(DEV)
 
 test-gpu: $(DEV)
 	$(BIN)/python -m pytest -m gpu -rs
+
+mutants: $(DEV)
+	$(ONE_THREAD) $(BIN)/python -m tests.mutants
 
 check: $(DEV)
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from procosm.sparse.baselines import make
+from procosm.sparse.convert import convert
 from procosm.sparse.dropback import limited, step_size
 
 
@@ -34,3 +36,25 @@ def test_the_exchange_is_limited_to_the_best():
     assert torch.equal(limited(kept, ~kept, scores, 0.0), kept)
     one = limited(kept, ~kept, scores, 0.01)  # less than a block: one may change all the same
     assert (one != kept).sum() == 2 and one.sum() == kept.sum()
+
+
+def test_a_training_exchanges_no_more_blocks_at_a_time_than_it_may():
+    """Half of the inputs are dead, and with them half of the 16 kept blocks: a change replaces a quarter, no more."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(128, 128, bias=False))
+    convert(model, 0.25, 16, keep="balanced")
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+    settings = {"update_every": 8, "probe_every": 8, "max_exchange": 0.25}
+    sparsifier = make("procrustes", model, optimizer, density=0.25, **settings)
+    x, replaced = torch.randn(64, 128) * (torch.arange(128) >= 64), []
+    for step in range(20):
+        before = model[0].kept().clone()
+        sparsifier.before_step(step)
+        model(x).square().sum().backward()
+        optimizer.step()
+        sparsifier.after_step(step)
+        optimizer.zero_grad()
+        added = int((model[0].kept() & ~before).sum())
+        if step > 0 and added:
+            replaced.append(added)
+    assert replaced and max(replaced) == 4

@@ -1,0 +1,1 @@
+"""Planted faults that tests must notice: ``python -m tests.mutants``, or ``make mutants``."""
