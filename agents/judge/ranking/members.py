@@ -22,7 +22,7 @@ class Member:
         push: (a,) what is added to every action, its sign turned each half of ``period`` steps; 0 never turns it.
         reach: stiffness, damping and misdirection of a spring to Reacher's target; see ``reaching``.
         epsilon: chance of a uniform action in place of the policy's.
-        steps: environment steps it learned from, real or (``dream``) imagined.
+        steps: environment steps it learned from, real or (``dream``) imagined; 0 where nobody said.
         trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
         seen: whether the world model's data were collected with this behaviour, or with what it is derived from.
         run: the training that it comes from, which others may share; by default its own name.

@@ -60,7 +60,8 @@ class ZooConfig(Settings):
     trusting: Annotated[int, Ge(0)] = 0
     """Trainings in dreams that are cut where their trust falls below one half."""
     dreamed: tuple[Path, ...] = ()
-    """Policies of finished runs (RUN/policy/policy.zip), trained in this dream or in another's of the task."""
+    """Policies trained in this dream or in another's of the task: of finished runs (RUN/policy/policy.zip), or those that
+    ship (envs/play/policies/NAME.zip)."""
     trust_pickle: bool = False
     """Open policies of the panel that SB3 saved, as earlier versions did: their pickles run whatever code is in them.
     What this version trains it saves without, and needs no trust."""
@@ -122,9 +123,10 @@ def _learner(algorithm: str, env: VecEnv, seed: int, total: int) -> BaseAlgorith
 
 
 def _of_a_run(policy: Path) -> Member:
-    """The policy of RUN/policy/policy.zip, which was trained in RUN's dream."""
-    steps = read_json(policy.with_name("training.json"))["rounds"][-1]["imagined_steps"]
-    name = f"dream {policy.parent.parent.name}"
+    """The policy of RUN/policy/policy.zip, which was trained in RUN's dream; of another file without its steps."""
+    log = policy.with_name("training.json")
+    steps = read_json(log)["rounds"][-1]["imagined_steps"] if log.exists() else 0
+    name = f"dream {policy.parent.parent.name if log.exists() else policy.stem}"
     return Member(name, "dream", path=policy, steps=steps, run=name)
 
 
