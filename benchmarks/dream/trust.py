@@ -11,7 +11,7 @@ estimate less MuJoCo's state in deviations of the data; a step is good where it 
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from procosm.agents.judge.intervals import interval
+from procosm.agents.judge.by_run import PLAIN, SHARE, Scale, jackknife
+from procosm.agents.judge.intervals import Statistic
 from procosm.agents.judge.ranking.members import CONTROLS, Member
 from procosm.agents.judge.ranking.paired import Actor, first_frames
 from procosm.agents.judge.rollouts import dreams_from
 from procosm.agents.judge.stats import auroc
 from procosm.agents.policy.worlds import truth
 from procosm.benchmarks.dream.long_dreams import long_dream_rows
+from procosm.benchmarks.dream.trust_clock import brier_skill, excess, within_horizon
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.world_model import command
@@ -105,16 +107,28 @@ def main(config: TrustConfig) -> Path:
         rows += long_dream_rows(model, member, config.long_seeds, config.long_steps)
     rows.append(cost_row(model))
     name = in_files(model.task.id)
-    whole = next(row for row in rows if (row["metric"], row["behaviour"]) == ("AUROC", "all behaviours"))
     details = {
-        "reading": f"Trust tells good steps of a dream from bad ones with an AUROC of {whole['value']:.3f} "
-        f"[{whole['low']:.3f}, {whole['high']:.3f}] over dreams of at most {config.steps} steps; the number of elapsed "
-        "steps alone is a row of its own, and so are single horizons.",
+        "reading": reading(rows),
         "bound": f"root mean square error of the state at most {bound} deviations of the data",
         "first_seed": FIRST_SEED,
-        "intervals": "95 % bootstrap over dreams, all steps of a dream together",
+        "intervals": "95 % jackknife over dreams, all steps of a dream together",
     }
     return record(f"trust_{name}", [{"task": model.task.id, **row} for row in rows], config.out, details)
+
+
+def reading(rows: Sequence[dict[str, Any]]) -> str:
+    """What the rows of all behaviours say of trust beside a clock."""
+    found = {row["metric"]: row for row in rows if row["behaviour"] == "all behaviours" and "horizon" not in row}
+    told, beside = found.get("AUROC within one horizon"), found.get("Brier skill over a clock")
+    if not told or not beside or "low" not in told or "low" not in beside:
+        return "too few good or bad steps to say what trust adds to a clock"
+    adds = told["low"] > 0.5 and beside["low"] > 0
+    return (
+        f"Among steps equally long after their starts trust tells good ones from bad ones with an AUROC of "
+        f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}], where a clock has .5; its Brier score is better "
+        f"than that of a clock by {beside['value']:.3f} [{beside['low']:.3f}, {beside['high']:.3f}] of it. "
+        + ("It adds to a clock." if adds else "It does not add to a clock what could be told apart from nothing.")
+    )
 
 
 def behaviours(policies: Sequence[Path], trust_pickle: bool = False) -> list[Member]:
@@ -156,31 +170,37 @@ def follow(model: WorldModel, member: Member, seeds: Sequence[int], frames: np.n
 
 
 def trust_rows(found: Followed, bound: float, behaviour: str) -> list[dict[str, Any]]:
-    """AUROC over all steps and at single horizons, beside the horizon itself as a score; calibration."""
-    place = {"behaviour": behaviour, "unit": "1"}
-    good = found.error <= bound
+    """AUROC over all steps, within one horizon and at single ones, beside a clock; calibration, of all and at each."""
+    good, every = found.error <= bound, np.arange(len(found.error))
     elapsed = np.broadcast_to(np.arange(good.shape[1]), good.shape)
     steps = {"steps": int(found.there.sum())}
-    rows = []
+    rows: list[dict[str, Any]] = []
 
-    def row(metric: str, statistic: Any, dreams: np.ndarray, **more: Any) -> None:
-        try:
-            value = interval(statistic, dreams.astype(float)).as_dict()
-        except ValueError:  # every step is good, or every step bad: no AUROC
+    def row(metric: str, statistic: Statistic, dreams: np.ndarray, scale: Scale, told: np.ndarray, **more: Any) -> None:
+        at = slice(None) if "horizon" not in more else slice(more["horizon"] - 1, more["horizon"])
+        of = _by_dream(statistic, told[:, at], good[:, at], found.there[:, at])
+        value = float(of(dreams[None].astype(float))[0])
+        if np.isnan(value):  # every step is good, or every step bad: no AUROC
             return
-        rows.append({"metric": metric, **place, **more, **value})
+        try:
+            told_of = jackknife(of, dreams.astype(float), runs=dreams.tolist(), scale=scale).as_dict()
+        except ValueError:  # right about all, or one dream decides: no interval
+            told_of = {"value": value, "n": len(dreams)}
+        rows.append({"metric": metric, "behaviour": behaviour, "unit": "1", **more, **told_of})
 
-    every = np.arange(len(good))
-    for metric, score in (("AUROC", found.trust), ("AUROC of elapsed steps alone", -elapsed)):
-        row(metric, _by_dream(auroc, score, good, found.there), every, **steps)
-    row("share of good steps", _by_dream(lambda p, y: y.mean(), found.trust, good, found.there), every, **steps)
-    row("mean trust", _by_dream(lambda p, y: p.mean(), found.trust, good, found.there), every, **steps)
-    row("expected calibration error", _by_dream(calibration_error, found.trust, good, found.there), every, **steps)
+    row("AUROC", _pooled(auroc), every, SHARE, found.trust, **steps)
+    row("AUROC of elapsed steps alone", _pooled(auroc), every, SHARE, -elapsed, **steps)
+    row("AUROC within one horizon", within_horizon, every, SHARE, found.trust, **steps)
+    row("Brier skill over a clock", brier_skill, every, PLAIN, found.trust, **steps)
+    row("share of good steps", _pooled(lambda p, y: y.mean()), every, PLAIN, found.trust, **steps)
+    row("mean trust", _pooled(lambda p, y: p.mean()), every, PLAIN, found.trust, **steps)
+    row("expected calibration error", _pooled(calibration_error), every, PLAIN, found.trust, **steps)
     for h in (h for h in HORIZONS if h <= good.shape[1]):
         alive = np.flatnonzero(found.there[:, h - 1])
-        at = _by_dream(auroc, found.trust[:, [h - 1]], good[:, [h - 1]], found.there[:, [h - 1]])
         if len(alive) > BINS:
-            row("AUROC at one horizon", at, alive, horizon=h, good=float(good[alive, h - 1].mean()))
+            place = {"horizon": h, "good": float(good[alive, h - 1].mean())}
+            row("AUROC at one horizon", _pooled(auroc), alive, SHARE, found.trust, **place)
+            row("trust above the share of good steps", excess, alive, PLAIN, found.trust, **place)
     return rows
 
 
@@ -223,12 +243,17 @@ def calibration_error(trust: np.ndarray, good: np.ndarray) -> float:
     return float(np.abs(apart).sum() / len(trust))
 
 
-def _by_dream(statistic: Any, score: np.ndarray, good: np.ndarray, there: np.ndarray) -> Any:
-    """The statistic of all steps that there are in (r, n) drawn dreams: a dream is drawn whole."""
+def _pooled(statistic: Callable[[np.ndarray, np.ndarray], Any]) -> Statistic:
+    """The statistic of all steps that there are, whichever their horizon."""
+    return lambda told, good, there: statistic(told[there], good[there])
+
+
+def _by_dream(statistic: Statistic, told: np.ndarray, good: np.ndarray, there: np.ndarray) -> Statistic:
+    """The statistic of (r, n) drawn dreams: a dream is drawn whole."""
 
     def of(drawn: np.ndarray) -> np.ndarray:
         picked = drawn.astype(int)
-        return np.array([statistic(score[row][there[row]], good[row][there[row]]) for row in picked])
+        return np.array([statistic(told[row], good[row], there[row]) for row in picked])
 
     return of
 

@@ -60,7 +60,7 @@ class ZooConfig(Settings):
     trusting: Annotated[int, Ge(0)] = 0
     """Trainings in dreams that are cut where their trust falls below one half."""
     dreamed: tuple[Path, ...] = ()
-    """Policies trained in this dream or in another's of the task: of finished runs (RUN/policy/policy.zip), or those that
+    """Policies trained in this dream or in another of the task: of finished runs (RUN/policy/policy.zip), or those that
     ship (envs/play/policies/NAME.zip)."""
     trust_pickle: bool = False
     """Open policies of the panel that SB3 saved, as earlier versions did: their pickles run whatever code is in them.

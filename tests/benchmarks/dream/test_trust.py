@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from procosm.benchmarks.dream import trust
+from procosm.benchmarks.dream import trust, trust_clock
 from procosm.benchmarks.dream.long_dreams import statistics
 from procosm.envs.trust.trust import Forecasts
 from procosm.world_model import checkpoint
@@ -26,6 +26,43 @@ def test_auroc_counts_the_steps_that_there_were_and_knows_the_horizon_alone():
     assert rows["AUROC of elapsed steps alone"]["low"] < 0.5 < rows["AUROC of elapsed steps alone"]["high"]
     assert rows["share of good steps"]["value"] == pytest.approx((error[there] <= 0.5).mean())
     assert rows["expected calibration error"]["value"] < 0.1
+
+
+def good_by_chance(chance: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    good = np.random.default_rng(seed).random(chance.shape) < chance
+    return good, np.ones(chance.shape, bool)
+
+
+def test_a_clock_adds_nothing_to_a_clock():
+    """However well it tells early steps from late ones: within one horizon it knows nothing, and its skill is none."""
+    chance = np.broadcast_to(np.linspace(0.95, 0.05, 10), (4000, 10))
+    good, there = good_by_chance(chance, 0)
+    assert roc_auc_score(good.ravel(), chance.ravel()) > 0.8
+    assert trust_clock.within_horizon(chance, good, there) == pytest.approx(0.5)
+    assert trust_clock.brier_skill(chance, good, there) == pytest.approx(0.0, abs=0.005)
+    assert trust_clock.excess(chance, good, there) == pytest.approx(0.0, abs=0.01)
+    assert trust_clock.excess(np.clip(chance + 0.2, 0, 1.2), good, there) == pytest.approx(0.2, abs=0.01)
+
+
+def test_who_knows_which_dream_is_good_has_skill():
+    """Half of the dreams are better than the others at every step, and trust knows it: against scikit-learn's AUROC."""
+    chance = np.clip(np.linspace(0.9, 0.1, 10) + np.repeat([0.1, -0.1], 1000)[:, None], 0, 1)
+    good, there = good_by_chance(chance, 1)
+    there = there & (np.arange(10) < np.random.default_rng(2).integers(1, 11, (2000, 1)))
+    found = trust_clock.within_horizon(chance, good, there)
+    columns = zip(chance.T, good.T, there.T, strict=True)
+    both = [(roc_auc_score(y[t], p[t]), y[t].sum() * (~y[t]).sum()) for p, y, t in columns]
+    assert found == pytest.approx(sum(a * n for a, n in both) / sum(n for _, n in both))
+    clock = good.mean(0)  # of so many others it is the share of all
+    skill = 1 - np.square(chance - good)[there].mean() / np.square(clock - good)[there].mean()
+    assert trust_clock.brier_skill(chance, good, there) == pytest.approx(skill, abs=0.01) and skill > 0.03
+    assert trust_clock.brier_skill(1 - chance, good, there) < 0
+
+
+def test_the_clock_leaves_out_the_dream_it_tells_of():
+    good, there = np.array([[True], [False], [False]]), np.ones((3, 1), bool)
+    assert trust_clock.clock(good, there)[:, 0].tolist() == [0.0, 0.5, 0.5]
+    assert trust_clock.clock(good[:1], there[:1])[0, 0] == 0.5, "where there is no other, nothing is known"
 
 
 def test_calibration_error_by_hand():
