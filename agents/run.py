@@ -23,6 +23,7 @@ from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
 from procosm.envs.truth.names import allow_import
 from procosm.world_model import checkpoint
 from procosm.world_model.data.clips import VIDEOS
+from procosm.world_model.data.datasets import contents
 from procosm.world_model.data.episodes import check_whole, load_task
 from procosm.world_model.errors import TaskError
 from procosm.world_model.files import sha256, write_json
@@ -218,7 +219,7 @@ def collect_stage(config: CollectConfig) -> Path:
 def train_stage(config: TrainConfig) -> Path | None:
     """Train a world model on a dataset and calibrate its trust, once."""
     train_outs(config)
-    inputs = {"dataset": fingerprint(config.data, (".hdf5", ".arrow", ".json"))}
+    inputs = {"dataset": fingerprint(config.data, contents(config.data))}
     saves = f"{glob.escape(named(config.out).name)}.training/*.s[ah]*"  # files, and folders of shards
     # Whatever blocks training began with are what "auto" goes on with.
     uncompared = {"block"} if config.block == "auto" else set()
@@ -282,7 +283,7 @@ def report_stage(config: ReportConfig) -> Path:
 def _train_and_calibrate(config: TrainConfig) -> Path:
     folder = train(config)
     try:
-        calibrate(CalibrateConfig(folder, config.data, config.seed, config.device))
+        calibrate(CalibrateConfig(folder, config.data, config.seed, config.device, config.damaged))
     except TaskError as missing:
         print(f"Left out: {missing}.", file=sys.stderr)
     return folder

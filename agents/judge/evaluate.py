@@ -24,7 +24,8 @@ from procosm.agents.policy.training_log import read_log
 from procosm.agents.report.scenes import scenes
 from procosm.agents.stages import stage_seconds, write_csv
 from procosm.world_model.checkpoint import WorldModel, load
-from procosm.world_model.data.episodes import Episode, load_episodes
+from procosm.world_model.data.datasets import load_episodes
+from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out

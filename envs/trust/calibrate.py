@@ -19,7 +19,9 @@ from procosm.envs.trust import coverage
 from procosm.envs.trust.trust import Forecasts
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, add_trust, load
-from procosm.world_model.data.episodes import Episode, load_episodes, load_task
+from procosm.world_model.data.clip_frames import Damaged
+from procosm.world_model.data.datasets import load_episodes, load_task
+from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.settings import Device, Seed, Settings
 from procosm.world_model.threads import one_thread
@@ -43,11 +45,13 @@ class CalibrateConfig(Settings):
     world_model: Path
     """Checkpoint folder (RUN/world_model)."""
     data: Path
-    """Folder of a dataset of its task (RUN/data): what it was trained on, or another with held-out episodes."""
+    """Dataset or shards of its task (RUN/data): what it was trained on, or another with held-out episodes."""
     seed: Seed = 0
     """Of the forecasts' weights and batches."""
     device: Device = "auto"
     """Where the dreams are computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
+    damaged: Damaged = "refuse"
+    """What becomes of a damaged shard: refuse or skip."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def calibrate(config: CalibrateConfig) -> Path:
         CheckpointError, DatasetError: one of them cannot be read, or they do not fit.
         TaskError: no true states were logged, and the model reads no features either.
     """
-    model, episodes = load(config.world_model, config.device), load_episodes(config.data, frames_on_disk=True)
+    model, episodes = load(config.world_model, config.device), load_episodes(config.data, True, config.damaged)
     if "features" in model.capabilities:
         known, held_out = (features_of(model, part) for part in _parts(episodes))
         return add_trust(config.world_model, coverage.fit(known, held_out))

@@ -115,9 +115,20 @@ def read_log(logs: Logs, name: str) -> Log:
         log = logs.read(name)
     except DAMAGE as error:
         raise DatasetError(f"{name} is damaged ({type(error).__name__}: {error})") from error
-    episode, task = log.episode, logs.task
-    shape, count = (len(episode.actions) + 1, *task.frame_shape), len(episode.frames)
-    if episode.frames.shape != shape or len(log.times_s) != count or not len(episode.actions):
+    if len(log.times_s) != len(log.episode.frames):
+        raise DatasetError(f"{name}: {len(log.times_s)} timestamps for {len(log.episode.frames)} frames")
+    check_episode(log.episode, logs.task, name)
+    return log
+
+
+def check_episode(episode: Episode, task: Task, name: str) -> None:
+    """Compare an episode, whose frames may still lie on disk, with its task.
+
+    Raises:
+        DatasetError: it is not what the task says; errors call it ``name``.
+    """
+    shape = (len(episode.actions) + 1, *task.frame_shape)
+    if episode.frames.shape != shape or not len(episode.actions):
         raise DatasetError(
             f"{name}: {len(episode.actions)} steps with frames {episode.frames.shape}, where {shape} belong to them"
         )
@@ -128,7 +139,6 @@ def read_log(logs: Logs, name: str) -> Log:
         raise DatasetError(
             f"{name}: action of row {row} is {episode.actions[row].tolist()}, outside {low.tolist()} to {high.tolist()}"
         )
-    return log
 
 
 def _opener(kind: str) -> Callable[[LogsConfig], Logs]:

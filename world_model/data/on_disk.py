@@ -4,7 +4,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -19,6 +19,8 @@ SAMPLE = 1 << 14
 """Rows that statistics are taken of, at most, where they lie on disk."""
 KEPT = 64 << 20
 """Bytes of decoded frames that are kept, at most, and those of one block beside them."""
+MIXED = 128 << 20
+"""Bytes of decoded video, at most, whose windows are mixed with each other; twice as many are kept."""
 PIXELS = "observations/pixels"
 
 
@@ -88,6 +90,23 @@ class EpisodeFrames:
             into[here] = self.file.block(self.episode, int(number), self.rows)[at[here] - number * self.rows]
 
 
+class Stored(Protocol):
+    """Frames of one episode that lie on disk.
+
+    Attributes:
+        shape: (T+1, H, W, 3).
+    """
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
+
+    def read(self, at: np.ndarray, into: np.ndarray) -> None:
+        """The frames at (n,) indices, into (n, H, W, 3)."""
+
+
 class Rows:
     """What stands in a tensor's place along its first axis: indexed alike, by tensors and slices, and read then.
 
@@ -123,7 +142,7 @@ class JoinedFrames(Rows):
 
     dtype = torch.uint8
 
-    def __init__(self, episodes: Sequence[EpisodeFrames]) -> None:
+    def __init__(self, episodes: Sequence[Stored]) -> None:
         self.episodes = list(episodes)
         self.ends = np.cumsum([len(episode) for episode in self.episodes])
         self.shape = (int(self.ends[-1]), *self.episodes[0].shape[1:])

@@ -12,7 +12,7 @@ A tar is uncompressed, so that any clip can be read alone; nothing of it is ever
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,7 +84,7 @@ def read_index(path: Path) -> tuple[Task, IndexJson]:
         DatasetError: the index is missing or damaged.
     """
     file = path / "index.json"
-    index: IndexJson = checked(IndexJson, _json(file.read_bytes, file), str(file), AGAIN, DatasetError)
+    index: IndexJson = checked(IndexJson, read_json(file.read_bytes, file), str(file), AGAIN, DatasetError)
     return read_task(index["task"], str(file), AGAIN, DatasetError), index
 
 
@@ -95,7 +95,7 @@ def read_clips(path: Path, shard: ShardJson) -> list[ClipJson]:
         DatasetError: the file beside the tar is missing, damaged, or counts other clips than the index.
     """
     file = (path / shard["name"]).with_suffix(".json")
-    found: list[ClipJson] = checked(list[ClipJson], _json(file.read_bytes, file), str(file), AGAIN, DatasetError)
+    found: list[ClipJson] = checked(list[ClipJson], read_json(file.read_bytes, file), str(file), AGAIN, DatasetError)
     if len(found) != shard["clips"] or len({clip["key"] for clip in found}) != len(found):
         raise DatasetError(f"{file} holds {len(found)} clips, and the index says {shard['clips']}; {AGAIN}")
     return found
@@ -124,11 +124,27 @@ def read_clip(path: Path, shard: ShardJson, clip: ClipJson, task: Task) -> tuple
     Raises:
         DatasetError: it is damaged, or not what the task says.
     """
-    where = f"{clip['key']} of {path / shard['name']}"
-    parts = {}
+    where, parts = name_of(path, shard, clip), read_members(path, shard, clip, MEMBERS)
+    told = read_json(lambda: parts["json"], where)
+    frames, _ = decode(parts["mp4"], where)
+    return episode_of(frames, parts["npz"], told, task, where), told
+
+
+def name_of(path: Path, shard: ShardJson, clip: ClipJson) -> str:
+    """What errors call a clip."""
+    return f"{clip['key']} of {path / shard['name']}"
+
+
+def read_members(path: Path, shard: ShardJson, clip: ClipJson, members: Sequence[str]) -> dict[str, bytes]:
+    """The content of some members of a clip, by their endings.
+
+    Raises:
+        DatasetError: they do not lie where the index says.
+    """
+    where, parts = name_of(path, shard, clip), dict[str, bytes]()
     try:
         with (path / shard["name"]).open("rb") as file:
-            for member in MEMBERS:
+            for member in members:
                 begin, size = clip[member]  # type: ignore[literal-required]
                 if size > MOST_BYTES or begin + size > shard["bytes"]:
                     raise DatasetError(f"{where}: its {member} lies outside the shard; {AGAIN}")
@@ -138,17 +154,19 @@ def read_clip(path: Path, shard: ShardJson, clip: ClipJson, task: Task) -> tuple
                     raise DatasetError(f"{where}: its {member} does not lie where the index says; {AGAIN}")
     except OSError as error:
         raise DatasetError(f"{where} cannot be read ({error.strerror}); {AGAIN}") from error
-    told = _json(lambda: parts["json"], where)
-    return _episode(parts, told, task, where), told
+    return parts
 
 
-def _episode(parts: Mapping[str, bytes], told: Any, task: Task, where: str) -> Episode:
-    """A clip's members as an episode of its task."""
+def episode_of(frames: Any, arrays: bytes, told: Any, task: Task, where: str) -> Episode:
+    """A clip's members as an episode of its task.
+
+    Args:
+        frames: (T + 1, H, W, 3) uint8, or what reads them. arrays: content of its npz. told: of its json.
+    """
     if not isinstance(told, dict) or told.get("kind") not in KINDS or not isinstance(told.get("text"), str):
         raise DatasetError(f"{where}: its json does not say kind and text; {AGAIN}")
-    frames, _ = decode(parts["mp4"], where)
     steps = len(frames) - 1
-    with Archive(parts["npz"], where) as archive:
+    with Archive(arrays, where) as archive:
         signals = {}
         for name, signal in task.signals.items():
             if name != "termination":
@@ -195,7 +213,7 @@ class ShardLogs:
         return Log(name, episode, np.arange(len(episode.frames)) * self.task.dt_s)
 
 
-def _json(content: Any, where: object) -> Any:
+def read_json(content: Callable[[], bytes], where: object) -> Any:
     try:
         return json.loads(content())
     except (OSError, ValueError, RecursionError) as error:

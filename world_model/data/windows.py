@@ -14,7 +14,7 @@ from torch import Tensor
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.episodes import Episode
-from procosm.world_model.data.on_disk import EpisodeFrames, JoinedFrames, Rows
+from procosm.world_model.data.on_disk import JoinedFrames, Rows
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.precision import fits, sent
 
@@ -88,9 +88,9 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
 
 
 def _joined(frames: list[Any]) -> Tensor | Rows:
-    if isinstance(frames[0], EpisodeFrames):
-        return JoinedFrames(frames)
-    return torch.from_numpy(np.concatenate(frames))
+    if isinstance(frames[0], np.ndarray):
+        return torch.from_numpy(np.concatenate(frames))
+    return JoinedFrames(frames)
 
 
 def _by_frame(episodes: list[np.ndarray], lengths: list[int]) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.on_disk import some
 from procosm.world_model.data.share import share
-from procosm.world_model.data.windows import Table, cut, draw
+from procosm.world_model.data.source import Source
+from procosm.world_model.data.windows import Table, cut
 from procosm.world_model.encoding import FRAMES
 from procosm.world_model.heads import StateHead
 from procosm.world_model.precision import bfloat16_pays
@@ -40,10 +41,11 @@ class Tokenize(Stage):
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
         loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames))
+        source = Source(table, self.batch, training.seed, training.in_epochs)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            at, _ = draw(table, self.batch, training.seed, step)
-            return loss(cut(table, at[share().rows(self.batch)], frames - 1, 1))
+            at = source.batch(step, share().index, share().count)
+            return loss(cut(table, at, frames - 1, 1))
 
         metrics = training.optimise(name, loss, losses, self, self.chooses)
         tokenizer.mixed = False

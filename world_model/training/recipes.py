@@ -36,6 +36,7 @@ class Training:
         metrics: what the stages found, by name.
         encoded: latents of every frame of each table, where they are known already.
         how: how steps are shared out among the processes that train together.
+        in_epochs: whether windows of frames come in epochs, as of shards, see ``data.source``.
     """
 
     tokenizer: Any
@@ -47,6 +48,7 @@ class Training:
     metrics: dict[str, Any] = field(default_factory=dict)
     encoded: dict[str, Tensor | Rows] = field(default_factory=dict)
     how: Parallel = ALONE
+    in_epochs: bool = False
 
     @property
     def table(self) -> Table:

@@ -15,7 +15,9 @@ from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.data.batch import random_batch
-from procosm.world_model.data.episodes import Episode, acting_policies, frame_bytes, load_episodes, load_task
+from procosm.world_model.data.clip_frames import Damaged
+from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task
+from procosm.world_model.data.episodes import Episode, acting_policies
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, first_frames, past_actions, tabulate
 from procosm.world_model.precision import describe, fits, resolve_device
@@ -39,7 +41,7 @@ class TrainConfig(Settings):
     """Train a world model on collected episodes."""
 
     data: Path
-    """Folder of a dataset made by `procosm collect` (RUN/data)."""
+    """Folder of a dataset (RUN/data, of `procosm collect` or `ingest`), or of shards (`procosm curate`)."""
     out: Path
     """Folder of the checkpoint to make (RUN/world_model)."""
     preset: str = "small"
@@ -62,6 +64,8 @@ class TrainConfig(Settings):
     """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i. Training goes on on any other."""
     frames: Literal["auto", "memory", "disk"] = "auto"
     """Where frames and latents lie meanwhile; auto: in memory, if they take less than half of what is free."""
+    damaged: Damaged = "refuse"
+    """What becomes of a shard that is not what its checksum says: refuse, or skip, which names it and goes on."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What several processes share, begun by `torchrun --nproc-per-node N -m procosm.agents.cli train ...`. ddp: each
     has all weights, and a part of every batch; fsdp: each has a part of weights, gradients and optimizer, too."""
@@ -106,8 +110,9 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
     if parts:
         tqdm.write(census(counts), file=sys.stderr)
-    tables = read_tables(config.data, dynamics.context, device, config.frames)
-    training = Training(tokenizer, dynamics, tables, config.seed, work, sparsifiers(config), how=how)
+    tables = read_tables(config.data, dynamics.context, device, config.frames, config.damaged)
+    makers, in_epochs = sparsifiers(config), are_shards(config.data)
+    training = Training(tokenizer, dynamics, tables, config.seed, work, makers, how=how, in_epochs=in_epochs)
     training.metrics |= {"weights": counts, "signals": learned_from(training)}
     for name, stage in sizes.stages.items():
         training.metrics |= stage.run(name, training)
@@ -138,15 +143,19 @@ def learned_from(training: Training) -> dict[str, list[str]]:
 
 
 def read_tables(
-    data: Path, context: int, device: torch.device, frames: Literal["auto", "memory", "disk"] = "auto"
+    data: Path,
+    context: int,
+    device: torch.device,
+    frames: Literal["auto", "memory", "disk"] = "auto",
+    damaged: Damaged = "refuse",
 ) -> dict[str, Table]:
     """Training and held-out episodes as tables on a device, and those of constant actions where there are some.
 
     Args:
-        frames: where they lie, see TrainConfig.
+        frames, damaged: see TrainConfig.
     """
     room = frames == "memory" or fits(processes() * frame_bytes(data), torch.device("cpu"))
-    episodes = load_episodes(data, frames_on_disk=frames == "disk" or not room)
+    episodes = load_episodes(data, frames == "disk" or not room, damaged)
     kinds = [kind for kind in ("train", "holdout", "constant") if kind != "constant" or _any(episodes, kind)]
     return {kind: tabulate(episodes, kind, context).to(device) for kind in kinds}
 
