@@ -13,6 +13,8 @@ from procosm.world_model.data.episodes import Episode, write_dataset
 from procosm.world_model.data.lerobot_writer import QUALITY, write_lerobot
 from procosm.world_model.data.logs import Log, Logs, LogsConfig, held_out, open_logs, read_log
 from procosm.world_model.data.rows import check_clock
+from procosm.world_model.data.shards import ShardLogs
+from procosm.world_model.data.stored_logs import DatasetLogs
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.folders import check_apart, check_out
 from procosm.world_model.progress import Progress
@@ -27,7 +29,7 @@ class IngestConfig(LogsConfig):
     out: Path
     """Run folder; the dataset goes to OUT/data."""
     holdout: Annotated[float, Interval(ge=0, le=0.5)] = 0.1
-    """Share of the recordings that is kept from training, to judge by."""
+    """Share of the recordings that is kept from training, to judge by; shards and datasets of ours say it already."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ def ingest(config: IngestConfig) -> Path:
     check_apart(config.out, config.data)
     check_out(config.out)
     logs = open_logs(config)
-    apart = held_out(logs.names, config.holdout)
+    told = isinstance(logs, (ShardLogs, DatasetLogs))  # which of their episodes are held out
+    apart = set() if told else held_out(logs.names, config.holdout)
     refused: list[str] = []
 
     def episodes() -> Iterator[tuple[Episode, np.ndarray | None]]:
         for log in _readable(logs, refused):
-            kind = "holdout" if log.name in apart and log.episode.kind == "train" else log.episode.kind
-            yield replace(log.episode, kind=kind), None
+            yield replace(log.episode, kind="holdout" if log.name in apart else log.episode.kind), None
         if len(refused) == len(logs.names):
             raise DatasetError(f"no recording of {config.data} can be read; the first: {refused[0]}")
 
