@@ -96,6 +96,17 @@ VERBS = {
         "procosm.world_model.data.ingest:export",
         "",
     ),
+    "imagine": Verb(
+        "record dreams as a dataset: by a policy, or under logged actions",
+        "Dreams in a world model and writes what is dreamed as a dataset, which `procosm export` turns into LeRobot or "
+        "Minari. Its states are called estimated_state, for they are the model's.\n\n"
+        "Example:  procosm imagine --world-model runs/reacher/world_model --out runs/dreams --policy "
+        "policy:runs/reacher/policy/policy.zip\n\n"
+        "Writes OUT/data.",
+        "procosm.envs.collect.imagine:ImagineConfig",
+        "procosm.envs.collect.imagine:imagine",
+        "Next: {program} export --data {made} --out EXPORT --to lerobot",
+    ),
     "train": Verb(
         "train a world model on logged episodes",
         "Trains a tokenizer, then a diffusion model of what each action does to its latents, then that model on its "
