@@ -1,13 +1,16 @@
 """Runs stages over many items: in this process, or on Ray Data with any number of workers."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from procosm.world_model.errors import ProcosmError
 
 BLOCKS_PER_WORKER = 8
+ATTEMPTS = 3
+PATIENCE = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}
+"""Of a local Ray with its only node: a machine that is busy with other work too is not dead."""
 STORE_BYTES = 512 * 2**20
 """Of Ray's object store for each local worker: what is between two stages at most."""
 
@@ -83,8 +86,25 @@ class Engine:
             if not self.address:
                 settings = {"address": "local", "num_cpus": self.workers, "include_dashboard": False}
                 settings["object_store_memory"] = self.workers * STORE_BYTES
-            ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+                settings["_system_config"] = PATIENCE
+            _join(ray, settings)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         return ray
+
+
+def _join(ray: Any, settings: Mapping[str, Any]) -> None:
+    """Connect to Ray; where it is started here on a busy machine, it gives up after 30 s and is asked again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray raises the bare class where its own processes do not come up
+            ray.shutdown()
+            if attempt == ATTEMPTS or settings["address"] != "local":
+                where = "on this machine" if settings["address"] == "local" else f"at {settings['address']}"
+                raise ProcosmError(
+                    f"Ray cannot be used {where} ({str(error).strip().splitlines()[0]:.200}): give the address of a "
+                    "cluster that runs (--ray-address), or work without Ray (--workers 1)"
+                ) from error
