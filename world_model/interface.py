@@ -26,6 +26,10 @@ class Condition:
     text: Tensor | None = None
 
 
+Solver = Literal["euler", "dpm++", "unipc", "consistency"]
+"""How denoising steps are joined, see :class:`Sampling`."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the next latents are drawn.
@@ -44,7 +48,7 @@ class Sampling:
     """
 
     steps: int = 1
-    solver: Literal["euler", "dpm++", "unipc", "consistency"] = "euler"
+    solver: Solver = "euler"
     churn: float = 0.0
     guidance: float | None = None
     temperature: float = 1.0

@@ -10,7 +10,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import Sampling
+from procosm.world_model.interface import Sampling, Solver
 from procosm.world_model.schema import check_arguments
 from procosm.world_model.settings import Device
 
@@ -31,7 +31,7 @@ class DreamArguments(TypedDict, total=False):
 class SamplingArguments(TypedDict, total=False):
     """Of how a dream draws, see ``Sampling``."""
 
-    solver: Literal["euler", "dpm++", "unipc", "consistency"]
+    solver: Solver
     churn: Annotated[float, Field(ge=0, le=1000)]
     guidance: Annotated[float, Field(ge=0, le=100)] | None
     temperature: Annotated[float, Field(gt=0, le=100)]

@@ -20,6 +20,7 @@ from procosm.envs.play.policy import SavedPilot, find_policy
 from procosm.envs.play.protocol import PlayError
 from procosm.envs.play.server import PlayServer, is_loopback
 from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.interface import Solver
 from procosm.world_model.settings import Device, Settings
 
 DEFAULT = "InvertedPendulum"
@@ -33,6 +34,9 @@ class PlayConfig(Settings):
     """A run folder, a checkpoint folder, or the name of a world model that ships."""
     policy: Path | None = None
     """A policy's zip that steers at first; left out: the run's own policy/policy.zip, or the one that ships."""
+    solver: Solver = "euler"
+    """How the dream draws where the page asks for more than one denoising step: euler, dpm++, unipc, or consistency for
+    a model trained with --distill."""
     trust_pickle: bool = False
     """Open a policy that SB3 saved, too: its pickles run whatever code is in them."""
     port: Annotated[int, Interval(ge=0, le=65535)] = 7680
@@ -98,7 +102,9 @@ def find_stage(config: PlayConfig) -> Stage:
             policy, missing = None, str(error)
     ships = checkpoint.resolve().parent == SHIPPED.resolve()
     weakness = WEAKNESSES.get(checkpoint.name, "") if ships else ""
-    return Stage(checkpoint, policy, missing, config.out, set(), config.device, config.trust_pickle, weakness)
+    return Stage(
+        checkpoint, policy, missing, config.out, set(), config.device, config.trust_pickle, weakness, config.solver
+    )
 
 
 async def _serve(stage: Stage, host: str, port: int, token: str) -> None:

@@ -16,6 +16,7 @@ from procosm.envs.play.policy import STACK, SavedPilot
 from procosm.envs.play.protocol import MOST_DENOISING, Command, pack
 from procosm.envs.play.record import save
 from procosm.world_model.errors import ProcosmError
+from procosm.world_model.interface import Solver
 
 RECORDINGS = 200
 """Recordings that one visitor may leave on disk."""
@@ -36,6 +37,7 @@ class Stage:
         device: where dreams are computed.
         trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
         weakness: what is known to be wrong with this dream, for those who look at it; empty where nothing is.
+        solver: how dreams draw where they take several denoising steps.
     """
 
     checkpoint: Path
@@ -46,6 +48,7 @@ class Stage:
     device: str = "cpu"
     trust_pickle: bool = False
     weakness: str = ""
+    solver: Solver = "euler"
 
 
 class Game:
@@ -70,7 +73,7 @@ class Game:
         self._look_back = max(model.dynamics.context, STACK)
         self._denoising, self._horizon = 1, model.task.max_episode_steps
         self._speed = 0.5 if model.task.max_episode_steps * model.task.dt_s < BRIEF_S else 1.0
-        self._pair = Pair(model, self._denoising, self._horizon)
+        self._pair = Pair(model, self._denoising, self._horizon, stage.solver)
         self._history = History()
         self._stick = [0.0] * len(model.task.action_low)
         self._sent_ms: float | None = None

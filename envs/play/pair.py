@@ -17,6 +17,7 @@ from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
+from procosm.world_model.interface import Solver
 
 ENDLESS = 10**9
 """Steps of a truth env that this module cuts off itself: going back, an episode's steps begin again to count."""
@@ -121,18 +122,19 @@ class Pair:
         without_reward: why the dream shows no reward; empty where it does.
     """
 
-    def __init__(self, model: WorldModel, denoising_steps: int, horizon: int) -> None:
+    def __init__(self, model: WorldModel, denoising_steps: int, horizon: int, solver: Solver = "euler") -> None:
         """Open both worlds; neither has begun.
 
         Args:
             model: the world model.
             denoising_steps: of each step of the dream.
             horizon: steps after which a dream is cut off; MuJoCo is cut off at its task's own limit.
+            solver: how the dream draws where it takes several denoising steps.
 
         Raises:
             TaskError: an argument out of range.
         """
-        self.model = model
+        self.model, self._solver = model, solver
         self._rewarded = "reward" in model.capabilities
         self.without_reward = (
             "" if self._rewarded else f"No rewards of {model.task.id} were logged: the dream has none."
@@ -156,7 +158,8 @@ class Pair:
             TaskError: an argument out of range.
         """
         reward = None if self._rewarded else no_reward
-        self._dream = WorldModelEnv(self.model, "latent", denoising_steps, horizon, reward=reward)
+        sampling = {"solver": self._solver}
+        self._dream = WorldModelEnv(self.model, "latent", denoising_steps, horizon, reward=reward, sampling=sampling)
         self._dream.reset(seed=0)
         self._latest = None
 

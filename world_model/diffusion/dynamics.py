@@ -31,7 +31,7 @@ from procosm.world_model.diffusion.precondition import (
     sample_sigma,
     uncertainty_loss,
 )
-from procosm.world_model.diffusion.sampler import karras_sigmas, noise_for, sample
+from procosm.world_model.diffusion.sampler import noise_for, sample, sigmas_for
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.graphs import Recorder, fingerprint
@@ -202,7 +202,7 @@ class DiffusionDynamics(Readouts):
         self, sampling: Sampling, context: Tensor, unit: Tensor, before: Tensor, first: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
         net = self.one_step().net if self.mixed else self.net
-        sigmas = karras_sigmas(sampling.steps, context.device).to(context.dtype)
+        sigmas = sigmas_for(sampling, context.device).to(context.dtype)
         hidden = torch.cat([unit[:, :-1], torch.full_like(unit[:, -1:], torch.nan)], dim=1)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.on_disk import some
 from procosm.world_model.data.windows import context_index, cut, draw
+from procosm.world_model.diffusion.distillation import ConsistencyLoss
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import bfloat16_pays
@@ -127,12 +128,37 @@ class Unroll(Stage):
         return metrics | {"growth": verdict}
 
 
+@dataclass(frozen=True)
+class Distill(Stage):
+    """The same dreams drawn in few steps, by consistency distillation; see ``distillation``."""
+
+    levels: Annotated[int, Ge(2)] = 20
+    """Noise levels of the way that is learned from."""
+    stretch: Count = 5
+    """Levels between two answers that must agree."""
+
+    def run(self, name: str, training: Training) -> dict[str, Any]:
+        """See Stage."""
+        dynamics, table, z = training.dynamics, training.table, training.latents["train"]
+        dynamics.requires_grad_(False)
+        dynamics.net.requires_grad_(True)
+        loss = ConsistencyLoss(dynamics, self.levels, self.stretch)
+
+        def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            at, generator = draw(table, self.batch, training.seed + 5, step)
+            return loss(cut(table, at, dynamics.context, 1, z), generator)
+
+        with coarse_products(dynamics, table.device):
+            return {name: training.optimise(name, loss, losses, self)}
+
+
 _TINY = TransformerConfig(width=32, layers=1, heads=2, mlp_ratio=2, adaln_rank=4)
 _READERS = {"state_head": Read(1500, 256, 1e-3), "manifold": Settle(2000, 512, 4e-3)}
 
 
 def _recipe(config: DynamicsConfig, diffusion: Diffuse, unroll: Unroll) -> Recipe:
-    return Recipe(config, {**_READERS, "diffusion": diffusion, "unroll": unroll})
+    distill = Distill(diffusion.steps // 2, unroll.batch, diffusion.learning_rate / 10)
+    return Recipe(config, {**_READERS, "diffusion": diffusion, "unroll": unroll}, further={"distill": distill})
 
 
 _SMALL = _recipe(DynamicsConfig(), Diffuse(1200, 128, 1.5e-3), Unroll(300, 64, 4e-4))
@@ -145,6 +171,7 @@ RECIPES = {
             "diffusion": Diffuse(20, 8, 1e-3),
             "unroll": Unroll(10, 4, 3e-4, horizon=2, growth_gate=None),
         },
+        further={"distill": Distill(10, 4, 1e-4)},
     ),
     "small": _SMALL,
     "fast": _recipe(

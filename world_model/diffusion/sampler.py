@@ -30,6 +30,14 @@ def karras_sigmas(steps: int, device: torch.device | None = None, rho: float = 7
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros_like(ramp[:1])])
 
 
+def sigmas_for(sampling: Sampling, device: torch.device | None = None) -> Tensor:
+    """(steps + 1,) noise levels down to 0; a consistent model has nothing to do at the last but one of Karras et al."""
+    if sampling.solver != "consistency":
+        return karras_sigmas(sampling.steps, device)
+    levels = karras_sigmas(sampling.steps + 1, device)
+    return torch.cat([levels[:-2], levels[-1:]])
+
+
 def noise_for(
     draws: Sequence[np.random.Generator] | None, sampling: Sampling, shape: Sequence[int], like: Tensor
 ) -> list[Tensor]:

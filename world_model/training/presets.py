@@ -1,6 +1,6 @@
 """One dial for size: every preset is a recipe for each part of a world model, see ``recipes``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -34,18 +34,24 @@ PRESETS = list(registry.KINDS["tokenizer"]["causal"].recipes)
 """Names of sizes."""
 
 
-def preset(name: str, tokenizer: str = "causal", dynamics: str = "diffusion") -> Preset:
+def preset(name: str, tokenizer: str = "causal", dynamics: str = "diffusion", further: Sequence[str] = ()) -> Preset:
     """The preset of this name, for these kinds of both parts.
 
+    Args:
+        further: names of stages that are run beside its own, after them.
+
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is none, or it has no such stage.
     """
     parts = [registry.kind("tokenizer", tokenizer), registry.kind("dynamics", dynamics)]
     names = [each for each in parts[0].recipes if each in parts[1].recipes]
     if name not in names:
         raise SettingsError(f"no preset is called {name!r}: choose one of {', '.join(names)}")
     frames, steps = (part.recipes[name] for part in parts)
-    return Preset(replace(frames.config, **steps.tokenizer), steps.config, {**frames.stages, **steps.stages})
+    if missing := [each for each in further if each not in steps.further]:
+        raise SettingsError(f"{dynamics} dynamics have no stage {', '.join(missing)}: leave it out, or take diffusion")
+    added = {each: steps.further[each] for each in further}
+    return Preset(replace(frames.config, **steps.tokenizer), steps.config, {**frames.stages, **steps.stages, **added})
 
 
 def check_frame_size(height: int, width: int, name: str | None = None, family: Family = "diffusion") -> None:

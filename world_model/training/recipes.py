@@ -107,11 +107,13 @@ class Recipe:
         config: of the kind's config class.
         stages: by name, in order. Names are those of saves and metrics.
         tokenizer: fields of the tokenizer's config that dynamics ask for.
+        further: stages after those, by name, that are run where they are asked for.
     """
 
     config: Any
     stages: Mapping[str, Stage]
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, Stage] = field(default_factory=dict)
 
 
 def rehearsed(loss: Callable[[], Tensor], module: nn.Module, config: StageConfig) -> Callable[[], None]:

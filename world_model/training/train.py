@@ -49,6 +49,9 @@ class TrainConfig(Settings):
     medium (an hour), base (a GPU), wide (for --density .1, which trains it more than twice as fast as dense)."""
     family: Family = "diffusion"
     """How the next frame is predicted: by denoising it, or token by token (in the sizes debug, small and base)."""
+    distill: bool = False
+    """Teach the trained dynamics to draw in few steps what takes many: for environments made with
+    sampling={"solver": "consistency"} and denoising_steps of 2 to 4. A finished training goes on with it."""
     seed: Seed = 0
     """Seed of weights, batches and noise."""
     density: Share = 1.0
@@ -90,7 +93,8 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     """
     check_outs(config)
     with joined():
-        return _train(config, sizes or preset(config.preset, dynamics=config.family))
+        further = ("distill",) if config.distill else ()
+        return _train(config, sizes or preset(config.preset, dynamics=config.family, further=further))
 
 
 def _train(config: TrainConfig, sizes: Preset) -> Path:

@@ -182,6 +182,15 @@ def test_trust_is_that_of_a_dream_which_begins_with_the_same_frame(name):
     pair.close()
 
 
+def test_the_dream_draws_with_the_solver_that_was_chosen():
+    model, seen = open_model(None, "InvertedPendulum", "cpu"), {}
+    for solver in ("euler", "unipc"):
+        pair = Pair(model, 4, 50, solver)
+        seen[solver] = played(pair, pair.begin(0), [STILL] * 3, 1)[-1].moment.latents
+        pair.close()
+    assert not np.array_equal(seen["euler"], seen["unipc"])
+
+
 def test_going_back_and_the_same_steps_again_is_the_same_dream(page):
     page.paused_at_start()
     page.say("denoising", 2)  # with noise of its own

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler, UniPCMultistepScheduler
 
-from procosm.world_model.diffusion.sampler import karras_sigmas, noise_for, sample
+from procosm.world_model.diffusion.sampler import karras_sigmas, noise_for, sample, sigmas_for
 from procosm.world_model.interface import Sampling
 
 SHAPE = (2, 3, 1, 4, 4)
@@ -93,7 +93,8 @@ def test_orders_of_convergence():
 
 
 def test_a_consistent_model_needs_one_step_and_draws_the_same_distribution_with_more():
-    s, sigmas = 0.7, karras_sigmas(3).double()
+    s, sigmas = 0.7, sigmas_for(Sampling(3, "consistency")).double()
+    assert sigmas.shape == (4,) and sigmas[0] == pytest.approx(80) and sigmas[2] > 0.01 and sigmas[3] == 0
     draws = [np.random.default_rng(i) for i in range(4000)]
     first, *others = noise_for(draws, Sampling(3, "consistency"), (4,), sigmas)
 
@@ -101,7 +102,7 @@ def test_a_consistent_model_needs_one_step_and_draws_the_same_distribution_with_
         return x * s / (s**2 + sigma**2).sqrt()
 
     for steps in (1, 3):
-        levels = karras_sigmas(steps).double()
+        levels = sigmas_for(Sampling(steps, "consistency")).double()
         found = sample(whole_way, first * levels[0], levels, Sampling(steps, "consistency"), others)
         assert found.std() == pytest.approx(s, rel=0.02) and abs(found.mean()) < 0.02
     assert len(others) == 2 and len(noise_for(draws, Sampling(3, "unipc"), (4,), sigmas)) == 1
