@@ -6,6 +6,7 @@ There is no codebook to learn and none to collapse. A continuous tokenizer has n
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,21 @@ from torch import Tensor, nn
 COSMOS_LEVELS = (8, 8, 8, 5, 5, 5)
 EPSILON = 1e-3
 """Share of the range left free, so that rounding never leaves the levels."""
+
+
+EVEN = 512
+"""Codes that stand for all, where tokens are to be used alike."""
+
+
+@cache
+def even_codes(levels: tuple[int, ...]) -> Tensor:
+    """(n, c) numbers before rounding, spread evenly (Sobol's sequence) over all codes and within what each rounds."""
+    counts = torch.tensor(levels, device="cpu")
+    share = torch.quasirandom.SobolEngine(len(levels), scramble=True, seed=0).draw(EVEN)
+    reach = (counts - 1) * (1 - EPSILON) / 2
+    middle = torch.where(counts % 2 == 1, 0.0, -0.5)
+    within = (share * counts - 0.5 - counts // 2).clamp(middle - reach, middle + reach)
+    return within / (counts // 2)
 
 
 class FSQ(nn.Module):
@@ -38,9 +54,23 @@ class FSQ(nn.Module):
         for name, value in (constants | {"half_width": counts // 2}).items():
             self.register_buffer(name, value.float().view(-1, 1, 1, 1), persistent=False)
 
+    def bounded(self, z: Tensor) -> Tensor:
+        """(b, c, t, h, w), any numbers, to what is rounded, in levels."""
+        return torch.tanh(z + self.shift) * self.half_range - self.offset
+
+    def unevenness(self, z: Tensor) -> Tensor:
+        """How far what is about to be rounded is from using all codes alike; 0 where it does.
+
+        The energy distance (Székely and Rizzo 2013, eq. 2) to numbers that do, in codes: it minds each channel and how
+        channels go together, and has no scale to choose. Rounding alone has no reason to use what lies far out.
+        """
+        here = (self.bounded(z) / self.half_width).movedim(1, -1).flatten(0, -2)
+        even = even_codes(self.levels).to(here)
+        return 2 * torch.cdist(here, even).mean() - torch.cdist(here, here).mean() - torch.cdist(even, even).mean()
+
     def forward(self, z: Tensor) -> Tensor:
         """(b, c, t, h, w), any numbers, to codes of that shape."""
-        bounded = torch.tanh(z + self.shift) * self.half_range - self.offset
+        bounded = self.bounded(z)
         return (bounded + (bounded.round() - bounded).detach()) / self.half_width
 
     def tokens(self, codes: Tensor) -> Tensor:

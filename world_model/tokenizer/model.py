@@ -225,6 +225,14 @@ class CausalTokenizer(nn.Module):
         Raises:
             ProcosmError: a number of frames that is not 1 + k n.
         """
+        return self.bottleneck(self.unrounded(x))
+
+    def unrounded(self, x: Tensor) -> Tensor:
+        """The same before the bottleneck.
+
+        Raises:
+            ProcosmError: a number of frames that is not 1 + k n.
+        """
         k, t = self.spec.frames_per_latent, x.shape[2]
         if t < 1 or (t - 1) % k:
             below = 1 + max(t - 1, 0) // k * k
@@ -235,7 +243,7 @@ class CausalTokenizer(nn.Module):
         coefficients = haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal)
         with float32_convolutions():
             z = self.encoder(coefficients)
-        return self.bottleneck(z if self.linear is None else z + self.linear.encode(coefficients))
+        return z if self.linear is None else z + self.linear.encode(coefficients)
 
     def to_pixels(self, z: Tensor) -> Tensor:
         """The inverse direction of :meth:`to_latents`."""

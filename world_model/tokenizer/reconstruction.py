@@ -12,6 +12,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from procosm.world_model.settings import Settings, SettingsError
+from procosm.world_model.tokenizer.bottleneck import FSQ
 from procosm.world_model.tokenizer.flow import flicker
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.tokenizer.perceptual import GaborFeatures, feature_distance, gram_distance
@@ -31,6 +32,8 @@ class ReconstructionWeights(Settings):
     """Of errors that flicker against the optical flow of the real frames."""
     gram: Weight = 0.0
     """Of the difference of the Gram matrices of Gabor features."""
+    uneven: Weight = 0.1
+    """Of tokens being used unevenly; of discrete tokenizers alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,9 +52,12 @@ class ReconstructionLoss(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Of uint8 frames (b, t, h, w, 3); one frame has no flow."""
         x = self.tokenizer.pixels(frames)
-        decoded = self.tokenizer.to_pixels(self.tokenizer.to_latents(x)).to(x.dtype)
+        z, bottleneck = self.tokenizer.unrounded(x), self.tokenizer.bottleneck
+        decoded = self.tokenizer.to_pixels(bottleneck(z)).to(x.dtype)
         parts = {"pixels": (decoded - x).abs().mean()}
         weights = self.weights
+        if weights.uneven and isinstance(bottleneck, FSQ):
+            parts["uneven"] = bottleneck.unevenness(z)
         if weights.perceptual or weights.gram:
             with torch.no_grad():
                 wanted = self.features(x.transpose(1, 2).flatten(0, 1))

@@ -30,6 +30,7 @@ from procosm.benchmarks.dream.tokenizer.judging import (
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.collect.collect import CollectConfig
 from procosm.world_model import command
+from procosm.world_model.data.clips import ClipSampler
 from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.settings import Count, Seed, Settings
@@ -114,8 +115,8 @@ def settings(config: TokenizerTrainConfig) -> dict[str, Any]:
     return {key: value for key, value in asdict(config).items() if key not in ("data", "out", "device")}
 
 
-def cut(data: Path, count: int | None, seed: int) -> np.ndarray:
-    """(n, t, H, W, 3): clips of a dataset that do not overlap, drawn at random; None takes all there are.
+def cut(data: Path, count: int, seed: int) -> np.ndarray:
+    """(n, t, H, W, 3): clips of a dataset that do not overlap, drawn at random; as many as there are, at most.
 
     Raises:
         DatasetError: every episode is shorter than a clip.
@@ -138,8 +139,8 @@ def judged(
     whole = {key: max(each.whole[key] for each in found.values()) for key in WHOLE_UNITS}
     whole |= {"weights": sum(p.numel() for p in model.parameters())}
     if model.spec.vocabulary:
-        every = np.concatenate([cut(config.out / "data" / task / "data", None, 0) for task in (*TRAINING, *UNSEEN)])
-        use = judge_codebook(model, every)
+        episodes = [e.frames for t in (*TRAINING, *UNSEEN) for e in load_episodes(config.out / "data" / t / "data")]
+        use = judge_codebook(model, ClipSampler(episodes, FRAMES, SIDE, SIDE), config.seed)
         whole |= {f"codebook {key}": value for key, value in use.items()}
         whole["codebook use of 80 % reached"] = float(use["share used"] >= 0.8)
     about = {"task": ALL, "method": name, "seed": config.seed}

@@ -3,6 +3,7 @@
 Axis letters: n clip, t frame.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -12,12 +13,15 @@ import torch
 from procosm.benchmarks.dream.fidelity.ssim import ssim
 from procosm.benchmarks.dream.tokenizer.codecs import Codec, best_within
 from procosm.benchmarks.dream.tokenizer.frame_net import FrameNet, frame_distance
+from procosm.world_model.data.clips import ClipSampler
 from procosm.world_model.tokenizer.bottleneck import codebook_use
 from procosm.world_model.tokenizer.model import CausalTokenizer
 
 NEAREST = 0.01
 """Mean square error, in squared levels, that counts as none: 68 dB."""
 UNITS = {"psnr_db": "dB", "ssim": "1", "framenet_distance": "1", "bytes_per_frame": "byte"}
+EACH, CUTS = 4, 16
+"""Tokens for every code that its use is counted in, and cuts in a batch of them."""
 TIMED = 4
 """Clips that are timed, one by one, after one that is not."""
 
@@ -57,10 +61,16 @@ def judge_tokenizer(model: CausalTokenizer, clips: np.ndarray, net: FrameNet) ->
     return Judged(scores, whole)
 
 
-def judge_codebook(model: CausalTokenizer, clips: np.ndarray) -> dict[str, float]:
-    """How much of its codebook a discrete tokenizer uses for clips (n, t, H, W, 3)."""
-    tokens = [model.quantize(model.encode(part)).flatten() for part in torch.from_numpy(clips).split(4)]
-    return codebook_use(torch.cat(tokens), model.spec.vocabulary or 0)
+def judge_codebook(model: CausalTokenizer, sampler: ClipSampler, seed: int) -> dict[str, float]:
+    """How much of its codebook a discrete tokenizer uses for cuts at any places, ``EACH`` tokens for every code.
+
+    ``ceiling`` is the share that as many tokens would use of a codebook whose codes are all as likely (Poisson).
+    """
+    vocabulary, tokens, count = model.spec.vocabulary or 0, [], 0
+    while count < EACH * vocabulary:
+        tokens.append(model.quantize(model.encode(sampler.draw(CUTS, seed, len(tokens)))).flatten())
+        count += len(tokens[-1])
+    return codebook_use(torch.cat(tokens), vocabulary) | {"ceiling": 1 - math.exp(-count / vocabulary)}
 
 
 def stored_bytes(model: CausalTokenizer, clips: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.tokenizer.bottleneck import COSMOS_LEVELS, FSQ
+from procosm.world_model.tokenizer.bottleneck import COSMOS_LEVELS, FSQ, codebook_use, even_codes
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 
 
@@ -61,6 +61,43 @@ def test_gradients_are_those_of_the_soft_part_as_finite_differences_have_them():
     at, step = last(z.detach()).astype(np.float64), 1e-5
     slope = (bounded(at + step, counts) - bounded(at - step, counts)) / (2 * step) / (counts // 2)
     np.testing.assert_allclose(last(z.grad), slope * last(upstream), rtol=1e-4, atol=1e-6)
+
+
+def test_numbers_that_use_all_codes_alike_are_even_and_others_are_not():
+    quantizer = FSQ(COSMOS_LEVELS)
+    even = even_codes(COSMOS_LEVELS)
+    assert even.shape == (512, 6)
+    for column, level in zip((even * quantizer.half_width.flatten()).round().long().T, COSMOS_LEVELS, strict=True):
+        share = torch.bincount(column + level // 2, minlength=level) / len(even)
+        torch.testing.assert_close(share, torch.full((level,), 1 / level), atol=0.02, rtol=0)
+    torch.manual_seed(0)
+
+    def unevenness(z: torch.Tensor) -> float:
+        return quantizer.unevenness(z.T[None, :, None, None]).item()
+
+    spread = unevenness(torch.atanh(torch.rand(2000, 6) * 1.98 - 0.99))
+    narrow, together = unevenness(0.1 * torch.randn(2000, 6)), unevenness(torch.randn(2000, 1).expand(-1, 6))
+    assert 0 <= spread < 0.04 and narrow > 10 * spread and together > 3 * spread
+
+
+def test_what_is_trained_to_be_even_uses_nearly_all_codes():
+    """Numbers in a narrow bent cloud, moved by a network that minds nothing but their evenness."""
+    torch.manual_seed(0)
+    quantizer = FSQ((5, 5, 5))
+    x = torch.randn(4000, 6) @ torch.randn(6, 3) * 0.1
+    net = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 3))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+
+    def used() -> float:
+        codes = quantizer(net(x).detach().T[None, :, None, None])
+        return codebook_use(quantizer.tokens(codes).flatten(), quantizer.vocabulary)["share used"]
+
+    before = used()
+    for step in range(150):
+        optimizer.zero_grad()
+        quantizer.unevenness(net(x[step % 8 :: 8]).T[None, :, None, None]).backward()
+        optimizer.step()
+    assert before < 0.2 and used() > 0.95
 
 
 def discrete(**kwargs) -> CausalTokenizer:

@@ -8,7 +8,7 @@ from procosm.world_model.tokenizer.perceptual import GaborFeatures, feature_dist
 from procosm.world_model.tokenizer.rates import rate_config
 from procosm.world_model.tokenizer.reconstruction import ReconstructionLoss, ReconstructionWeights
 
-PARTS = ("pixels", "perceptual", "flow", "gram")
+PARTS = ("pixels", "perceptual", "flow", "gram", "uneven")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def clips(frames: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("only", PARTS)
 def test_each_part_alone_is_what_its_name_says_and_costs_nothing_where_its_weight_is_0(only, tokenizer):
-    weights = dict.fromkeys(PARTS, 0.0) | {"pixels": float(only == "flow"), only: 0.7}
+    weights = dict.fromkeys(PARTS, 0.0) | {"pixels": float(only in ("flow", "uneven")), only: 0.7}
     frames = clips(5)
     loss, metrics = ReconstructionLoss(ReconstructionWeights(**weights), tokenizer)(frames)
     x = tokenizer.pixels(frames)
@@ -34,6 +34,7 @@ def test_each_part_alone_is_what_its_name_says_and_costs_nothing_where_its_weigh
         "perceptual": feature_distance(seen, wanted).mean(),
         "gram": gram_distance(seen, wanted).mean(),
         "flow": flicker(decoded, x),
+        "uneven": tokenizer.bottleneck.unevenness(tokenizer.unrounded(x)),
     }
     torch.testing.assert_close(loss, sum(weights[name] * part for name, part in parts.items()))
     assert set(metrics) == {"loss", "mse", "pixels", only}
