@@ -51,7 +51,7 @@ class TrainConfig(Settings):
     """How the next frame is predicted: by denoising it, or token by token (in the sizes debug, small and base)."""
     distill: bool = False
     """Teach the trained dynamics to draw in few steps what takes many: for environments made with
-    sampling={"solver": "consistency"} and denoising_steps of 2 to 4. A finished training goes on with it."""
+    sampling={"solver": "consistency"} and denoising_steps of 2 to 4."""
     seed: Seed = 0
     """Seed of weights, batches and noise."""
     density: Share = 1.0
