@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction
 
@@ -21,7 +21,7 @@ from procosm.envs.collect.collect import CollectConfig, check_behaviours, collec
 from procosm.envs.collect.collect import check_outs as collect_outs
 from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
 from procosm.envs.truth.names import allow_import
-from procosm.world_model import checkpoint
+from procosm.world_model import checkpoint, registry
 from procosm.world_model.data.clips import VIDEOS
 from procosm.world_model.data.datasets import contents
 from procosm.world_model.data.episodes import check_whole, load_task
@@ -31,8 +31,6 @@ from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Device, Seed, Settings
 from procosm.world_model.training.parallel import joined, lead
 from procosm.world_model.training.presets import Family, check_frame_size
-from procosm.world_model.training.tokenizer import TokenizerTrainConfig, check_made, train_tokenizer
-from procosm.world_model.training.tokenizer import check_outs as tokenizer_outs
 from procosm.world_model.training.train import TrainConfig, train
 from procosm.world_model.training.train import check_outs as train_outs
 
@@ -231,16 +229,17 @@ def train_stage(config: TrainConfig) -> Path | None:
         return lead(stage, lambda: _train_and_calibrate(config), lambda: train(config))
 
 
-def tokenizer_stage(config: TokenizerTrainConfig) -> Path:
-    """Train a tokenizer on videos, once."""
-    tokenizer_outs(config)
+def tokenizer_stage(config: Any) -> Path:
+    """Train a tokenizer on videos, once; settings are of a class that ``registry.ALONE`` knows."""
+    alone = registry.ALONE[type(config)]
+    alone.check(config)
     videos = (".hdf5", ".arrow", ".json", *VIDEOS)
     inputs = {
         f"data {number}": sha256(path) if path.is_file() else fingerprint(path, videos)
         for number, path in enumerate(config.data, 1)
     }
     saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
-    return run_stage(config.out, config, train_tokenizer, inputs, saves, check_made)
+    return run_stage(config.out, config, alone.train, inputs, saves, alone.look)
 
 
 def policy_stage(config: PolicyConfig) -> Path:

@@ -167,7 +167,7 @@ VERBS = {
         "Example:  procosm train-tokenizer --data runs/reacher/data films/ --out runs/tokenizer --rate DV4x8x8\n\n"
         "Writes OUT: config.json, tokenizer.safetensors, metrics.json, provenance.json. Killed at any moment, the same "
         "command goes on.",
-        "procosm.world_model.training.tokenizer:TokenizerTrainConfig",
+        "procosm.world_model.tokenizer.training:TokenizerTrainConfig",
         "procosm.agents.run:tokenizer_stage",
         "Next: {program} encode --tokenizer {made} --video VIDEO --out LATENTS.safetensors",
     ),

@@ -11,15 +11,10 @@ PARTS = ("sparse", "world_model", "envs", "agents", "benchmarks")
 MAY_IMPORT = {
     "sparse": set(),
     "world_model": {"sparse"},
-    "envs": {"world_model"},
+    "envs": {"world_model", "sparse"},
     "agents": {"envs", "world_model", "sparse"},
     "benchmarks": {"agents", "envs", "world_model", "sparse"},
 }
-PAST_AN_ARROW = {
-    "envs/collect/workers.py": ("procosm.sparse.processes", "procosm.sparse.processes.worker_processes"),
-    "envs/collect/segments.py": ("procosm.sparse", "procosm.sparse.strict"),
-}
-"""Worker processes and the strict reader of JSON, which sparse needs, too, and world_model would only rename."""
 FILES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
 
 
@@ -45,8 +40,7 @@ def test_imports_follow_the_arrows(path):
     for module in imported(path):
         pieces = module.split(".")
         if pieces[0] == "procosm" and len(pieces) > 1 and pieces[1] in PARTS and pieces[1] != part:
-            other = module in PAST_AN_ARROW.get(name(path), ())
-            assert pieces[1] in MAY_IMPORT[part] or other, f"{name(path)} imports {module}"
+            assert pieces[1] in MAY_IMPORT[part], f"{name(path)} imports {module}"
         if pieces[0] == "cupy":
             assert name(path) == "sparse/kernels/launch.py", f"{name(path)} imports cupy"
         if pieces[0] == "ray":
@@ -55,24 +49,24 @@ def test_imports_follow_the_arrows(path):
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "envs"], ids=name)
 def test_envs_know_a_world_model_by_its_interface_only(path):
+    """Of sparse they need its worker processes, which everything that starts processes shares, and no layer of it."""
     allowed = {"interface", "errors", "data", "checkpoint", "files", "folders", "provenance", "schema", "settings"}
     allowed |= {"model", "threads", "command", "progress", "stopping", "hub"}
     for module in imported(path):
         pieces = module.split(".")
         if pieces[:2] == ["procosm", "world_model"] and len(pieces) > 2:
             assert pieces[2] in allowed, f"{name(path)} imports {module}"
+        if pieces[:2] == ["procosm", "sparse"]:
+            assert pieces[2:3] == ["processes"], f"{name(path)} imports {module}"
 
 
 CONCRETE_FOLDERS = ("tokenizer", "diffusion", "autoregressive", "pretrained")
-CONCRETE = {"world_model/registry", "world_model/training/tokenizer"}
-"""Modules that name concrete models beside the models themselves: the registry, and the training of tokenizers alone.
-"""
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_only_the_registry_names_concrete_models(path):
     part, *inner = path.relative_to(ROOT).with_suffix("").parts
-    own = "/".join([part, *inner]) in CONCRETE or inner[0] in CONCRETE_FOLDERS
+    own = [part, *inner] == ["world_model", "registry"] or inner[0] in CONCRETE_FOLDERS
     if part in ("world_model", "envs", "agents") and not own:
         for module in imported(path):
             pieces = module.split(".")[1:3]

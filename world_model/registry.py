@@ -23,6 +23,7 @@ from procosm.world_model.pretrained.dynamics import PretrainedDynamics, Pretrain
 from procosm.world_model.pretrained.folder import is_published, open_published
 from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
 from procosm.world_model.tokenizer import recipe as causal
+from procosm.world_model.tokenizer import training as causal_alone
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.training.recipes import Recipe
 
@@ -120,6 +121,27 @@ KINDS: dict[Part, dict[str, Kind]] = {
     },
 }
 
+
+@dataclass(frozen=True)
+class Alone:
+    """How one part is trained by itself, for any task.
+
+    Attributes:
+        check: refuses, before the work, settings that cannot be followed. train: returns what it made.
+        look: raises a ProcosmError where a folder does not hold, whole, what ``train`` makes.
+    """
+
+    check: Callable[[Any], None]
+    train: Callable[[Any], Path]
+    look: Callable[[Path], None]
+
+
+ALONE: dict[type, Alone] = {
+    causal_alone.TokenizerTrainConfig: Alone(
+        causal_alone.check_outs, causal_alone.train_tokenizer, causal_alone.check_made
+    )
+}
+"""Trainings of one part by itself, by the class of their settings, whose ``data`` and ``out`` are paths."""
 
 FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, torch.device], WorldModel]], ...] = (
     (is_published, open_published),

@@ -168,13 +168,10 @@ def check_behaviours(config: CollectConfig) -> None:
     told = origin.get("job") if isinstance(origin, dict) else None
     if not isinstance(told, dict) or not {"mixture", "policies"} <= set(told):
         return
-    try:
-        there = by_content({key: told[key] for key in ("mixture", "policies")})
-    except (ValueError, TaskError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): restore it, or delete {path.parent}") from error
+    there = by_content({key: told[key] for key in ("mixture", "policies")}, str(path))
     mixture = parse_mixture(config.policy)
     policies = {share.path: sha256(Path(share.path)) for share in mixture if share.path}
-    asked = by_content({"mixture": [asdict(share) for share in mixture], "policies": policies})
+    asked = by_content({"mixture": [asdict(share) for share in mixture], "policies": policies}, "--policy")
     if there != asked:
         raise DatasetError(f"{path.parent} was collected by others than --policy {config.policy}: give another --out")
 
@@ -302,8 +299,9 @@ def _claim(folder: Path, job: Job) -> None:
 def _same_job(data: Path, job: Job) -> None:
     dataset.load_task(data)
     try:
-        stored = by_content(json.loads((data / "provenance.json").read_text(encoding="utf-8"))["job"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, TaskError) as error:
+        path = data / "provenance.json"
+        stored = by_content(json.loads(path.read_text(encoding="utf-8"))["job"], str(path))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ProcosmError) as error:
         raise DatasetError(f"{data} does not say how it was collected ({error!r}): give another --out") from error
     if stored != job.content:
         raise DatasetError(

@@ -21,16 +21,17 @@ from procosm.envs.collect.policies import Behaviour, Constant, Share, make_behav
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.probe import Probe, probe
 from procosm.envs.truth.starts import wide_start
-from procosm.sparse import strict
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.data.task import Task, migrated
 from procosm.world_model.errors import CheckpointError, DatasetError, ProcosmError
 from procosm.world_model.files import read_json, write_bytes
+from procosm.world_model.schema import checked
 
 KINDS = ("train", "holdout", "constant")
 CONSTANT_STEPS = 16
 HELD_OUT_STEPS = 64  # held-out episodes run on where others are cut: the dream is compared with them over long horizons
 JOB_FILE = "job.json"
+AGAIN = "restore it, or collect into another folder"
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ class Job:
     @property
     def content(self) -> dict:
         """JSON values, the same for the same job wherever its policies lie."""
-        return by_content(json.loads(self.to_json()))
+        return by_content(json.loads(self.to_json()), "this job")
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """The job that :meth:`to_json` wrote."""
-        return strict.read(cls, json.loads(text))
+        return checked(cls, json.loads(text), "the job of a worker", AGAIN)
 
 
 def read_job(folder: Path) -> Job:
@@ -102,9 +103,10 @@ def read_job(folder: Path) -> Job:
     advice = f"delete {folder} and run the same command again"
     values = read_json(path, advice)
     try:
-        return strict.read(Job, with_migrated_task(values))
-    except (strict.Wrong, ProcosmError) as fault:
+        values = with_migrated_task(values)
+    except ProcosmError as fault:
         raise CheckpointError(f"{path} is damaged ({fault}): {advice}") from fault
+    return checked(Job, values, str(path), advice)
 
 
 def with_migrated_task(job: Any) -> Any:
@@ -118,13 +120,13 @@ class _Actors(TypedDict):
     policies: dict[str, str]
 
 
-def by_content(job: Any) -> dict[str, Any]:
+def by_content(job: Any, where: str) -> dict[str, Any]:
     """JSON values of a job of any version, its policies named by the sha256 of their files instead of their paths.
 
     Raises:
-        ValueError, TaskError: these are no values of a job.
+        DatasetError, TaskError: the values, which stand in ``where``, are none of a job.
     """
-    strict.read(_Actors, job)
+    checked(_Actors, job, where, AGAIN, DatasetError)
     job = with_migrated_task(job)
     policies = job["policies"]
     mixture = [share | {"path": policies.get(share["path"], share["path"])} for share in job["mixture"]]

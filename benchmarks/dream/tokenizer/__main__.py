@@ -17,6 +17,7 @@ import numpy as np
 
 from procosm.agents.judge.intervals import interval
 from procosm.agents.run import collect_stage, tokenizer_stage
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.tokenizer.codecs import h264, jpeg
 from procosm.benchmarks.dream.tokenizer.frame_net import FrameNet, train_frame_net
 from procosm.benchmarks.dream.tokenizer.judging import (
@@ -33,11 +34,12 @@ from procosm.world_model import command
 from procosm.world_model.data.clips import ClipSampler
 from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.precision import resolve_device
+from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 from procosm.world_model.tokenizer import folder
 from procosm.world_model.tokenizer.rates import RateName
-from procosm.world_model.training.tokenizer import TokenizerTrainConfig
+from procosm.world_model.tokenizer.training import TokenizerTrainConfig
 
 TRAINING = ("Reacher", "InvertedPendulum", "HalfCheetah", "Hopper", "Swimmer-v5")
 UNSEEN = ("Walker2d-v5", "Pusher-v5", "Ant-v5")
@@ -50,7 +52,7 @@ WHOLE_UNITS = {"encode_ms_per_frame": "ms", "decode_ms_per_frame": "ms", "causal
 
 
 @dataclass(frozen=True)
-class TokenizerBenchmarkConfig(Settings):
+class TokenizerBenchmarkConfig(OnDevice):
     """Which rates, and how long they train."""
 
     out: Path = Path("runs/tokenizer")
@@ -105,9 +107,8 @@ def benchmark(config: TokenizerBenchmarkConfig) -> Path:
 def training(config: TokenizerBenchmarkConfig, name: RateName, data: tuple[Path, ...]) -> TokenizerTrainConfig:
     """How a rate trains: on cuts of a quarter of a frame, an image tokenizer on about as many frames as another."""
     batch = 6 if name[1] == "V" else 60
-    return TokenizerTrainConfig(
-        data, config.out / name, name, height=CUT, width=CUT, steps=config.steps, batch=batch, seed=config.seed
-    )
+    lengths = {"steps": config.steps, "batch": batch, "seed": config.seed, "device": config.device}
+    return TokenizerTrainConfig(data, config.out / name, name, height=CUT, width=CUT, **lengths)
 
 
 def settings(config: TokenizerTrainConfig) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def judged(
     config: TokenizerBenchmarkConfig, name: RateName, clips: dict[str, np.ndarray], net: FrameNet
 ) -> list[dict[str, Any]]:
     """Rows about the tokenizer of a rate, and about the codecs at its bytes."""
-    model = folder.load(config.out / name, SIDE, SIDE)
+    model = folder.load(config.out / name, SIDE, SIDE, resolve_device(config.device))
     found = {task: judge_tokenizer(model, each, net) for task, each in clips.items()}
     rows = rows_of(name, {task: each.scores for task, each in found.items()}, config)
     whole = {key: max(each.whole[key] for each in found.values()) for key in WHOLE_UNITS}

@@ -53,8 +53,8 @@ def judge_tokenizer(model: CausalTokenizer, clips: np.ndarray, net: FrameNet) ->
     """Scores of clips (n, t, H, W, 3) through a tokenizer, as ``procosm encode`` stores them."""
     decoded = []
     for clip in torch.from_numpy(clips)[:, None]:
-        latents = model.encode(clip)
-        decoded.append(model.decode(latents if model.spec.vocabulary else latents.half().float())[0].numpy())
+        latents = model.encode(clip.to(model.mean.device))
+        decoded.append(model.decode(latents if model.spec.vocabulary else latents.half().float())[0].cpu().numpy())
     scores = compared(np.stack(decoded), clips, net)
     scores["bytes_per_frame"] = np.full(len(clips), stored_bytes(model, clips))
     whole = timed(model, torch.from_numpy(clips)) | {"causality_difference": look_ahead(model, clips[0])}
@@ -68,7 +68,8 @@ def judge_codebook(model: CausalTokenizer, sampler: ClipSampler, seed: int) -> d
     """
     vocabulary, tokens, count = model.spec.vocabulary or 0, [], 0
     while count < EACH * vocabulary:
-        tokens.append(model.quantize(model.encode(sampler.draw(CUTS, seed, len(tokens)))).flatten())
+        drawn = sampler.draw(CUTS, seed, len(tokens)).to(model.mean.device)
+        tokens.append(model.quantize(model.encode(drawn)).flatten().cpu())
         count += len(tokens[-1])
     return codebook_use(torch.cat(tokens), vocabulary) | {"ceiling": 1 - math.exp(-count / vocabulary)}
 
@@ -81,24 +82,34 @@ def stored_bytes(model: CausalTokenizer, clips: np.ndarray) -> float:
 
 
 def timed(model: CausalTokenizer, clips: torch.Tensor) -> dict[str, float]:
-    """Milliseconds of processor time a frame, one thread, of coding and of decoding; the median over clips."""
+    """Milliseconds a frame of coding and of decoding, the median over clips: processor time of one thread on the CPU,
+    wall clock on a CUDA device.
+    """
     seconds = []
-    for clip in clips[: 1 + TIMED, None]:
-        began = time.process_time()
+    for clip in clips[: 1 + TIMED, None].to(model.mean.device):
+        began = _now(model)
         latents = model.encode(clip)
-        coded = time.process_time()
+        coded = _now(model)
         model.decode(latents)
-        seconds.append((coded - began, time.process_time() - coded))
+        seconds.append((coded - began, _now(model) - coded))
     encode_s, decode_s = np.median(seconds[1:], axis=0) / clips.shape[1]
     return {"encode_ms_per_frame": 1e3 * encode_s, "decode_ms_per_frame": 1e3 * decode_s}
 
 
+def _now(model: CausalTokenizer) -> float:
+    if not model.mean.is_cuda:
+        return time.process_time()
+    torch.cuda.synchronize(model.mean.device)
+    return time.perf_counter()
+
+
 def look_ahead(model: CausalTokenizer, clip: np.ndarray) -> float:
     """The greatest difference, in levels, that noise in all later frames makes to any frame decoded before them."""
-    frames = torch.from_numpy(clip)[None]
+    frames = torch.from_numpy(clip)[None].to(model.mean.device)
     k, worst = model.spec.frames_per_latent, 0
     before = model.decode(model.encode(frames)).int()
-    noise = torch.randint(0, 256, frames.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, frames.shape, dtype=torch.uint8, generator=generator).to(frames.device)
     for first in range(1, len(clip), k):  # the first frame of each group of k
         changed = torch.cat([frames[:, :first], noise[:, first:]], dim=1)
         after = model.decode(model.encode(changed)).int()

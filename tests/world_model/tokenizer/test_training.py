@@ -11,7 +11,7 @@ from procosm.world_model.errors import DatasetError, ProcosmError
 from procosm.world_model.files import read_tensors
 from procosm.world_model.tokenizer import folder
 from procosm.world_model.tokenizer.bottleneck import codebook_use
-from procosm.world_model.training.tokenizer import TokenizerTrainConfig, train_tokenizer
+from procosm.world_model.tokenizer.training import TokenizerTrainConfig, train_tokenizer
 
 
 @pytest.fixture(scope="module")
