@@ -5,16 +5,17 @@ fails. Prediction error hides that; this slope does not. Axis letters: n episode
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from procosm.agents.judge.intervals import resamples
-from procosm.agents.judge.open_loop import Windows, predictions, window
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.training.validation import agreement
+from procosm.world_model.training.growth import agreement, changes
 
 
 def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
@@ -23,27 +24,20 @@ def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
     return np.where(deviation > 1e-6, deviation, 1.0)
 
 
-def changes(model: WorldModel, episodes: Sequence[Episode], horizon: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the true state did in each episode after its first frames, and what the dream made of it.
-
-    Returns:
-        dreamed and true change since the last context frame, (n, horizon, s) each; and (n,), the real steps of each.
-
-    Raises:
-        DatasetError: no episode outlasts the context.
-    """
-    context = model.dynamics.context
-    enough = [episode for episode in episodes if len(episode.actions) >= context]
-    if not enough:
-        raise DatasetError("no constant-action episode outlasts the model's context, so growth cannot be tested")
-    windows = Windows.stack([window(episode, 0, context, horizon) for episode in enough])
-    begun = model.encode(windows.frames[:, :context])
-    with torch.inference_mode():
-        origin = model.read("state", begun).cpu().numpy()
-    steps = [each.readouts["state"].cpu().numpy() for each in predictions(model, begun, windows.actions)]
-    dreamed = np.stack(steps, axis=1)
-    states = windows.signals["state"]
-    return dreamed - origin[:, None], states[:, 1:] - states[:, :1], windows.steps
+def _begun(episodes: Sequence[Episode], context: int, horizon: int) -> list[Episode]:
+    """Episodes that outlast the context, as far as a dream of ``horizon`` steps follows them."""
+    steps = context - 1 + horizon
+    return [
+        replace(
+            each,
+            frames=each.frames[: steps + 1],
+            actions=each.actions[:steps],
+            terminated=each.terminated and len(each.actions) <= steps,
+            signals={k: v[: steps + (len(v) > len(each.actions))] for k, v in each.signals.items()},
+        )
+        for each in episodes
+        if len(each.actions) >= context
+    ]
 
 
 def growth(
@@ -57,12 +51,20 @@ def growth(
 
     Returns:
         a row for each horizon that an episode reaches, the slope with a 95 % bootstrap interval over episodes.
+
+    Raises:
+        DatasetError: no episode outlasts the context.
     """
-    dreamed, true, steps = changes(model, episodes, horizon)
-    rows: list[dict[str, float]] = []
-    there = torch.from_numpy(steps)[:, None] > torch.arange(horizon)
-    happened, imagined = (torch.from_numpy(each / state_scale) for each in (true, dreamed))
-    for found in agreement(happened, imagined, there):
+    context, rows = model.dynamics.context, list[dict[str, float]]()
+    enough = _begun(episodes, context, horizon)
+    if not enough:
+        raise DatasetError("no constant-action episode outlasts the model's context, so growth cannot be tested")
+    table, scale = tabulate(enough, enough[0].kind, context), torch.from_numpy(state_scale)
+    latents = model.encode(np.concatenate([each.frames for each in enough]))
+    seen = changes(model.dynamics, "state", table.to(latents.device), latents, horizon)
+    assert seen is not None  # all are long enough
+    true, dreamed, there = (each.cpu() for each in seen)
+    for found in agreement(true / scale, dreamed / scale, there):
         x, y = found.true.numpy(), found.dreamed.numpy()
         products, squares = (x * y).sum(axis=1), np.square(x).sum(axis=1)
         again = resamples(len(x), seed)

@@ -19,9 +19,10 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.settings import Count, Positive
+from procosm.world_model.training.growth import describe_growth, growth, growth_verdict
 from procosm.world_model.training.readers import Read, fit_rewards
 from procosm.world_model.training.recipes import Recipe, Stage, Training, rehearsed
-from procosm.world_model.training.validation import describe_growth, growth, growth_verdict, open_loop
+from procosm.world_model.training.validation import open_loop
 
 
 @contextmanager

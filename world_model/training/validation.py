@@ -1,7 +1,6 @@
-"""Is the dream right? Open-loop errors and the growth test, of every kind of dynamics alike, by its interface alone."""
+"""Is the dream right? Open-loop errors by horizon, of every kind of dynamics alike, by its interface alone."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from procosm.world_model.training.recipes import Training
 
 HORIZON, WINDOWS, TOKEN_WINDOWS = 32, 256, 32
 """Of the open-loop errors that training measures; fewer windows where a frame is predicted token by token."""
-GROWTH_HORIZON = 10
 
 
 @torch.no_grad()
@@ -83,104 +81,12 @@ def open_loop(training: Training, horizon: int = HORIZON, windows: int | None = 
     }
     name, deviation = deviations(training)
     if name is not None:
-        truth = readings(dynamics, name, table, latents, _ahead(table, at, horizon))
+        truth = readings(dynamics, name, table, latents, ahead(table, at, horizon))
         error = (torch.stack([each.readouts[name] for each in dream], 1) - truth) / deviation
         found[name] = [e**0.5 for e in by_horizon(error.square())]
     return found
 
 
-def _ahead(table: Table, at: Tensor, horizon: int) -> Tensor:
+def ahead(table: Table, at: Tensor, horizon: int) -> Tensor:
     """(b, horizon) indices of the frames after (b,) frames, the last frame standing still."""
     return torch.minimum(at[:, None] + 1 + torch.arange(horizon, device=at.device), table.last[at][:, None])
-
-
-class Agreement(NamedTuple):
-    """What a dream made of the changes that truly came about since its start.
-
-    Attributes:
-        horizon: steps since then. true, dreamed: (n, s), changes in standard deviations.
-        slope: least squares of dreamed on true change; 1 is right, .5 is half the rate, 0 stands still.
-        error: size of the difference over the size of the true change.
-    """
-
-    horizon: int
-    true: Tensor
-    dreamed: Tensor
-    slope: float
-    error: float
-
-
-def agreement(true: Tensor, dreamed: Tensor, there: Tensor) -> Iterator[Agreement]:
-    """That of (b, horizon, s) changes, at each horizon at which any of (b, horizon) is there and has changed."""
-    for h, here in enumerate(there.bool().unbind(1)):
-        x, y = true[here, h], dreamed[here, h]
-        size = x.square().sum()
-        if size > 0:
-            yield Agreement(h + 1, x, y, float((x * y).sum() / size), float(((y - x).square().sum() / size).sqrt()))
-
-
-@torch.no_grad()
-def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, float]]:
-    """The growth test: under one constant action, does the true state change in the dream as it does in MuJoCo?
-
-    A model can be right one step ahead and still bend every motion back to where it was (LOG.md). So the dream runs
-    for ``horizon`` steps, and after each its change of state since the start is compared with the recorded one, in
-    standard deviations, over all episodes that last so long. Without constant-action episodes it begins with each
-    held-out episode, under its actions; without states it is features that change.
-
-    Returns:
-        a row for each horizon at which something has changed: ``error``, size of the difference over size of the true
-        change (0 is perfect, 1 is standing still); ``slope``, least-squares slope of dreamed change on true change (1
-        is right, .5 is half the rate); ``n``, episodes.
-    """
-    kind = "constant" if "constant" in training.tables else "holdout"
-    dynamics, table, latents = training.dynamics, training.tables[kind], training.latents[kind]
-    k = dynamics.context
-    first, last = torch.unique(table.first), torch.unique(table.last)
-    at = (first + k - 1)[last - first >= k]  # velocities can be seen, and at least one step follows
-    name, deviation = deviations(training)
-    if name is None or not len(at):
-        return []
-    window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
-    before = read_off(dynamics, name, past)
-    dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :])]
-    dreamed = (torch.stack(dream, 1) - before[:, None]) / deviation
-    start, after = (readings(dynamics, name, table, latents, each) for each in (at, _ahead(table, at, horizon)))
-    true = (after - start[:, None]) / deviation
-    return [
-        {"horizon": each.horizon, "error": each.error, "slope": each.slope, "n": len(each.true)}
-        for each in agreement(true, dreamed, window.mask)
-    ]
-
-
-def growth_verdict(rows: list[dict[str, float]], gate: float | None) -> dict[str, Any]:
-    """Whether a growth test was passed: at no horizon may the error exceed the gate.
-
-    Returns:
-        ``gate``; ``passed``, None where nothing was tested, and then a ``reason``; ``by_horizon``, the rows;
-        ``growth_error`` and ``growth_slope`` of the worst horizon ``at_horizon``, judged by ``growth_episodes``.
-    """
-    if gate is None or not rows:
-        why = (
-            "this preset has no gate" if gate is None else "no constant-action episode is long enough, or nothing moved"
-        )
-        return {"gate": gate, "passed": None, "reason": why, "by_horizon": rows}
-    worst = max(rows, key=lambda row: row["error"])
-    return {
-        "gate": gate,
-        "passed": worst["error"] <= gate,
-        "by_horizon": rows,
-        "growth_error": worst["error"],
-        "growth_slope": worst["slope"],
-        "growth_episodes": worst["n"],
-        "at_horizon": worst["horizon"],
-    }
-
-
-def describe_growth(verdict: dict[str, Any]) -> str:
-    """A verdict in a sentence, with every horizon's error and episodes."""
-    if verdict["passed"] is None:
-        return f"growth test while training: nothing was tested, for {verdict['reason']}; `procosm evaluate` judges it"
-    each = ", ".join(f"{row['horizon']}: {row['error']:.2f} (n {row['n']})" for row in verdict["by_horizon"])
-    said = "passed" if verdict["passed"] else "missed; the dream is not to be trusted far"
-    return f"growth test: {said}. Error by step, gate {verdict['gate']}: {each}"

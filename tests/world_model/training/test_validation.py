@@ -11,9 +11,9 @@ from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json
 from procosm.world_model.provenance import provenance
 from procosm.world_model.registry import untrained
+from procosm.world_model.training.growth import describe_growth, growth, growth_verdict
 from procosm.world_model.training.presets import PRESETS, preset
 from procosm.world_model.training.recipes import Training
-from procosm.world_model.training.validation import describe_growth, growth, growth_verdict
 
 
 def rows(*errors: float) -> list[dict[str, float]]:
