@@ -31,13 +31,14 @@ from procosm.agents.judge.ranking.members import Member
 from procosm.agents.judge.ranking.paired import Rows, Truth, play
 from procosm.agents.judge.stats import t_interval
 from procosm.agents.stages import fingerprint
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, sha256, write_json
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 
 NAMES = {
     "acted": "acted in the data",
@@ -50,7 +51,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class BeyondConfig(Settings):
+class BeyondConfig(OnDevice):
     """Compare what logs can be made into with the policies that made them."""
 
     run: Path
@@ -107,7 +108,7 @@ def settle(config: BeyondConfig, model: WorldModel, out: Path, practice: Practic
     """Learn and judge what is not on disk; returns in MuJoCo by cell, ARM/NAME or ARM/SEED."""
     members = acted(model, config.trust_pickle)
     claim(config, model, out, practice)
-    seeds = Desk(config.run, False, out, 0, practice).seeds()
+    seeds = Desk(config.run, False, out, 0, practice, config.device).seeds()
 
     def finished(member: Member, rows: Rows) -> None:
         write_json(out / f"acted/{member.name}.json", [row["return"] for row in rows])
@@ -118,7 +119,7 @@ def settle(config: BeyondConfig, model: WorldModel, out: Path, practice: Practic
     cells = [(arm, seed) for arm in NAMES if arm != "acted" for seed in config.seeds]
     for arm, seed in tqdm([cell for cell in cells if not (out / f"{cell[0]}/{cell[1]}.json").exists()], unit="cell"):
         tqdm.write(f"{arm} {seed}", file=sys.stderr)
-        point = ARMS[arm](Desk(config.run, False, out / f"{arm}-{seed}", seed, practice))[-1]
+        point = ARMS[arm](Desk(config.run, False, out / f"{arm}-{seed}", seed, practice, config.device))[-1]
         write_json(out / f"{arm}/{seed}.json", point.returns)
     names = [f"acted/{member.name}" for member in members] + [f"{arm}/{seed}" for arm, seed in cells]
     return {name: read_json(out / f"{name}.json") for name in names}
@@ -162,7 +163,7 @@ def draw(task: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 def main(config: BeyondConfig) -> Path:
     """Learn what is missing; write ``beyond_<task>.json`` and its figure."""
-    model, out, results = load(config.run / "world_model"), config.run / "beyond", RESULTS
+    model, out, results = load(config.run / "world_model", config.device), config.run / "beyond", RESULTS
     practice = Practice("ppo", 384, config.iterations, 0.99, config.episodes, ())
     if config.quick:
         out = results = out / "quick"

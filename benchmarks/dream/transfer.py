@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from procosm.agents.judge.evaluate import JUDGING_SEED
 from procosm.agents.judge.stats import t_interval
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.transfer_arms import ARMS, Desk, Practice
 from procosm.benchmarks.dream.transfer_figure import draw
 from procosm.benchmarks.record import RESULTS, in_files, record
@@ -42,7 +43,7 @@ from procosm.envs.truth.names import resolve_name
 from procosm.world_model import command
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import read_json, write_json
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 
 EARLY = (0.125, 0.25, 0.5, 1.0)
 PRACTICE = {
@@ -56,7 +57,7 @@ QUICK_STEPS = 600
 
 
 @dataclass(frozen=True)
-class TransferConfig(Settings):
+class TransferConfig(OnDevice):
     """Compare a dream with everything else its data could have been used for."""
 
     runs: Path = Path("runs/bench")
@@ -123,7 +124,7 @@ def settle(cell: Cell, config: TransferConfig, practice: Practice) -> None:
     if path.exists():
         return
     run, own = run_of(config.runs, cell)
-    points = ARMS[cell.arm](Desk(run, own, config.out / cell.name, cell.seed, practice))
+    points = ARMS[cell.arm](Desk(run, own, config.out / cell.name, cell.seed, practice, config.device))
     origin = read_json(run / "world_model" / "provenance.json").get("commit")
     write_json(path, {"run": run.name, "world_model_commit": origin, "points": [point._asdict() for point in points]})
 

@@ -24,9 +24,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from procosm.agents.judge.ranking.members import CONTROLS, Member
+from procosm.agents.policy.baselines.online import save_on_the_way
 from procosm.agents.policy.train import PolicyConfig, train_policy
 from procosm.agents.policy.worlds import dreams, truth
-from procosm.envs.collect.policy_file import save_learner
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.names import resolve_name
 from procosm.world_model import command
@@ -67,10 +67,12 @@ class ZooConfig(Settings):
     What this version trains it saves without, and needs no trust."""
 
 
-def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: Collection[str] = ()) -> list[Member]:
+def zoo(
+    config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: Collection[str] = (), device: str = "auto"
+) -> list[Member]:
     """Train what is missing of the panel under ``folder``; a training that was killed begins again, others are kept.
 
-    ``acted`` are the sha256 of the policies that acted in the world model's data.
+    ``acted`` are the sha256 of the policies that acted in the world model's data; the world model dreams on ``device``.
     """
     members = [
         dataclasses.replace(member, seen=member.path is not None and sha256(member.path) in acted)
@@ -85,7 +87,7 @@ def zoo(config: ZooConfig, task: Task, world_model: Path, folder: Path, acted: C
         for member in (*best, *finished)
         for epsilon in EPSILONS
     ]
-    panel = [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder), *finished]
+    panel = [*members, *degraded, *CONTROLS, *dreamers(config, world_model, folder, device), *finished]
     return [dataclasses.replace(member, trust_pickle=config.trust_pickle) for member in panel]
 
 
@@ -101,13 +103,10 @@ def model_free(algorithm: str, task: Task, steps: int, seed: int, folder: Path) 
     total = steps * (PPO_STEPS if algorithm == "ppo" else 1)
     paths = [folder / f"{algorithm}-s{seed}-{number}.zip" for number in range(1, len(SHARES) + 1)]
     if not all(path.exists() for path in paths):
-        folder.mkdir(parents=True, exist_ok=True)
         env = make_vec_env(lambda: truth(task, "state"), n_envs=8 if algorithm == "ppo" else 1, seed=seed)
-        learner = _learner(algorithm, env, seed, total)
-        for path, share in zip(paths, SHARES, strict=True):
-            learner.learn(int(share * total) - learner.num_timesteps, reset_num_timesteps=False)
-            save_learner(learner, path)
-            learner._last_obs = None  # the next part begins with new episodes
+        marks = {path: int(share * total) for path, share in zip(paths, SHARES, strict=True)}
+        for _ in save_on_the_way(_learner(algorithm, env, seed, total), marks):
+            pass
         env.close()
     for path, share in zip(paths, SHARES, strict=True):
         yield Member(path.stem, algorithm, algorithm, path, steps=int(share * total), run=f"{algorithm}-s{seed}")
@@ -130,14 +129,15 @@ def _of_a_run(policy: Path) -> Member:
     return Member(name, "dream", path=policy, steps=steps, run=name)
 
 
-def dreamers(config: ZooConfig, world_model: Path, folder: Path) -> Iterator[Member]:
+def dreamers(config: ZooConfig, world_model: Path, folder: Path, device: str) -> Iterator[Member]:
     """PPO trained only in the dream, with the settings of `procosm train-policy`, heeding trust or not."""
     trusting = partial(dreams, trust_below=TRUSTED)
     for kind, world, seeds in (("dream", dreams, config.dream_seeds), ("dream-trusting", trusting, config.trusting)):
         for seed in range(seeds):
             name = f"{kind}-s{seed}"
+            iterations = config.dream_iterations
             settings = PolicyConfig(
-                world_model, folder / name, seed=seed, iterations=config.dream_iterations, truth_every=0
+                world_model, folder / name, seed=seed, iterations=iterations, truth_every=0, device=device
             )
             steps = settings.rounds * settings.round_steps
             path = train_policy(settings, world) / "policy.zip"
