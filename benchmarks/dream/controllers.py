@@ -15,12 +15,13 @@ from pathlib import Path
 from procosm.agents.judge.ranking.agreement import Scores, agreement_rows
 from procosm.agents.judge.ranking.paired import Dream, Rows, Truth, World, play
 from procosm.agents.judge.ranking.regulator import disturbed, linearised, regulator
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load
 from procosm.world_model.precision import has_bfloat16
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 
 FIRST_SEED = 9_500_000
 HORIZON = 100
@@ -29,7 +30,7 @@ SPREAD = 0.35
 
 
 @dataclass(frozen=True)
-class ControllersConfig(Settings):
+class ControllersConfig(OnDevice):
     """Which dream, and how many controllers."""
 
     checkpoint: Path
@@ -50,7 +51,7 @@ class ControllersConfig(Settings):
 
 def controllers(config: ControllersConfig) -> Path:
     """Play the panel in both worlds and write ``controllers_invertedpendulum.json``."""
-    model = load(find_checkpoint(config.checkpoint, None))
+    model = load(find_checkpoint(config.checkpoint, None), config.device)
     model.task.require("this benchmark", "state", "reward", "twin")
     if config.quick:
         config = dataclasses.replace(config, out=Path("runs/controllers"), controllers=16, episodes=1)

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from procosm.agents.judge.open_loop import choose_windows, open_loop
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load, read_config
 from procosm.world_model.data.episodes import load_episodes, load_task
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.settings import Count, Device, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 
 UNITS = {"psnr_db": "dB", "pixel_mse": "1", "latent_mse": "standardised latent²"}
 
 
 @dataclass(frozen=True)
-class FamiliesConfig(Settings):
+class FamiliesConfig(OnDevice):
     """Which world models to compare, and on what."""
 
     data: Path
@@ -39,8 +40,6 @@ class FamiliesConfig(Settings):
     """Steps of each dream."""
     seed: Seed = 0
     """Of the windows, the shuffled actions and the intervals."""
-    device: Device = "auto"
-    """Where the dreams are computed."""
 
 
 @one_thread()

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.world_model import command
 from procosm.world_model.autoregressive.dynamics import AutoregressiveDynamics
 from procosm.world_model.autoregressive.medusa import generate
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.settings import Count, Device, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 
 
 @dataclass(frozen=True)
-class MedusaConfig(Settings):
+class MedusaConfig(OnDevice):
     """What to dream, and with how many heads."""
 
     world_model: Path
@@ -44,8 +45,6 @@ class MedusaConfig(Settings):
     """Frames of a dream."""
     seed: Seed = 0
     """Of the actions."""
-    device: Device = "auto"
-    """Where the dreams are computed."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 
 from procosm.agents.judge.intervals import interval
 from procosm.agents.judge.open_loop import predictions
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.envs.truth.mujoco import MujocoEnv
@@ -25,7 +26,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 
 STEPS = (1, 2, 4, 8)
 CART, ANGLE = 0, 1
@@ -55,7 +56,7 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class NearRestConfig(Settings):
+class NearRestConfig(OnDevice):
     """Which dream, and at how many places."""
 
     checkpoint: Path
@@ -109,7 +110,7 @@ def in_dream(model: WorldModel, episodes: Episodes) -> np.ndarray:
     """(n, 1 + steps, s): the same as ``episodes.states``, as the model estimates them in its dream."""
     seen = model.encode(episodes.frames)
     dreamed = predictions(model, seen, np.repeat(episodes.actions[:, None], max(STEPS), axis=1))
-    return torch.stack([model.read("state", seen), *(p.readouts["state"] for p in dreamed)], dim=1).numpy()
+    return torch.stack([model.read("state", seen), *(p.readouts["state"] for p in dreamed)], dim=1).cpu().numpy()
 
 
 def answers(states: np.ndarray, step: int) -> np.ndarray:
@@ -155,7 +156,7 @@ def near_rest(config: NearRestConfig) -> Path:
     Raises:
         TaskError: another task than InvertedPendulum-v5.
     """
-    model = load(find_checkpoint(config.checkpoint, None))
+    model = load(find_checkpoint(config.checkpoint, None), config.device)
     model.task.require("this benchmark", "state", "twin")
     if model.task.id != "InvertedPendulum-v5":
         raise TaskError(f"near_rest asks about InvertedPendulum-v5, not {model.task.id}: give one of its checkpoints")

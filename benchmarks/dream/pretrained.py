@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import record
 from procosm.world_model import command
 from procosm.world_model.pretrained.config import CosmosTransformerConfig
@@ -24,6 +25,7 @@ from procosm.world_model.pretrained.cosmos_vae import CosmosVAE, CosmosVAEConfig
 from procosm.world_model.pretrained.keys import transformer_names
 from procosm.world_model.pretrained.transformer import CosmosTransformer
 from procosm.world_model.pretrained.wan_vae import WanVAE, WanVAEConfig
+from procosm.world_model.settings import Count
 
 Run = Callable[[], torch.Tensor]
 NET = CosmosTransformerConfig(
@@ -34,10 +36,10 @@ WAN = WanVAEConfig(base_dim=32, num_res_blocks=1)
 
 
 @dataclass(frozen=True)
-class PretrainedConfig:
+class PretrainedConfig(OnDevice):
     """How long everything is timed."""
 
-    rounds: int = 15
+    rounds: Count = 15
     """How often each works."""
 
 
@@ -105,6 +107,8 @@ def seconds(run: Run, backward: bool) -> float:
     else:
         with torch.no_grad():
             run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
@@ -138,10 +142,11 @@ def main(config: PretrainedConfig) -> None:
     """Measure, print and record."""
     torch.manual_seed(0)
     rows = []
-    for row in measure(config.rounds):
-        rows.append(row)
-        if row["metric"] == "faster":
-            print(f"{row['task']:78} {row['value']:5.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+    with config.resolved():  # where both models and what they are given are made
+        for row in measure(config.rounds):
+            rows.append(row)
+            if row["metric"] == "faster":
+                print(f"{row['task']:78} {row['value']:5.2f} [{row['low']:.2f}, {row['high']:.2f}]")
     details = {
         "threads": torch.get_num_threads(),
         "transformer": asdict(NET),

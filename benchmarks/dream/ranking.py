@@ -23,6 +23,7 @@ from procosm.agents.judge.ranking.paired import Dream, Rows, Truth, World, play
 from procosm.agents.judge.ranking.reaching import TASK as REACHER
 from procosm.agents.judge.ranking.zoo import ZooConfig, zoo
 from procosm.agents.stages import write_csv
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.ranking_figure import scatter
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.dreams.weights import find_checkpoint
@@ -30,7 +31,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import read_json, write_json
 from procosm.world_model.precision import has_bfloat16
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 
 FIRST_SEED = 9_100_000
 """Seed of the first episode: none of collecting, training or judging is near it."""
@@ -43,7 +44,7 @@ EXPLOIT_STEPS = 300
 
 
 @dataclass(frozen=True)
-class RankingConfig(Settings):
+class RankingConfig(OnDevice):
     """Rank a panel of policies in both worlds."""
 
     checkpoint: Path
@@ -77,10 +78,11 @@ def ranking(config: RankingConfig) -> Path:
         config = dataclasses.replace(config, out=config.out / "quick", zoo=small, episodes=8, slots=64)
         config = dataclasses.replace(config, linear=4, exploits=1, generations=2)
     folder = find_checkpoint(config.checkpoint, None)
-    model = load(folder)
+    model = load(folder, config.device)
     model.task.require("a ranking of policies", "reward", "twin")
     out = config.out / model.task.id.rsplit("-v", 1)[0].replace("/", "_")
-    trained = zoo(config.zoo, model.task, folder, out / "zoo", model.provenance.get("policies", {}).values())
+    acted = model.provenance.get("policies", {}).values()
+    trained = zoo(config.zoo, model.task, folder, out / "zoo", acted, config.device)
     members = [*trained, *controllers(config, model), *exploits(config, model, out / "exploits")]
     horizons = [h for h in config.horizons if h < model.task.max_episode_steps]
     cut = "" if config.steps is None else f"-{config.steps}"

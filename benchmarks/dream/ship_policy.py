@@ -16,6 +16,7 @@ from procosm.agents.judge.evaluate import JUDGING_SEED
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.rollouts import Player, play_truth
 from procosm.agents.policy.train import PolicyConfig, train_policy, with_observation
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.collect.policy_file import save_acting
 from procosm.envs.dreams.weights import find_checkpoint
@@ -23,7 +24,7 @@ from procosm.envs.play.policy import SHIPPED_POLICIES
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.settings import Count, Processes, Settings
+from procosm.world_model.settings import Count, Processes
 
 MOST_BYTES = 200_000
 SETTINGS: dict[str, dict[str, Any]] = {"Reacher": {"algorithm": "sac", "dreams": 64, "iterations": 100, "gamma": 0.95}}
@@ -31,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"Reacher": {"algorithm": "sac", "dreams":
 
 
 @dataclass(frozen=True)
-class ShipPolicyConfig(Settings):
+class ShipPolicyConfig(OnDevice):
     """Whose policy ships, and how it is judged."""
 
     name: str
@@ -54,16 +55,15 @@ def ship_policy(config: ShipPolicyConfig) -> Path:
         ProcosmError: the policy came out larger than 200 kB.
     """
     checkpoint = find_checkpoint(None, config.name)
-    training = PolicyConfig(
-        checkpoint, config.runs / config.name / "policy", truth_every=0, device="cpu", **SETTINGS.get(config.name, {})
-    )
+    settings: dict[str, Any] = {"truth_every": 0, "device": config.device, **SETTINGS.get(config.name, {})}
+    training = PolicyConfig(checkpoint, config.runs / config.name / "policy", **settings)
     training = with_observation(training, load(checkpoint))
     path = SHIPPED_POLICIES / f"{config.name}.zip"
     save_acting(train_policy(training) / "policy.zip", path)
     if path.stat().st_size > MOST_BYTES:
         raise ProcosmError(f"{path} has {path.stat().st_size} bytes, more than {MOST_BYTES}: train a narrower policy")
     seeds = range(JUDGING_SEED, JUDGING_SEED + config.episodes)
-    shipped = Player(checkpoint, "trained", path, training.algorithm, training.observation)
+    shipped = Player(checkpoint, "trained", path, training.algorithm, training.observation, config.device)
     rows = []
     for player in (shipped, *(dataclasses.replace(shipped, kind=control) for control in ("zero", "random"))):
         found = estimate(np.array([played.total for played in play_truth(player, seeds, config.processes)]))

@@ -27,6 +27,7 @@ from procosm.agents.judge.ranking.paired import Actor, first_frames
 from procosm.agents.judge.rollouts import dreams_from
 from procosm.agents.judge.stats import auroc
 from procosm.agents.policy.worlds import truth
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.long_dreams import long_dream_rows
 from procosm.benchmarks.dream.trust_clock import brier_skill, excess, within_horizon
 from procosm.benchmarks.record import RESULTS, in_files, record
@@ -35,7 +36,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.errors import CheckpointError
 from procosm.world_model.precision import has_bfloat16
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 
 FIRST_SEED = 9_200_000
 HORIZONS = (4, 8, 12, 16, 24, 32, 48)
@@ -46,7 +47,7 @@ COST_BATCH, COST_ROUNDS, COST_STEPS = 256, 9, 6
 
 
 @dataclass(frozen=True)
-class TrustConfig(Settings):
+class TrustConfig(OnDevice):
     """Judge the trust of one world model."""
 
     checkpoint: Path
@@ -86,7 +87,7 @@ def main(config: TrustConfig) -> Path:
     """Follow the dreams and write ``trust_<task>.json``."""
     if config.quick:
         config = dataclasses.replace(config, episodes=16, steps=40, long_seeds=4, long_steps=100)
-    model = load(find_checkpoint(config.checkpoint, None))
+    model = load(find_checkpoint(config.checkpoint, None), config.device)
     model.task.require("trust", "state", "twin")
     if model.trust is None:
         raise CheckpointError(

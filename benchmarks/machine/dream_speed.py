@@ -25,19 +25,20 @@ from tqdm import tqdm
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.judge.speed import truth_speed
 from procosm.agents.policy.vecenv import WorldModelVecEnv
+from procosm.benchmarks.device import OnDevice
 from procosm.sparse.processes import worker_processes
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.files import write_json
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Positive, Settings
+from procosm.world_model.settings import Count, Positive
 
 SEED = 0
 
 
 @dataclass(frozen=True)
-class DreamSpeedConfig(Settings):
+class DreamSpeedConfig(OnDevice):
     """What to time, and for how long."""
 
     checkpoint: tuple[Path, ...]
@@ -88,7 +89,9 @@ def dynamics_only(model: WorldModel, count: int) -> Callable[[np.ndarray], objec
 
     def step(actions: np.ndarray) -> None:
         nonlocal memory
-        memory, _ = model.dynamics.step(memory, torch.from_numpy(actions))
+        memory, _ = model.dynamics.step(memory, torch.from_numpy(actions).to(latents.device))
+        if latents.is_cuda:
+            torch.cuda.synchronize(latents.device)
 
     return step
 
@@ -174,7 +177,7 @@ def result_rows(config: DreamSpeedConfig, model: WorldModel) -> list[dict[str, A
 
 def dream_speed(config: DreamSpeedConfig) -> Path:
     """Time everything and write the result file."""
-    rows = [row for checkpoint in config.checkpoint for row in result_rows(config, load(checkpoint))]
+    rows = [row for checkpoint in config.checkpoint for row in result_rows(config, load(checkpoint, config.device))]
     where = provenance({})
     result = {
         "benchmark": "dream_speed",

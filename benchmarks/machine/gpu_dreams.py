@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.kernels import machine
 from procosm.envs.dreams.weights import find_checkpoint
@@ -30,7 +31,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.registry import untrained
-from procosm.world_model.settings import Count, Device, Positive, Settings
+from procosm.world_model.settings import Count, Positive
 from procosm.world_model.tokenizer.model import TokenizerConfig
 
 SEED = 0
@@ -39,7 +40,7 @@ TWO_BILLION = TransformerConfig(width=2048, layers=28, heads=16, mlp_ratio=4, ad
 
 
 @dataclass(frozen=True)
-class GpuDreamsConfig(Settings):
+class GpuDreamsConfig(OnDevice):
     """What to time, and for how long."""
 
     out: Path = RESULTS / "gpu_dreams.json"
@@ -60,8 +61,6 @@ class GpuDreamsConfig(Settings):
     """Stretches."""
     quick: bool = False
     """A few small settings, in seconds."""
-    device: Device = "auto"
-    """Where the dreams are computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
 def rates(env: WorldModelVectorEnv, seconds: float, rounds: int) -> list[float]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.kernels import machine
 from procosm.world_model import checkpoint, command, registry
@@ -28,7 +29,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, Share
+from procosm.world_model.settings import Count, Positive, Seed, Share
 from procosm.world_model.sparsity import sparsify, weights
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.recipes import Training
@@ -37,7 +38,7 @@ from procosm.world_model.training.validation import open_loop
 
 
 @dataclass(frozen=True)
-class GpuTrainingConfig(Settings):
+class GpuTrainingConfig(OnDevice):
     """What to train."""
 
     data: Path
@@ -72,8 +73,6 @@ class GpuTrainingConfig(Settings):
     """Of weights, batches and noise."""
     quick: bool = False
     """A miniature, in seconds."""
-    device: Device = "auto"
-    """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
 SHARED = ("tokenizer", "state_head", "manifold")

@@ -23,6 +23,7 @@ import torch
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.machine.browser import Browser, find_chromium
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.dreams.dreams import Dreams
@@ -35,7 +36,7 @@ from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.files import write_bytes
-from procosm.world_model.settings import Count, Positive, Settings
+from procosm.world_model.settings import Count, Positive
 
 WARM_UP = 20
 BROWSER = "headless Chromium, 390 x 844, software rendering"
@@ -53,7 +54,7 @@ COUNT = """new Promise((done) => {
 
 
 @dataclass(frozen=True)
-class PlaySpeedConfig(Settings):
+class PlaySpeedConfig(OnDevice):
     """What to time, and for how long."""
 
     checkpoint: Path | None = None
@@ -132,7 +133,7 @@ def parts(model: WorldModel) -> dict[str, Callable[[], object]]:
     dreams.restart(np.zeros(1, np.int64), [np.random.default_rng(0)], [0])
     frame, _ = truth.reset(seed=0)
     action = np.zeros((1, len(model.task.action_low)), np.float32)
-    seen = torch.from_numpy(frame)[None, None]
+    seen = torch.from_numpy(frame)[None, None].to(model.starts.device)
     return {
         "dynamics, one denoising step": lambda: dreams.advance(action),
         "decoder": dreams.frames,
@@ -147,6 +148,8 @@ def milliseconds(step: Callable[[], object], count: int) -> list[float]:
     for _ in range(WARM_UP + count):
         began = time.perf_counter()
         step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # else the next call pays for this one
         times.append(1e3 * (time.perf_counter() - began))
     return times[WARM_UP:]
 
@@ -154,7 +157,7 @@ def milliseconds(step: Callable[[], object], count: int) -> list[float]:
 def play_speed(config: PlaySpeedConfig) -> Path:
     """Time everything and write ``results/play.json``."""
     folder = find_checkpoint(config.checkpoint, "InvertedPendulum")
-    model, rows = load(folder), []
+    model, rows = load(folder, config.device), []
     threads = torch.get_num_threads()
     common = {"task": model.task.id, "frame_size": model.task.height, "products": "float32"}
     for count in sorted({1, threads}):
@@ -167,7 +170,7 @@ def play_speed(config: PlaySpeedConfig) -> Path:
     torch.set_num_threads(1)  # as the command does
     real_s = 1 / model.task.dt_s
     chromium = find_chromium()
-    stage = Stage(folder, None, "", Path("runs/play"), set())
+    stage = Stage(folder, None, "", Path("runs/play"), set(), config.device)
     with serving(PlayServer(stage)) as address:
         for speed in (1.0, FASTEST):
             pace: dict[str, Any] = {**common, "unit": "pictures/s", "threads": 1, "asked_for": speed * real_s}

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import record
 from procosm.world_model import command
 from procosm.world_model.data.episodes import Episode, frame_bytes, write_dataset
 from procosm.world_model.data.task import Task, View, logged_signals
+from procosm.world_model.settings import Count
 
 STEPS = 499
 TASK = Task("Made-up-v0", (View("camera", 64, 64),), (-1.0,), (1.0,), 1, 0.05, STEPS, logged_signals(4), None)
@@ -33,10 +35,10 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
+class MemoryConfig(OnDevice):
     """How much data."""
 
-    episodes: int = 8
+    episodes: Count = 8
     """Of 500 frames each; then ten times as many."""
 
 

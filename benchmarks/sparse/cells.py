@@ -24,6 +24,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
 from procosm.world_model.folders import Identity, identity
 from procosm.world_model.interface import Dynamics, Tokenizer
+from procosm.world_model.precision import resolve_device
 from procosm.world_model.sparsity import sparsify
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.training.presets import Preset, preset
@@ -100,38 +101,42 @@ class Desk:
     tables: dict[str, Table]
 
 
-def desk(home: Path, task: str, protocol: Protocol) -> Desk:
+def desk(home: Path, task: str, protocol: Protocol, device: torch.device) -> Desk:
     """Collect what is not there, and read it, once in each process as long as it stays the same."""
     data = home / "data"
     if not data.exists():
         collect(CollectConfig(env=task, out=home, steps=protocol.real_steps, processes=1))
-    return _read_desk(data, identity(data))
+    return _read_desk(data, identity(data), device)
 
 
 @lru_cache(maxsize=1)
-def _read_desk(data: Path, content: Identity) -> Desk:
+def _read_desk(data: Path, content: Identity, device: torch.device) -> Desk:
+    return Desk(load_task(data), _tables(data, device))
+
+
+def _tables(data: Path, device: torch.device) -> dict[str, Table]:
     episodes = load_episodes(data)
-    return Desk(load_task(data), {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
+    return {kind: tabulate(episodes, kind, 3).to(device) for kind in ("train", "holdout")}
 
 
-def settle(cell: Cell, out: Path, protocol: Protocol) -> dict[str, float]:
+def settle(cell: Cell, out: Path, protocol: Protocol, device: str = "auto") -> dict[str, float]:
     """The numbers of a cell, trained now if they are not on disk."""
     home = out / cell.task
     path = home / "cells" / f"{cell.name}.json"
     if path.exists():
         return read_json(path)
     if cell.part == "road":
-        found = road_cell(cell, home)
+        found = road_cell(cell, home, device)
     elif cell.part in LENGTHS:
-        found = length_cell(cell, home, protocol)
+        found = length_cell(cell, home, protocol, resolve_device(device))
     else:
         part = {"dynamics": dynamics_cell, "tokenizer": tokenizer_cell}[cell.part]
-        found = part(cell, home, desk(home, cell.task, protocol), protocol)
+        found = part(cell, home, desk(home, cell.task, protocol, resolve_device(device)), protocol)
     write_json(path, found)
     return found
 
 
-def road_cell(cell: Cell, home: Path) -> dict[str, float]:
+def road_cell(cell: Cell, home: Path, device: str) -> dict[str, float]:
     """`procosm run` with the settings of ROADS; stages that are finished in the run's folder are not done again.
 
     A sparse run begins with what its seed's dense run has finished and density does not touch.
@@ -150,6 +155,7 @@ def road_cell(cell: Cell, home: Path) -> dict[str, float]:
             density=cell.density,
             seed=cell.seed,
             processes=1,
+            device=device,
         )
     )
     return worth(read_json(folder / "metrics.json"))
@@ -184,13 +190,14 @@ def worth(metrics: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def length_cell(cell: Cell, home: Path, protocol: Protocol) -> dict[str, float]:
+def length_cell(cell: Cell, home: Path, protocol: Protocol, device: torch.device) -> dict[str, float]:
     """Dynamics after LENGTHS[part] steps of a road's one-step stage, nothing unrolled."""
     run = home / "roads" / f"1-{cell.seed}"
-    model, episodes = checkpoint.load(run / "world_model"), load_episodes(run / "data")
-    here = Desk(model.task, {kind: tabulate(episodes, kind, 3) for kind in ("train", "holdout")})
+    model = checkpoint.load(run / "world_model", device)
+    here = Desk(model.task, _tables(run / "data", device))
     latents = {
-        kind: model.encode(table.seen(torch.arange(len(table.frames))).numpy()) for kind, table in here.tables.items()
+        kind: model.encode(table.seen(torch.arange(len(table.frames))).cpu().numpy())
+        for kind, table in here.tables.items()
     }
     sizes = preset(ROADS[cell.task].preset).with_stage("diffusion", steps=LENGTHS[cell.part])
     head = cast(DiffusionDynamics, model.dynamics).state_head
@@ -201,9 +208,9 @@ def length_cell(cell: Cell, home: Path, protocol: Protocol) -> dict[str, float]:
 def tokenizer_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
     """Held-out PSNR of frames that passed the tokenizer."""
     tokenizer, _, latents = tokenized(cell, home, here, protocol)
-    at = torch.linspace(0, len(latents["holdout"]) - 1, protocol.windows).long()
+    at = torch.linspace(0, len(latents["holdout"]) - 1, protocol.windows).long().to(latents["holdout"].device)
     seen = tokenizer.decode(latents["holdout"][at][:, None])[:, 0]
-    return {"psnr_db": psnr(seen, here.tables["holdout"].frames[at])}
+    return {"psnr_db": psnr(seen, here.tables["holdout"].seen(at))}
 
 
 def dynamics_cell(cell: Cell, home: Path, here: Desk, protocol: Protocol) -> dict[str, float]:
@@ -222,6 +229,8 @@ def tokenized(
     torch.manual_seed(cell.seed)
     tokenizer, dynamics = registry.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(tokenizer, cell)
+    device = here.tables["train"].device
+    tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
     if not path.exists():
         work = path.with_suffix(".training")
         training = Training(tokenizer, dynamics, here.tables, cell.seed, work, chooser(cell, "tokenizer"))
@@ -230,7 +239,7 @@ def tokenized(
         done |= {f"head.{k}": v for k, v in dynamics.state_head.state_dict().items()}
         done |= {f"latents.{kind}": latents for kind, latents in training.latents.items()}
         write_tensors(path, done)
-    saved = read_tensors(path)
+    saved = {name: tensor.to(device) for name, tensor in read_tensors(path).items()}
     tokenizer.load_state_dict(under("tokenizer.", saved))
     return tokenizer.eval().requires_grad_(False), under("head.", saved), under("latents.", saved)
 
@@ -242,6 +251,8 @@ def dreamed(
     torch.manual_seed(cell.seed)
     tokenizer, dynamics = registry.untrained(here.task, sizes.tokenizer, sizes.dynamics)
     thin(dynamics, cell)
+    device = here.tables["train"].device
+    tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
     dynamics.state_head.load_state_dict(head)
     work, choose = home / "cells" / f"{cell.name}.training", chooser(cell, "dynamics")
     training = Training(tokenizer, dynamics, here.tables, cell.seed, work, choose, encoded={**latents})
@@ -269,7 +280,7 @@ def judged(tokenizer: Tokenizer, dynamics: Dynamics, table: Table, latents: Tens
     """
     far = max(HORIZONS)
     whole = table.steps[table.steps + far <= table.last[table.steps]]
-    at = whole[torch.linspace(0, len(whole) - 1, min(count, len(whole))).long()]
+    at = whole[torch.linspace(0, len(whole) - 1, min(count, len(whole))).long().to(table.device)]
     k = dynamics.context
     window = cut(table, at, k, far, latents)
     dreamed = imagine(dynamics, window.latents[:, :k], window.actions[:, k - 1 :])
@@ -277,7 +288,7 @@ def judged(tokenizer: Tokenizer, dynamics: Dynamics, table: Table, latents: Tens
     found = {}
     for h in HORIZONS:
         seen, truth, last = dream[:, h - 1], latents[at + h], latents[at]
-        found[f"psnr_{h}_db"] = psnr(tokenizer.decode(seen[:, None])[:, 0], table.frames[at + h])
+        found[f"psnr_{h}_db"] = psnr(tokenizer.decode(seen[:, None])[:, 0], table.seen(at + h))
         gain = (last - truth).square().mean() / (seen - truth).square().mean()
         found[f"better_than_copy_{h}_db"] = float(10 * gain.log10())
     return found
@@ -285,4 +296,4 @@ def judged(tokenizer: Tokenizer, dynamics: Dynamics, table: Table, latents: Tens
 
 def psnr(seen: Tensor, truth: Tensor) -> float:
     """Mean over frames of the peak signal-to-noise ratio, dB; both (n, h, w, 3) uint8."""
-    return float(psnr_db(seen.numpy(), truth.numpy()).mean())
+    return float(psnr_db(seen.cpu().numpy(), truth.cpu().numpy()).mean())

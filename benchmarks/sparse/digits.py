@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from procosm.agents.judge.stats import t_interval
 
 TRAIN = 1297
+CPU = torch.device("cpu")
 
 
 def digits(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse import digits
 from procosm.sparse.baselines import make
@@ -24,7 +25,7 @@ from procosm.sparse.optimizer import DropBack, DropBackConfig
 from procosm.sparse.quantile import Method, QuantileConfig
 from procosm.world_model import command
 from procosm.world_model.files import write_bytes
-from procosm.world_model.settings import Count, Settings, Share
+from procosm.world_model.settings import Count, Share
 
 NAME = "dropback_digits"
 BATCH = 64
@@ -40,7 +41,7 @@ STYLES = {
 
 
 @dataclass(frozen=True)
-class DigitsConfig(Settings):
+class DigitsConfig(OnDevice):
     """How much to run."""
 
     seeds: Count = 5
@@ -87,16 +88,18 @@ def method_of(arm: str, model: nn.Module, base: torch.optim.Optimizer, density: 
     return base, sparsifier.before_step, sparsifier.after_step, kept
 
 
-def run(arm: str, optimizer: str, density: float, seed: int, epochs: int) -> dict[str, Any]:
+def run(
+    arm: str, optimizer: str, density: float, seed: int, epochs: int, device: torch.device = digits.CPU
+) -> dict[str, Any]:
     """Train once, judge on the 500 images held out."""
-    images, labels, test_images, test_labels = digits.digits(seed)
-    model, steps = network(seed), epochs * (digits.TRAIN // BATCH)
+    images, labels, test_images, test_labels = (each.to(device) for each in digits.digits(seed))
+    model, steps = network(seed).to(device), epochs * (digits.TRAIN // BATCH)
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
     base = kind(model.parameters(), RATES[optimizer])
     stepper, before, after, stored = method_of(arm, model, base, density, steps, seed)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, steps)
     for step in range(steps):
-        rows = digits.batch_of(step, BATCH, seed)
+        rows = digits.batch_of(step, BATCH, seed).to(device)
         before(step)
         loss = nn.functional.cross_entropy(model(images[rows]), labels[rows])
         if not torch.isfinite(loss):
@@ -169,12 +172,13 @@ def figure(rows: list[dict[str, Any]]) -> bytes:
 def main(config: DigitsConfig) -> None:
     """Run what is missing, record after every run, sum up, draw."""
     torch.set_num_threads(1)
+    device = config.resolved()
     path = RESULTS / f"{NAME}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     rows = [row for row in rows if row["metric"] == "accuracy" and row["epochs"] == config.epochs]
     done = {(r["arm"], r["optimizer"], r["density"], r["seed"]) for r in rows}
     for arm, optimizer, density, seed in tqdm([p for p in plan(config) if p not in done], unit="run"):
-        rows.append(run(arm, optimizer, density, seed, config.epochs))
+        rows.append(run(arm, optimizer, density, seed, config.epochs, device))
         record(NAME, rows + digits.summary(rows))
     means = digits.summary(rows)
     write_bytes(RESULTS / "figures" / f"{NAME}.png", figure(rows + means))

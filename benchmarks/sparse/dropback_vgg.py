@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse import digits
 from procosm.sparse.accelerator.workloads import network
@@ -28,7 +29,6 @@ from procosm.sparse.optimizer import DropBack, DropBackConfig
 from procosm.sparse.quantile import QuantileConfig
 from procosm.world_model import command
 from procosm.world_model.files import read_tensors, write_tensors
-from procosm.world_model.settings import Settings
 
 NAME = "dropback_vgg"
 RATE, SAVE_EVERY, IMAGE = 0.1, 20, 28
@@ -59,7 +59,7 @@ TRIALS = {
 
 
 @dataclass(frozen=True)
-class VggConfig(Settings):
+class VggConfig(OnDevice):
     """What to train."""
 
     trials: tuple[Literal["full", "quarter"], ...] = ("full", "quarter")
@@ -119,11 +119,11 @@ def method(trial: Trial, arm: str, model: nn.Module, seed: int, done: int) -> tu
     return plain, lambda: None, lambda: sum(p.numel() for p in model.parameters())
 
 
-def train(trial: Trial, arm: str, seed: int, path: Path) -> dict[str, Any]:
+def train(trial: Trial, arm: str, seed: int, path: Path, device: torch.device = digits.CPU) -> dict[str, Any]:
     """Train one network, or go on where the file at ``path`` was left; returns its row."""
-    images, labels, test_images, test_labels = digits.digits(seed)
+    images, labels, test_images, test_labels = (each.to(device) for each in digits.digits(seed))
     torch.manual_seed(seed)
-    model = vgg_s(trial.width)
+    model = vgg_s(trial.width).to(device)
     saved = read_tensors(path) if path.exists() else {}
     done = int(saved.pop("steps_done", 0))
     optimizer, after, count = method(trial, arm, model, seed, done)
@@ -132,8 +132,8 @@ def train(trial: Trial, arm: str, seed: int, path: Path) -> dict[str, Any]:
     bar = tqdm(range(done, trial.steps), desc=path.parent.name, initial=done, total=trial.steps, unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / trial.steps))
-        rows = digits.batch_of(step, trial.batch, seed)
-        with torch.autocast("cpu", torch.bfloat16):
+        rows = digits.batch_of(step, trial.batch, seed).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
             scores = model(enlarged(images[rows]).contiguous(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(scores.float(), labels[rows])
         if not torch.isfinite(loss):

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.kernel_rivals import RIVALS, Cell, Products
 from procosm.sparse import cost, matrix
 from procosm.sparse.autograd import backend
 from procosm.world_model import command
 from procosm.world_model.provenance import commit
-from procosm.world_model.settings import Count, Positive, Settings, Share
+from procosm.world_model.settings import Count, Positive, Share
 
 SEED = 0
 NOT_MEASURED = "not measured: no CUDA device"
@@ -35,7 +36,7 @@ ROOFS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12)}
 
 
 @dataclass(frozen=True)
-class KernelsConfig(Settings):
+class KernelsConfig(OnDevice):
     """What to time, and how often."""
 
     out: Path = RESULTS / "kernels.json"
@@ -256,7 +257,7 @@ def cell_rows(config: KernelsConfig, cell: Cell, device: str, done: set[tuple[st
 
 def benchmark(config: KernelsConfig) -> Path:
     """Measure what is missing, within the time limit; what was measured is written every ten seconds."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = config.resolved().type
     if device == "cpu" and not config.quick:
         raise SystemExit("no CUDA device: run on one, or with --quick to time the CPU path")
     config = quick(config) if config.quick else config

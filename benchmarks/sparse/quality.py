@@ -21,11 +21,12 @@ import torch
 from tqdm import tqdm
 
 from procosm.agents.judge.stats import t_interval
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.cells import LENGTHS, ROADS, Cell, Protocol, settle
 from procosm.world_model import command
 from procosm.world_model.files import read_json
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 from procosm.world_model.training.stage import StageConfig
 
 DENSITIES = (0.1, 0.5, 0.25, 0.05)
@@ -36,7 +37,7 @@ TITLES = {"dynamics": "{} ahead", "tokenizer": "tokenizer"}  # of the figure's p
 
 
 @dataclass(frozen=True)
-class SparseQualityConfig(Settings):
+class SparseQualityConfig(OnDevice):
     """What to train, and where."""
 
     out: Path = Path("runs/bench/sparse_quality")
@@ -142,7 +143,7 @@ def main(config: SparseQualityConfig) -> Path:
     if not config.only_record:
         for cell in tqdm(missing, desc="cells", unit="cell", initial=len(cells) - len(missing), total=len(cells)):
             tqdm.write(f"{cell.task} {cell.name}", file=sys.stderr)
-            settle(cell, config.out, protocol)
+            settle(cell, config.out, protocol, config.device)
             write(config, cells, protocol)
     return write(config, cells, protocol)
 

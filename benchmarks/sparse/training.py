@@ -19,17 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from procosm import sparse
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.cosmos_shaped import example
 from procosm.benchmarks.sparse.kernels import NOT_MEASURED, SEED, machine
 from procosm.world_model import command
 from procosm.world_model.diffusion.transformer import DiffusionTransformer
-from procosm.world_model.settings import Count, Settings, Share
+from procosm.world_model.settings import Count, Share
 from procosm.world_model.training.presets import preset
 
 
 @dataclass(frozen=True)
-class SparseTrainingConfig(Settings):
+class SparseTrainingConfig(OnDevice):
     """The model and how often its step is timed."""
 
     out: Path = RESULTS / "sparse_training.json"
@@ -201,7 +202,7 @@ def preset_rows(config: SparseTrainingConfig, name: str, clips: int, block: int,
 
 def benchmark(config: SparseTrainingConfig) -> Path:
     """Time the Cosmos-shaped model and the presets, and write the result."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = config.resolved().type
     if device == "cpu" and not config.quick:
         raise SystemExit("no CUDA device: run on one, or with --quick to time the CPU path")
     if config.quick:

@@ -20,6 +20,7 @@ from procosm.agents.judge.growth import state_deviation
 from procosm.agents.judge.rollouts import Player
 from procosm.agents.judge.sweep import sweep
 from procosm.agents.stages import fingerprint, run_stage
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.fidelity.clipnet import ClipNet, train_clipnet
 from procosm.benchmarks.dream.fidelity.controls import read_now, rollouts
 from procosm.benchmarks.dream.fidelity.disturbed import mujoco_rows
@@ -34,7 +35,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.data.episodes import Episode, load_episodes
 from procosm.world_model.files import read_json, read_tensors, write_json, write_tensors
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128)
 FEWEST = 5
@@ -45,7 +46,7 @@ QUICK: dict[str, Any] = {"episodes": 32, "horizon": 32, "clipnet_steps": 150}
 
 
 @dataclass(frozen=True)
-class FidelityConfig(Settings):
+class FidelityConfig(OnDevice):
     """Which world model is judged, and how closely."""
 
     run: str
@@ -82,7 +83,8 @@ def fidelity(config: FidelityConfig) -> Path:
     result = place / "fidelity.json"
     if config.publish:
         task = publish(result)
-        sweep(RESULTS / "figures" / f"sweep_{task}.png", load(run / "world_model"), SEEDS["smooth noise"])
+        model = load(run / "world_model", config.device)
+        sweep(RESULTS / "figures" / f"sweep_{task}.png", model, SEEDS["smooth noise"])
     return result
 
 
@@ -101,7 +103,7 @@ class _Judgement:
 
     def __init__(self, config: FidelityConfig, run: Path, place: Path) -> None:
         self.config, self.run, self.place, self.work = config, run, place, place / "fidelity"
-        self.model = load(run / "world_model")
+        self.model = load(run / "world_model", config.device)
         self.model.task.require("this benchmark", "state", "reward", "twin")
 
     def measure(self) -> Path:
@@ -142,7 +144,7 @@ class _Judgement:
     def _player(self) -> Player | None:
         """The run's policy; None, said aloud, where there is none."""
         if (self.run / "policy" / "policy.zip").exists():
-            return trained_player(self.run)
+            return trained_player(self.run, self.config.device)
         print(
             f"{self.run} has no policy, so only smooth noise is judged. Train one first with `procosm train-policy "
             f"--world-model {self.run / 'world_model'} --out {self.run / 'policy'}`",

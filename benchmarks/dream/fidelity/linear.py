@@ -35,11 +35,12 @@ class LinearWorld:
 
     def predictions(self, model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
         """As ``open_loop.predictions``; the true state is read by the world model's own probe."""
-        latents = context
-        for action in torch.from_numpy(actions).unbind(1):
-            out = _inputs(latents, action) @ self.weights
+        latents, device = context, context.device
+        weights, low, high = (each.to(device) for each in (self.weights, self.low, self.high))
+        for action in torch.from_numpy(actions).to(device).unbind(1):
+            out = _inputs(latents, action) @ weights
             latent = latents[:, -1] + out[:, :-2].unflatten(1, latents.shape[2:])
-            latent = latent.clamp(self.low, self.high)
+            latent = latent.clamp(low, high)
             latents = torch.cat((latents[:, 1:], latent[:, None]), dim=1)
             outcome = {"reward": out[:, -2], "termination": out[:, -1].clamp(0, 1)}
             yield Prediction(latent, outcome | {"state": model.read("state", latents)})
@@ -74,7 +75,7 @@ def _table(model: WorldModel, episodes: Sequence[Episode]) -> tuple[Tensor, Tens
     """Float64 inputs (n, i) and targets (n, o) of every step whose context was seen, and all latents (m, c, h, w)."""
     context = model.dynamics.context
     inputs, targets = [], []
-    seen = model.encode(np.concatenate([episode.frames for episode in episodes]))
+    seen = model.encode(np.concatenate([episode.frames for episode in episodes])).cpu()
     for episode, z in zip(episodes, seen.split([len(episode.frames) for episode in episodes]), strict=True):
         pasts = z.unfold(0, context, 1).movedim(-1, 1)[:-1]  # (T − context + 1, context, c, h, w)
         now = context - 1

@@ -22,6 +22,7 @@ import numpy as np
 from procosm.agents.judge.intervals import interval
 from procosm.agents.judge.open_loop import Windows, decode, predictions, window
 from procosm.agents.stages import fingerprint, run_stage
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.fidelity.__main__ import run_folder
 from procosm.benchmarks.dream.fidelity.disturbed import physics_of
 from procosm.benchmarks.dream.fidelity.judging import judging_episodes
@@ -33,7 +34,7 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.episodes import Episode, load_episodes, write_dataset
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 from procosm.world_model.training.train import TrainConfig, train
 
 HORIZONS = (1, 2, 4, 8, 16)
@@ -43,7 +44,7 @@ MOVED = 1.0
 
 
 @dataclass(frozen=True)
-class GeometryConfig(Settings):
+class GeometryConfig(OnDevice):
     """Which world model is measured."""
 
     run: str
@@ -80,7 +81,7 @@ def geometry(config: GeometryConfig) -> Path:
 
 
 def _measure(config: GeometryConfig, run: Path, work: Path) -> Path:
-    model, count = load(run / "world_model"), 16 if config.quick else config.episodes
+    model, count = load(run / "world_model", config.device), 16 if config.quick else config.episodes
     model.task.require("this benchmark", "state", "reward", "twin")
     folder = work / "smooth_noise"
     judging_episodes(folder, model, "smooth noise", None, count, max(HORIZONS))
@@ -230,7 +231,9 @@ def _two_view_model(config: GeometryConfig, run: Path, work: Path, views: list[V
         task = two_view_task(views[0].env.task)
         write_dataset(data, task, seen_again(views, _with_physics(run / "data")), provenance({}), env_spec="{}")
     preset = "debug" if config.quick else config.preset
-    return load(train(TrainConfig(data=data, out=work / "world_model", preset=preset, seed=config.seed)))
+    device = config.device
+    training = TrainConfig(data=data, out=work / "world_model", preset=preset, seed=config.seed, device=device)
+    return load(train(training), device)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from procosm.agents.stages import fingerprint, run_stage
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.physics.judging import Judgement, judge
 from procosm.benchmarks.dream.physics.training import Lesson, world_model
 from procosm.benchmarks.record import RESULTS
 from procosm.world_model import command
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 
 
 @dataclass(frozen=True)
-class PhysicsConfig(Settings):
+class PhysicsConfig(OnDevice):
     """How much is filmed, and how closely it is judged."""
 
     out: Path = Path("runs/physics")
@@ -59,9 +60,10 @@ def physics(config: PhysicsConfig) -> Path:
     """
     out = config.out / "quick" if config.quick else config.out
     films, held_out, seeds = (2, 2, 2) if config.quick else (config.films, config.held_out, config.seeds)
-    model = world_model(Lesson(films, config.seed, config.quick), out)
+    model = world_model(Lesson(films, config.seed, config.quick), out, config.device)
     inputs = {"world model": fingerprint(model, (".safetensors", "config.json"))}
-    run_stage(out / "scores", Judgement(held_out, seeds, config.seed), lambda asked: judge(asked, out), inputs)
+    asked = Judgement(held_out, seeds, config.seed)
+    run_stage(out / "scores", asked, lambda asked: judge(asked, out, config.device), inputs)
     result = out / "physics.json"
     if config.publish:
         shutil.copyfile(result, RESULTS / result.name)

@@ -32,13 +32,13 @@ class Judgement:
     seed: int
 
 
-def judge(config: Judgement, out: Path) -> Path:
+def judge(config: Judgement, out: Path, device: str = "cpu") -> Path:
     """Score OUT/world_model on films it has not seen; writes OUT/physics.json and .png.
 
     Returns:
         the folder of the scores, OUT/scores.
     """
-    folder, model = out / "scores", load(out / "world_model")
+    folder, model = out / "scores", load(out / "world_model", device)
     model.dynamics.mixed = model.tokenizer.mixed = has_bfloat16()
     files = {name: folder / f"{name.replace(' ', '_')}.safetensors" for name in SCENARIOS}
     missing = {name: path for name, path in files.items() if not path.exists()}

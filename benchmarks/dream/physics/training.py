@@ -35,9 +35,9 @@ class Lesson:
     quick: bool
 
 
-def world_model(lesson: Lesson, out: Path) -> Path:
+def world_model(lesson: Lesson, out: Path, device: str = "cpu") -> Path:
     """Make the films OUT/data and train OUT/world_model on them, each once; killed, it goes on where it was."""
     data = run_stage(out / "data", lesson, lambda lesson: write_films(out / "data", lesson.films, lesson.seed))
-    config = TrainConfig(data=data, out=out / "world_model", preset="physics", seed=lesson.seed)
+    config = TrainConfig(data=data, out=out / "world_model", preset="physics", seed=lesson.seed, device=device)
     inputs = {"dataset": fingerprint(data, (".hdf5", ".json"))}
     return run_stage(config.out, config, lambda config: train(config, QUICK if lesson.quick else SIZES), inputs)
