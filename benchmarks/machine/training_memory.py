@@ -23,13 +23,12 @@ from procosm.world_model.data.episodes import Episode, frame_bytes, write_datase
 from procosm.world_model.data.task import Task, View, logged_signals
 from procosm.world_model.settings import Count
 
-STEPS = 499
-TASK = Task("Made-up-v0", (View("camera", 64, 64),), (-1.0,), (1.0,), 1, 0.05, STEPS, logged_signals(4), None)
+STEPS, SIDE = 499, 64
 TRAIN = """
 import re, sys
 from pathlib import Path
 from procosm.world_model.training.train import TrainConfig, train
-train(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), preset="debug", frames=sys.argv[3]))
+train(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), preset="debug", frames=sys.argv[3], device=sys.argv[4]))
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
@@ -42,14 +41,21 @@ class MemoryConfig(OnDevice):
     """Of 500 frames each; then ten times as many."""
 
 
-def made_up(count: int) -> Iterator[tuple[Episode, None]]:
+def task(side: int = SIDE) -> Task:
+    """A task of square frames that nothing simulates."""
+    views, signals = (View("camera", side, side),), logged_signals(4)
+    return Task("Made-up-v0", views, (-1.0,), (1.0,), 1, 0.05, STEPS, signals, None)
+
+
+def made_up(count: int, side: int = SIDE) -> Iterator[tuple[Episode, None]]:
     """Episodes of a bright square that goes where its state says."""
     for number in range(count + 2):
         rng = np.random.default_rng(number)
         states = np.cumsum(rng.normal(0, 0.02, (STEPS + 1, 4)), axis=0).astype(np.float32)
-        frames = np.zeros((STEPS + 1, 64, 64, 3), np.uint8)
-        for frame, (x, y, *_) in zip(frames, np.clip(28 + 20 * states, 0, 56).astype(int), strict=True):
-            frame[y : y + 8, x : x + 8] = 255
+        frames, square = np.zeros((STEPS + 1, side, side, 3), np.uint8), side // 8
+        places = np.clip(side * (0.44 + 0.31 * states), 0, side - square).astype(int)
+        for frame, (x, y, *_) in zip(frames, places, strict=True):
+            frame[y : y + square, x : x + square] = 255
         signals = {"state": states, "reward": states[1:, 0].copy()}
         kind = ("train", "holdout", "constant")[max(0, number - count + 1)]
         yield Episode(frames, rng.uniform(-1, 1, (STEPS, 1)).astype(np.float32), False, kind, signals=signals), None
@@ -61,11 +67,11 @@ def run(config: MemoryConfig) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         for times in (1, 10):
             data = Path(folder) / f"data-{times}"
-            write_dataset(data, TASK, made_up(times * config.episodes), {}, "{}")
+            write_dataset(data, task(), made_up(times * config.episodes), {}, "{}")
             row = {"task": f"{times} x data", "unit": "MB"}
             rows.append(row | {"metric": "frames", "value": round(frame_bytes(data) / 1e6)})
             for frames in ("memory", "disk"):
-                arguments = [str(data), str(Path(folder) / f"{frames}-{times}" / "world_model"), frames]
+                arguments = [str(data), str(Path(folder) / f"{frames}-{times}" / "world_model"), frames, config.device]
                 done = subprocess.run(
                     [sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True, check=True
                 )

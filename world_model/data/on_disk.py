@@ -17,7 +17,7 @@ PIECE = 1 << 11
 """Frames that are read for encoding together."""
 SAMPLE = 1 << 14
 """Rows that statistics are taken of, at most, where they lie on disk."""
-KEPT = 64 << 20
+KEPT = 32 << 20
 """Bytes of decoded frames that are kept, at most, and those of one block beside them."""
 MIXED = 128 << 20
 """Bytes of decoded video, at most, whose windows are mixed with each other; twice as many are kept."""

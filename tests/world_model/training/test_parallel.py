@@ -136,3 +136,37 @@ def test_the_command_goes_on_after_a_process_was_killed(kind, tmp_path, port):
     alone = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert alone.returncode == 0, alone.stderr
     load(tmp_path / "world_model")
+
+
+def torchrun(*command: str) -> subprocess.Popen:
+    """Two processes of a command of ours, as users begin them."""
+    begin = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([*begin, *command], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_in_shards_and_one_process_goes_on_where_it_was_stopped(tmp_path):
+    data = collect(CollectConfig(env="InvertedPendulum", out=tmp_path, steps=400, processes=1))
+    command = ["-m", "procosm.agents.cli", "train", "--data", str(data), "--preset", "debug", "--density", "0.5"]
+    command += ["--block", "16"]
+    whole, stopped = tmp_path / "whole" / "world_model", tmp_path / "stopped" / "world_model"
+    run = torchrun(*command, "--out", str(whole), "--parallel", "fsdp")
+    said = run.communicate(timeout=1800)[1]
+    assert run.returncode == 0 and "Traceback" not in said, said
+    run = torchrun(*command, "--out", str(stopped), "--parallel", "fsdp")
+    work, deadline = stopped.with_name("world_model.training"), time.monotonic() + 900
+    while not (work / "tokenizer.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.terminate()
+    run.communicate(timeout=300)
+    assert run.returncode != 0 and not stopped.exists()
+    alone = subprocess.run(
+        [sys.executable, *command, "--out", str(stopped)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    ours, others = load(whole), load(stopped)
+    for stage in ("tokenizer", "state_head", "manifold", "diffusion", "unroll-0"):
+        assert ours.metrics[stage] == pytest.approx(others.metrics[stage], rel=1e-3), stage
+    assert ours.metrics["weights"] == others.metrics["weights"]
