@@ -20,13 +20,14 @@ from torch import Tensor
 
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.open_loop import Windows, choose_windows, decode, psnr_db
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.diffusion.recipe import Distill
 from procosm.world_model.interface import MEAN, Sampling
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.train import read_tables
@@ -45,7 +46,7 @@ UNITS = {"psnr_db": "dB", "latent_mse": "standardised latent²", "apart": "stand
 
 
 @dataclass(frozen=True)
-class DistillationConfig(Settings):
+class DistillationConfig(OnDevice):
     """What to distil, and how closely to look."""
 
     data: Path
@@ -67,8 +68,9 @@ class DistillationConfig(Settings):
 @one_thread()
 def compare(config: DistillationConfig) -> Path:
     """Distil, dream with both, and write what came of it."""
-    model = load(config.world_model)
-    tables = read_tables(config.data, model.dynamics.context, torch.device("cpu"))
+    device = config.resolved()
+    model = load(config.world_model, device)
+    tables = read_tables(config.data, model.dynamics.context, device)
     few = copy.deepcopy(model.dynamics)
     work = config.out / "distillation.training"
     training = Training(model.tokenizer, few, tables, config.seed, work)
@@ -88,7 +90,7 @@ def dreamed(model: WorldModel, dynamics: Any, windows: Windows, sampling: Sampli
     """(n, horizon, c, h, w) latents under the windows' actions, each window's noise from a generator of its own."""
     draws = [np.random.default_rng([7, index]) for index in range(len(windows.actions))]
     memory, found = dynamics.begin(model.encode(windows.frames[:, : dynamics.context])), []
-    for action in torch.from_numpy(windows.actions).unbind(1):
+    for action in torch.from_numpy(windows.actions).to(model.starts.device).unbind(1):
         memory, after = dynamics.step(memory, action, draws, sampling)
         found.append(after.latents)
     return torch.stack(found, dim=1)
@@ -107,8 +109,8 @@ def judged(model: WorldModel, windows: Windows, dreams: Mapping[str, Tensor], se
             shown = windows.frames[:, context - 1] if name == "copy last frame" else decode(model, now)
             scores = {
                 "psnr_db": psnr_db(shown, truth),
-                "latent_mse": (now - real[:, context + step]).square().flatten(1).mean(1).double().numpy(),
-                "apart": (now - whole[:, step]).square().flatten(1).mean(1).double().numpy(),
+                "latent_mse": (now - real[:, context + step]).square().flatten(1).mean(1).double().cpu().numpy(),
+                "apart": (now - whole[:, step]).square().flatten(1).mean(1).double().cpu().numpy(),
             }
             for metric, values in scores.items():
                 found = estimate(values[there], seed, least=-np.inf if metric == "psnr_db" else 0.0)

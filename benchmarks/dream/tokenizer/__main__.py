@@ -34,7 +34,6 @@ from procosm.world_model import command
 from procosm.world_model.data.clips import ClipSampler
 from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.precision import resolve_device
 from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 from procosm.world_model.tokenizer import folder
@@ -134,7 +133,7 @@ def judged(
     config: TokenizerBenchmarkConfig, name: RateName, clips: dict[str, np.ndarray], net: FrameNet
 ) -> list[dict[str, Any]]:
     """Rows about the tokenizer of a rate, and about the codecs at its bytes."""
-    model = folder.load(config.out / name, SIDE, SIDE, resolve_device(config.device))
+    model = folder.load(config.out / name, SIDE, SIDE, config.resolved())
     found = {task: judge_tokenizer(model, each, net) for task, each in clips.items()}
     rows = rows_of(name, {task: each.scores for task, each in found.items()}, config)
     whole = {key: max(each.whole[key] for each in found.values()) for key in WHOLE_UNITS}

@@ -77,7 +77,8 @@ def benchmark(config: DecoderBenchmarkConfig) -> Path:
     sources = tuple(data[task] for task in TRAINING)
     for name in (TOKENS, FINE):
         tokenizer_stage(training(config, name, sources))
-    coarse, fine = (folder.load(config.out / name, SIDE, SIDE) for name in (TOKENS, FINE))
+    device = config.resolved()
+    coarse, fine = (folder.load(config.out / name, SIDE, SIDE, device) for name in (TOKENS, FINE))
     decoder, learned = trained(config, coarse, fine, sources)
     net = train_frame_net({task: load_episodes(data[task]) for task in TRAINING}, NET_STEPS, config.seed)
     found: dict[str, dict[str, Scores]] = {}
@@ -99,10 +100,11 @@ def trained(
     """The decoder, and what its training found."""
     torch.manual_seed(config.seed)
     sampler = ClipSampler(load_clips(data, CLIP).train, CLIP, SIDE, SIDE)
-    module = _Loss(DiffusionDecoder(SIZES, coarse.spec, fine.spec))
+    device = coarse.mean.device
+    module = _Loss(DiffusionDecoder(SIZES, coarse.spec, fine.spec)).to(device)
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        clips = sampler.draw(8, config.seed + 3, step)
+        clips = sampler.draw(8, config.seed + 3, step).to(device)
         generator = torch.Generator().manual_seed(config.seed * 10**6 + step)
         return module.decoder.loss(coarse.encode(clips), fine.encode(clips), generator)
 
@@ -115,7 +117,7 @@ def decoded(
     coarse: CausalTokenizer, fine: CausalTokenizer, decoder: DiffusionDecoder, clips: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Clips (n, t, H, W, 3) as each way shows their tokens."""
-    frames = torch.from_numpy(clips)
+    frames = torch.from_numpy(clips).to(coarse.mean.device)
     latents = torch.cat([coarse.encode(part) for part in frames.split(4)])
     draws = [np.random.default_rng([1, index]) for index in range(len(frames))]
     ways = {
@@ -125,7 +127,7 @@ def decoded(
         "control: tokens of another clip, mean": lambda: fine.decode(decoder(latents.roll(1, 0), None, MEAN)),
         f"{FINE}, which it cannot surpass": lambda: torch.cat([fine.decode(fine.encode(p)) for p in frames.split(4)]),
     }
-    return {name: way().numpy() for name, way in ways.items()}
+    return {name: way().cpu().numpy() for name, way in ways.items()}
 
 
 if __name__ == "__main__":
