@@ -10,9 +10,11 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from procosm.envs.collect.policy_file import restore_learner
+from procosm.envs.collect.policy_file import read_stored, restore_learner
 from procosm.envs.dreams.features import LatentMotion, StandardisedState, state_statistics
 from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.errors import TaskError
+from procosm.world_model.files import under
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.settings import SettingsError
 
@@ -62,6 +64,21 @@ def reopen_learner(path: Path, config: "PolicyConfig", env: VecEnv, model: World
     learner = new_learner(config, env, model)
     restore_learner(learner, path)
     return learner
+
+
+def take_weights(learner: BaseAlgorithm, path: Path) -> None:
+    """Give an untrained learner the weights of a policy of ours; its optimizers begin anew.
+
+    Raises:
+        TaskError: no such policy, or one of another algorithm, observation or width.
+    """
+    stored = read_stored(path)
+    try:
+        if stored.algorithm != type(learner).__name__:
+            raise ValueError(f"it is {stored.algorithm}'s")
+        learner.policy.load_state_dict(under("weights.", stored.tensors))
+    except (ValueError, RuntimeError) as error:
+        raise TaskError(f"training cannot begin with {path} ({error}): give a policy of the same settings") from error
 
 
 def default_observation(model: WorldModel) -> str:

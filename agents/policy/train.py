@@ -27,6 +27,7 @@ from procosm.agents.policy.learners import (
     new_learner,
     reopen_learner,
     set_exploration,
+    take_weights,
 )
 from procosm.agents.policy.replay import load_rounds, save_round
 from procosm.agents.policy.training_log import read_log
@@ -89,6 +90,10 @@ class PolicyConfig(Settings):
     """Iterations between looks at the true return; 0 never looks. They guide nothing; their real steps are counted."""
     truth_episodes: Count = 2
     """MuJoCo episodes in each look."""
+    trust_below: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Dreams trusted less are cut off as at their horizon, which may then be longer; 0 cuts none."""
+    warm: Path | None = None
+    """Policy (zip of ours, of the same algorithm, observation and width) whose weights the training begins with."""
     device: Device = "auto"
     """Where the world model dreams and the policy learns: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
@@ -155,8 +160,11 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     config = with_observation(config, model)
     check_observation(config.observation, min(model.task.height, model.task.width))
     model.dynamics.mixed = bfloat16_pays(model.starts.device)
-    env = world(model, config.dreams, config.observation, config.horizon, config.gamma)
+    trust_below = config.trust_below or None
+    env = world(model, config.dreams, config.observation, config.horizon, config.gamma, trust_below)
     learner = reopen_learner(working, config, env, model) if working.exists() else new_learner(config, env, model)
+    if config.warm is not None and not learner.num_timesteps:
+        take_weights(learner, config.warm)
     done = learner.num_timesteps // config.round_steps
     steps = config.rollout_steps * config.round_iterations
     replay = learner.replay_buffer if isinstance(learner, SAC) else None

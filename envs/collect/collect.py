@@ -69,8 +69,9 @@ class CollectConfig(Settings):
     steps: Annotated[int, Interval(ge=LEAST_STEPS, le=10**8)] = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
-    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip ("policy:runs/*.zip:0.6" is all of
-    them). A policy has its share of the steps, the two noises share the rest by episodes."""
+    """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip ("policy:zoo/*.zip:0.6" is all of them),
+    which sees the true state or the frame, run:RUN, the policy of a run, which sees through its world model. A policy
+    has its share of the steps, the two noises share the rest by episodes."""
     frame_size: int | str = 64
     """Height and width of a view, pixels (32 to 256): 64 for both, or 64x96."""
     action_repeat: Annotated[int, Interval(ge=1, le=1000)] = 1
@@ -170,7 +171,7 @@ def check_behaviours(config: CollectConfig) -> None:
         return
     there = by_content({key: told[key] for key in ("mixture", "policies")}, str(path))
     mixture = parse_mixture(config.policy)
-    policies = {share.path: sha256(Path(share.path)) for share in mixture if share.path}
+    policies = {share.path: sha256(share.policy) for share in mixture if share.path}
     asked = by_content({"mixture": [asdict(share) for share in mixture], "policies": policies}, "--policy")
     if there != asked:
         raise DatasetError(f"{path.parent} was collected by others than --policy {config.policy}: give another --out")
@@ -213,7 +214,7 @@ def plan(config: CollectConfig) -> Job:
         segment=segment,
         wide=wide,
         parts=_parts(config, max(PART_STEPS, longest), mixture),
-        policies={share.path: sha256(Path(share.path)) for share in mixture if share.path},
+        policies={share.path: sha256(share.policy) for share in mixture if share.path},
         versions={name: importlib.metadata.version(name) for name in packages},
     )
 

@@ -1,4 +1,4 @@
-"""Behaviour for collecting real experience: uniform noise, smooth noise, saved SB3 policies, and mixtures of them."""
+"""Behaviour for collecting real experience: noise, saved SB3 policies, policies of runs, and mixtures of them."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 
 SMOOTHEST = 0.95
-KIND = re.compile(r"\s*(random|noise|policy:)")
+KIND = re.compile(r"\s*(random|noise|policy:|run:)")
 
 
 class Behaviour(Protocol):
@@ -29,17 +29,32 @@ class Behaviour(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """One part of a mixture: ``kind`` is ``random``, ``noise`` or ``policy``, and ``path`` is the policy's zip."""
+    """One part of a mixture.
+
+    Attributes:
+        kind: ``random``, ``noise``, ``policy`` or ``run``. share: of the steps.
+        path: the zip of a policy that sees the true state or the frame; the folder of a run, whose policy sees through
+            the run's world model.
+    """
 
     kind: str
     share: float
     path: str = ""
 
+    @property
+    def policy(self) -> Path:
+        """The zip of whoever acts."""
+        return policy_of_run(self.path) if self.kind == "run" else Path(self.path)
+
+
+def policy_of_run(run: Path | str) -> Path:
+    """Where the policy of a run lies."""
+    return Path(run) / "policy" / "policy.zip"
+
 
 def parse_mixture(text: str) -> tuple[Share, ...]:
-    """Reads ``noise:0.7,random:0.3`` or ``policy:runs/a/policy.zip:0.5,noise:0.5``; shares are scaled to sum to 1.
-
-    The files of ``policy:runs/*.zip:0.5`` divide its share among them.
+    """Reads ``noise:0.7,random:0.3``, ``policy:zoo/a.zip:0.5,noise:0.5`` or ``run:runs/a:0.5,noise:0.5``; shares are
+    scaled to sum to 1. The files of ``policy:zoo/*.zip:0.5``, or the runs of a pattern, divide its share among them.
 
     Raises:
         TaskError: it cannot be read so, or a policy's file is missing.
@@ -57,42 +72,48 @@ def parse_mixture(text: str) -> tuple[Share, ...]:
 
 
 def _literal(item: str) -> tuple[str, str] | None:
-    """The path and share of a policy whose path is that of a file as it stands; the share may be left out."""
+    """The path and share of a policy or run whose path is there as it stands; the share may be left out."""
     kind, _, rest = item.strip().partition(":")
     path, _, number = rest.rpartition(":")
-    found = ((p, n) for p, n in ((rest, ""), (path, number)) if kind == "policy" and p and Path(p).is_file())
-    return next(found, None)
+    return next(((p, n) for p, n in ((rest, ""), (path, number)) if p and _acts(kind, p)), None)
+
+
+def _acts(kind: str, path: str) -> bool:
+    """Whether there is a policy at a path, of this kind."""
+    return (kind == "policy" and Path(path).is_file()) or (kind == "run" and policy_of_run(path).is_file())
 
 
 def _parse_shares(item: str) -> list[Share]:
     kind, _, rest = item.partition(":")
     path, number = "", rest
-    if kind == "policy":
+    if kind in ("policy", "run"):
         path, _, number = rest.rpartition(":")
-        if number.endswith(".zip"):
+        if number.endswith(".zip") or not path:
             path, number = rest, ""
         path, number = _literal(item) or (path, number)
     try:
         share = float(number or 1.0)
     except ValueError:
         share = -1.0
-    if kind not in ("random", "noise", "policy") or not 0 < share < math.inf or (kind == "policy") != bool(path):
-        raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7 or policy:PATH.zip:0.5")
-    paths = [path] if not path or Path(path).is_file() else _matching(path)
+    known = kind in ("policy", "run") if path else kind in ("random", "noise")
+    if not known or not 0 < share < math.inf:
+        raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7, policy:PATH.zip:0.5 or run:RUN")
+    paths = [path] if not path or _acts(kind, path) else [each for each in _matching(path) if _acts(kind, each)]
     if not paths:
-        raise TaskError(f"behaviour {item!r}: there is no file {path}")
+        missing = f"file {path}" if kind == "policy" else f"run {path} with a policy (policy/policy.zip)"
+        raise TaskError(f"behaviour {item!r}: there is no {missing}")
     return [Share(kind, share / len(paths), each) for each in paths]
 
 
 def _matching(pattern: str) -> list[str]:
-    """The files that a pattern matches; a part of it that exists as it stands is no pattern."""
+    """The paths that a pattern matches; a part of it that exists as it stands is no pattern."""
     first, *rest = Path(pattern).parts
     found = [Path(first)] if Path(pattern).is_absolute() else [Path()]
     for part in rest if Path(pattern).is_absolute() else (first, *rest):
         found = [
             each for base in found for each in ([base / part] if (base / part).exists() else sorted(base.glob(part)))
         ]
-    return sorted({str(path) for path in found if path.is_file()})
+    return sorted({str(path) for path in found})
 
 
 def make_behaviour(share: Share, task: Task, trust_pickle: bool = False) -> Behaviour:
@@ -103,6 +124,10 @@ def make_behaviour(share: Share, task: Task, trust_pickle: bool = False) -> Beha
     """
     if share.kind == "policy":
         return SavedPolicy(share.path, task, trust_pickle)
+    if share.kind == "run":
+        from procosm.envs.collect.run_policy import RunPolicy  # brings a world model, which noise does not need
+
+        return RunPolicy(Path(share.path), task)
     return Smooth(task) if share.kind == "noise" else Uniform(task)
 
 
@@ -139,11 +164,15 @@ class Smooth:
         self._scale = rng.uniform() ** 2
         self._noise = rng.standard_normal(self._middle.shape)
 
-    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
-        """The noise's next value."""
+    def away(self) -> np.ndarray:
+        """The noise's next value, (a,) float64 about the middle of the bounds."""
         fresh = self._rng.standard_normal(self._noise.shape)
         self._noise = self._smooth * self._noise + np.sqrt(1 - self._smooth**2) * fresh
-        return (self._middle + self._half * np.clip(self._scale * self._noise, -1, 1)).astype(np.float32)
+        return self._half * np.clip(self._scale * self._noise, -1, 1)
+
+    def act(self, state: np.ndarray, render: Callable[[], np.ndarray]) -> np.ndarray:
+        """The noise's next value, as an action."""
+        return (self._middle + self.away()).astype(np.float32)
 
 
 class Constant:

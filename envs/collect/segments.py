@@ -166,7 +166,7 @@ class Collector:
         shares = np.array([job.mixture[i].share for i in part.behaviours])
         which = part.behaviours[rng.choice(len(shares), p=shares / shares.sum())]
         # A saved policy shows what it reaches late in an episode too, so it is not cut short.
-        free = job.mixture[which].kind == "policy" or not job.segment
+        free = bool(job.mixture[which].path) or not job.segment
         cut = max(job.segment, HELD_OUT_STEPS) if part.kind == "holdout" else job.segment
         return self._behaviours[which], job.task.max_episode_steps if free else min(cut, job.task.max_episode_steps)
 

@@ -8,7 +8,7 @@ import pytest
 from procosm.agents.judge.evaluate import EvaluateConfig
 from procosm.agents.policy.train import PolicyConfig
 from procosm.agents.report.report import ReportConfig
-from procosm.agents.run import collect_stage, evaluate_stage, policy_stage, report_stage, train_stage
+from procosm.agents.road import collect_stage, evaluate_stage, policy_stage, report_stage, train_stage
 from procosm.envs.collect.collect import CollectConfig
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.training.train import TrainConfig

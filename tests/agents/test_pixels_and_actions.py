@@ -7,7 +7,7 @@ import pytest
 
 from procosm.agents.judge.evaluate import EvaluateConfig
 from procosm.agents.report.report import ReportConfig
-from procosm.agents.run import collect_stage, evaluate_stage, report_stage, train_stage
+from procosm.agents.road import collect_stage, evaluate_stage, report_stage, train_stage
 from procosm.envs.collect.collect import CollectConfig
 from procosm.world_model.training.train import TrainConfig
 from tests.agents.conftest import SMALL_JUDGEMENT

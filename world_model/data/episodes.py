@@ -105,6 +105,16 @@ def is_whole(path: Path) -> bool:
     return all(find(path, name).exists() for name in FILES - {"provenance.json"})
 
 
+def read_counts(path: Path) -> Counted:
+    """``total_episodes`` and ``total_steps`` of the dataset at ``path``.
+
+    Raises:
+        DatasetError: there is no dataset, or its ``metadata.json`` is damaged.
+    """
+    metadata = find(path, "metadata.json")
+    return checked(Counted, _read_json(metadata), str(metadata), AGAIN, DatasetError)
+
+
 def check_whole(path: Path) -> None:
     """Look at a dataset without reading its frames.
 
@@ -132,8 +142,7 @@ def load_episodes(path: str | Path, frames_on_disk: bool = False) -> list[Episod
     """
     path = Path(path)
     task = load_task(path)
-    metadata = find(path, "metadata.json")
-    count = checked(Counted, _read_json(metadata), str(metadata), AGAIN, DatasetError)["total_episodes"]
+    count = read_counts(path)["total_episodes"]
     try:
         with h5py.File(find(path, MAIN_FILE), "r") as file:
             if len(file) != count:
@@ -155,6 +164,27 @@ def read_episode(path: Path, index: int, task: Task) -> Episode:
             return _read_episode(file, index, task, f"episode {index} of {path / MAIN_FILE}", None)
     except DAMAGE as error:
         raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
+
+
+def newest_frames(path: Path, count: int) -> dict[str, int]:
+    """How many frames of each kind the last ``count`` episodes of a dataset have.
+
+    Raises:
+        DatasetError: there is no dataset, or it has fewer.
+    """
+    frames = dict.fromkeys(KINDS, 0)
+    if not count:
+        return frames
+    try:
+        with h5py.File(find(path, MAIN_FILE), "r") as file:
+            if count > len(file):
+                raise DatasetError(f"{path} holds {len(file)} episodes, and the newest {count} are asked for")
+            for index in range(len(file) - count, len(file)):
+                group = file[f"episode_{index}"]
+                frames[group.attrs["kind"]] += member(group, "actions").shape[0] + 1
+    except DAMAGE as error:
+        raise DatasetError(f"{path / MAIN_FILE} is missing, truncated or damaged ({error}); {AGAIN}") from error
+    return frames
 
 
 def acting_policies(path: Path) -> dict[str, str]:
@@ -308,8 +338,7 @@ def frame_bytes(path: str | Path) -> int:
         DatasetError: there is no dataset, or it is damaged.
     """
     path = Path(path)
-    metadata = find(path, "metadata.json")
-    counted = checked(Counted, _read_json(metadata), str(metadata), AGAIN, DatasetError)
+    counted = read_counts(path)
     return (counted["total_steps"] + counted["total_episodes"]) * math.prod(load_task(path).frame_shape)
 
 

@@ -5,7 +5,7 @@ Before an episode's first frame stands that frame again, as at the reset of an e
 last frame stands still and ``mask`` is 0.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,12 @@ class Table:
         signals = {name: values.to(device) for name, values in self.signals.items()}
         there = {name: values if name == "frames" and stay else values.to(device) for name, values in tensors.items()}
         return Table(**there, signals=signals)
+
+    def with_half_from(self, newest: int) -> "Table":
+        """The same, the steps of the last ``newest`` frames listed so often that they are half of all, or more."""
+        new = self.steps[self.steps >= len(self.first) - newest]
+        times = round((len(self.steps) - len(new)) / len(new)) if len(new) else 1
+        return replace(self, steps=torch.cat([self.steps, new.repeat(max(times, 1) - 1)]))
 
     def seen(self, index: Tensor) -> Tensor:
         """The frames at indices of any shape, uint8 (…, H, W, 3), on the table's device."""
@@ -152,7 +158,12 @@ def first_frames(table: Table) -> Tensor:
 
 
 def choose_starts(
-    table: Table, latents: Tensor | Rows, context: int, most: int = 512, features: Tensor | None = None
+    table: Table,
+    latents: Tensor | Rows,
+    context: int,
+    most: int = 512,
+    features: Tensor | None = None,
+    newest: int = 0,
 ) -> Tensor:
     """(n, context) frame indices of held-out windows to start dreams from, spread over what was logged.
 
@@ -164,6 +175,7 @@ def choose_starts(
     Args:
         latents: (n, c, h, w), one for each frame of the table.
         features: (n, f), read off the latents up to each of the table's ``steps``, where a model reads some.
+        newest: half of the windows, if there are so many, are chosen among the last so many frames before the others.
 
     Raises:
         DatasetError: every held-out episode ends before its speeds can be seen.
@@ -174,11 +186,14 @@ def choose_starts(
         )
     places = _places(table, latents, context, features)
     near = torch.full((len(places),), torch.inf)
-    chosen = [int(places.square().sum(1).argmin())]
+    late = (table.steps >= len(table.first) - newest).cpu()
+    first = late if late.any() else torch.ones_like(late)
+    chosen = [int(places.square().sum(1).masked_fill(~first, torch.inf).argmin())]
     while len(chosen) < min(most, len(places)):
         near = torch.minimum(near, (places - places[chosen[-1]]).square().sum(1))
         near[chosen[-1]] = -1.0  # of equal states too, each is taken once
-        chosen.append(int(near.argmax()))
+        among = first if len(chosen) < min(most // 2, int(first.sum())) else torch.ones_like(first)
+        chosen.append(int(near.where(among, -2.0).argmax()))
     return context_index(table, table.steps[torch.tensor(chosen).sort().values.to(table.device)], context)
 
 

@@ -29,6 +29,11 @@ class Preset:
         """The same with other settings of a stage."""
         return replace(self, stages={**self.stages, stage: replace(self.stages[stage], **settings)})
 
+    def scaled(self, effort: float) -> "Preset":
+        """The same with ``effort`` times as many steps in every stage, one at least."""
+        steps = {name: max(1, round(effort * stage.steps)) for name, stage in self.stages.items()}
+        return replace(self, stages={name: replace(each, steps=steps[name]) for name, each in self.stages.items()})
+
 
 PRESETS = list(registry.KINDS["tokenizer"]["causal"].recipes)
 """Names of sizes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 from torch import nn
 from tqdm import tqdm
 
@@ -17,13 +17,13 @@ from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task
-from procosm.world_model.data.episodes import Episode, acting_policies
+from procosm.world_model.data.episodes import Episode, acting_policies, newest_frames
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, first_frames, past_actions, tabulate
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Device, Seed, Settings, Share
-from procosm.world_model.sparsity import census, sparsify, weights
+from procosm.world_model.settings import Count, Device, Seed, Settings, SettingsError, Share
+from procosm.world_model.sparsity import census, sparse_blocks, sparsify, sparsify_like, weights
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
 from procosm.world_model.training.parallel import Parallel, check_shares, first_alone, joined, processes, rank
@@ -78,6 +78,14 @@ class TrainConfig(Settings):
     """Work activations of the dynamics' blocks out again in the backward pass: less memory, more time, the same."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Each stage ends with the average of its weights, of which every step keeps this share; 0: with the last ones."""
+    warm: Path | None = None
+    """Checkpoint of the same preset, density and task whose weights, and pattern of live blocks, training begins with;
+    left out, it begins with none."""
+    effort: Annotated[float, Interval(gt=0, le=100)] = 1.0
+    """Steps of every stage, as a multiple of the preset's."""
+    recent: Annotated[int, Ge(0)] = 0
+    """Episodes, the last of the data, that half of every batch and of the windows to start dreams from are taken from,
+    at least; 0: all episodes are alike."""
 
 
 @one_thread()  # but in the steps of its stages, and where frames are encoded
@@ -94,7 +102,8 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
     check_outs(config)
     with joined():
         further = ("distill",) if config.distill else ()
-        return _train(config, sizes or preset(config.preset, dynamics=config.family, further=further))
+        made = sizes or preset(config.preset, dynamics=config.family, further=further)
+        return _train(config, made.scaled(config.effort))
 
 
 def _train(config: TrainConfig, sizes: Preset) -> Path:
@@ -106,15 +115,20 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     torch.manual_seed(config.seed)
     tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     parts = thin_parts(config, sizes, task, tokenizer, dynamics)
-    with first_alone():
-        blocks = choose_blocks(parts, None if config.block == "auto" else config.block, device, work)
-    for part in parts:
-        sparsify(part.module, part.density, blocks[part.name], part.module.stay_dense)
+    if config.warm is None:
+        with first_alone():
+            blocks = choose_blocks(parts, None if config.block == "auto" else config.block, device, work)
+        for part in parts:
+            sparsify(part.module, part.density, blocks[part.name], part.module.stay_dense)
+    else:
+        blocks = take_weights(config.warm, tokenizer, dynamics)
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)  # drawn on the CPU: the same on every device
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
     if parts:
         tqdm.write(census(counts), file=sys.stderr)
     tables = read_tables(config.data, dynamics.context, device, config.frames, config.damaged)
+    newest = newest_frames(config.data, config.recent)
+    tables["train"] = tables["train"].with_half_from(newest["train"])
     makers, in_epochs = sparsifiers(config), are_shards(config.data)
     training = Training(tokenizer, dynamics, tables, config.seed, work, makers, how=how, in_epochs=in_epochs)
     training.metrics |= {"weights": counts, "signals": learned_from(training)}
@@ -126,7 +140,7 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
 
     origin = provenance({"train": config, "sizes": sizes}) | {"device": describe(device)}
     origin |= {"policies": acting_policies(config.data), "blocks": blocks}
-    made = assembled(task, training, origin)
+    made = assembled(task, training, origin, newest["holdout"])
     with first_alone():
         return checkpoint.save(config.out, made) if rank() == 0 else config.out
 
@@ -168,14 +182,36 @@ def _any(episodes: list[Episode], kind: str) -> bool:
     return any(episode.kind == kind and len(episode.actions) for episode in episodes)
 
 
-def assembled(task: Task, training: Training, origin: dict[str, Any]) -> checkpoint.WorldModel:
-    """A world model of trained parts, with held-out windows to start dreams from; ``origin`` is its provenance."""
+def take_weights(warm: Path, tokenizer: Any, dynamics: Any) -> dict[str, int]:
+    """Give untrained parts the weights, and live blocks, of a checkpoint; returns the side of each part's blocks.
+
+    Raises:
+        SettingsError: they are not of the same sizes.
+    """
+    trained = checkpoint.load(warm)
+    sides = {}
+    for name, part in (("tokenizer", tokenizer), ("dynamics", dynamics)):
+        other: Any = getattr(trained, name)
+        if other.config != part.config:
+            raise SettingsError(f"--warm {warm}: its {name} is of another preset or task: give one of this --preset")
+        blocks, tensors = sparse_blocks(other), other.state_dict()
+        sparsify_like(part, blocks, tensors)
+        part.load_state_dict(tensors)
+        if blocks:
+            sides[name] = max(blocks.values())
+    return sides
+
+
+def assembled(task: Task, training: Training, origin: dict[str, Any], newest: int = 0) -> checkpoint.WorldModel:
+    """A world model of trained parts, with held-out windows to start dreams from, half of them among the ``newest``
+    held-out frames; ``origin`` is its provenance.
+    """
     tables, latents, dynamics = training.tables, training.latents, training.dynamics
     held_out, z = tables["holdout"], latents["holdout"]
     features = None
     if "features" in dynamics.readouts and len(held_out.steps):
         features = readings(dynamics, "features", held_out, z, held_out.steps)
-    starts = choose_starts(held_out, z, dynamics.context, features=features)
+    starts = choose_starts(held_out, z, dynamics.context, features=features, newest=newest)
     firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train") if kind in tables]
     resets = torch.cat(firsts)[:RESETS]
     rewards = tables["train"].signals["reward"][tables["train"].steps] if "reward" in held_out.signals else None

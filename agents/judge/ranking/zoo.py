@@ -12,7 +12,6 @@ import dataclasses
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +25,7 @@ from tqdm import tqdm
 from procosm.agents.judge.ranking.members import CONTROLS, Member
 from procosm.agents.policy.baselines.online import save_on_the_way
 from procosm.agents.policy.train import PolicyConfig, train_policy
-from procosm.agents.policy.worlds import dreams, truth
+from procosm.agents.policy.worlds import truth
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.names import resolve_name
 from procosm.world_model import command
@@ -131,16 +130,13 @@ def _of_a_run(policy: Path) -> Member:
 
 def dreamers(config: ZooConfig, world_model: Path, folder: Path, device: str) -> Iterator[Member]:
     """PPO trained only in the dream, with the settings of `procosm train-policy`, heeding trust or not."""
-    trusting = partial(dreams, trust_below=TRUSTED)
-    for kind, world, seeds in (("dream", dreams, config.dream_seeds), ("dream-trusting", trusting, config.trusting)):
+    for kind, below, seeds in (("dream", 0.0, config.dream_seeds), ("dream-trusting", TRUSTED, config.trusting)):
         for seed in range(seeds):
             name = f"{kind}-s{seed}"
-            iterations = config.dream_iterations
-            settings = PolicyConfig(
-                world_model, folder / name, seed=seed, iterations=iterations, truth_every=0, device=device
-            )
+            options = {"iterations": config.dream_iterations, "truth_every": 0, "trust_below": below, "device": device}
+            settings = PolicyConfig(world_model, folder / name, seed=seed, **options)  # type: ignore[arg-type]
             steps = settings.rounds * settings.round_steps
-            path = train_policy(settings, world) / "policy.zip"
+            path = train_policy(settings) / "policy.zip"
             yield Member(name, "dream", "ppo", path, steps=steps, run=name)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from procosm.agents.judge.intervals import interval
-from procosm.agents.run import collect_stage, tokenizer_stage
+from procosm.agents.road import collect_stage, tokenizer_stage
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.tokenizer.codecs import h264, jpeg
 from procosm.benchmarks.dream.tokenizer.frame_net import FrameNet, train_frame_net

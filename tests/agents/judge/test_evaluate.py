@@ -11,7 +11,7 @@ from scipy import stats
 
 from procosm.agents.judge.evaluate import JUDGING_SEED, EvaluateConfig, evaluate
 from procosm.agents.judge.summary import real_steps, summarise
-from procosm.agents.run import evaluate_stage
+from procosm.agents.road import evaluate_stage
 from procosm.agents.stages import StageError
 from procosm.world_model.data.episodes import load_episodes, load_task
 from procosm.world_model.errors import CheckpointError, ProcosmError

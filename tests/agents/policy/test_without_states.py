@@ -8,7 +8,7 @@ import torch
 
 from procosm.agents.policy.train import PolicyConfig, train_policy
 from procosm.agents.policy.worlds import dreams, judged
-from procosm.agents.run import train_stage
+from procosm.agents.road import train_stage
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load
 from procosm.world_model.training.train import TrainConfig

@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from procosm.agents.judge.stats import t_interval
-from procosm.agents.run import collect_stage
+from procosm.agents.road import collect_stage
 from procosm.benchmarks.sparse import quality as sparse_quality
 from procosm.benchmarks.sparse.cells import (
     LENGTHS,

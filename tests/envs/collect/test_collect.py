@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from procosm.agents.run import collect_stage
+from procosm.agents.road import collect_stage
 from procosm.envs.collect.collect import CollectConfig, check_outs, collect, plan
 from procosm.envs.collect.policy_file import save_learner
 from procosm.envs.collect.segments import CONSTANT_STEPS, read_part

@@ -24,6 +24,13 @@ def test_mixtures_are_read_as_written(tmp_path):
     assert parse_mixture("noise") == (Share("noise", 1.0),)
     assert parse_mixture(f"policy:{saved}:3, random:1") == (Share("policy", 0.75, str(saved)), Share("random", 0.25))
     assert parse_mixture(f"policy:{saved}") == (Share("policy", 1.0, str(saved)),)
+    for run in ("one", "two"):
+        (tmp_path / run / "policy").mkdir(parents=True)
+        (tmp_path / run / "policy" / "policy.zip").write_bytes(b"zip")
+    assert parse_mixture(f"run:{tmp_path}/one") == (Share("run", 1.0, f"{tmp_path}/one"),)
+    shares = parse_mixture(f"run:{tmp_path}/*:1,noise:1")
+    assert shares == (*(Share("run", 0.25, f"{tmp_path}/{run}") for run in ("one", "two")), Share("noise", 0.5))
+    assert shares[0].policy == tmp_path / "one" / "policy" / "policy.zip"
 
 
 def test_a_pattern_stands_for_all_its_policies(tmp_path):
@@ -38,7 +45,9 @@ def test_a_pattern_stands_for_all_its_policies(tmp_path):
         parse_mixture(f"policy:{tmp_path}/ppo-*.zip")
 
 
-@pytest.mark.parametrize("text", ["", "noisy:1", "noise:-1", "random:x", "policy:0.5", "policy:none.zip:0.5"])
+@pytest.mark.parametrize(
+    "text", ["", "noisy:1", "noise:-1", "random:x", "policy:0.5", "policy:none.zip:0.5", "run:none", "run"]
+)
 def test_other_texts_are_refused(text):
     with pytest.raises(TaskError, match="behaviour"):
         parse_mixture(text)

@@ -170,3 +170,26 @@ def test_past_actions_are_those_of_the_log():
                 assert torch.equal(row[place], table.actions[before]) and seen[place] == before
                 known += 1
     assert 0 < known < 2 * len(done)
+
+
+def test_half_of_the_steps_drawn_are_of_the_newest_frames():
+    table = tabulate(episodes(), "train", 3)  # of 5, 1 and 7 steps
+    newest = table.with_half_from(8)
+    drawn = draw(newest, 100_000, 0, 0)[0]
+    assert torch.isin(drawn, table.steps).all()
+    assert (drawn >= len(table.first) - 8).float().mean() == pytest.approx(7 / 13, abs=0.01)
+    last = dataclasses.replace(table, steps=torch.arange(12)).with_half_from(len(table.first) - 9)
+    assert (draw(last, 100_000, 0, 0)[0] >= 9).float().mean() == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(table.with_half_from(0).steps, table.steps)
+
+
+def test_half_of_the_start_windows_are_the_newest():
+    rng = np.random.default_rng(1)
+    table = tabulate([dataclasses.replace(e, kind="holdout") for e in episodes() * 20], "holdout", 3)
+    table.signals["state"][:, :] = torch.from_numpy(rng.normal(size=(len(table.first), 3)))
+    latents = torch.zeros(len(table.first), 1, 2, 2)
+    newest = len(table.first) - 40
+    ends = choose_starts(table, latents, 3, most=20, newest=40)[:, -1]
+    anywhere = choose_starts(table, latents, 3, most=20)[:, -1]
+    assert (ends >= newest).sum() >= 10 > (anywhere >= newest).sum()
+    assert len(ends.unique()) == 20
