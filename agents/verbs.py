@@ -45,6 +45,18 @@ VERBS = {
         "procosm.agents.run:run",
         "Open {page} in a browser.",
     ),
+    "improve": Verb(
+        "rounds of collect, train, train-policy: each collects with what the last one learned",
+        "Divides one budget of real steps into rounds. Each collects with the policy so far (and noise, and a share of "
+        "older policies), goes on training the world model on all data, practises in it from the newest starts, and is "
+        "judged in MuJoCo. Dreams end where their trust does.\n\n"
+        "Example:  procosm improve --env Reacher --out runs/improved --steps 20000 --rounds 4 --mark -5\n\n"
+        "Writes OUT/improve.json and improve.png, the return over real steps, after each round; OUT/round_00 and so on "
+        "are run folders. Killed at any moment, the same command goes on.",
+        "procosm.agents.policy.improve.improve:ImproveConfig",
+        "procosm.agents.policy.improve.improve:improve",
+        "Open {page} in a browser; improve.png in OUT shows the return over real steps.",
+    ),
     "collect": Verb(
         "log episodes of a MuJoCo task, with pixels",
         "Acts in MuJoCo and logs frames and actions as a Minari dataset; by default true states and rewards too "
@@ -52,7 +64,7 @@ VERBS = {
         "Example:  procosm collect --env Reacher --out runs/reacher --steps 20000\n\n"
         "Writes OUT/data: training, held-out and constant-action episodes, and task.json.",
         "procosm.envs.collect.collect:CollectConfig",
-        "procosm.agents.run:collect_stage",
+        "procosm.agents.road:collect_stage",
         "Next: {program} train --data {made} --out {run}/world_model{allow}",
     ),
     "ingest": Verb(
@@ -114,7 +126,7 @@ VERBS = {
         "Example:  procosm train --data runs/reacher/data --out runs/reacher/world_model\n\n"
         "Writes OUT, a checkpoint folder: config.json, *.safetensors, metrics.json, provenance.json.",
         "procosm.world_model.training.train:TrainConfig",
-        "procosm.agents.run:train_stage",
+        "procosm.agents.road:train_stage",
         "Next: {program} train-policy --world-model {made} --out {run}/policy{allow}\n"
         'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
     ),
@@ -126,8 +138,19 @@ VERBS = {
         "Writes OUT/policy.zip (no pickle; procosm.envs.collect.policy_file.load_policy opens it), training.json and "
         "TensorBoard logs under tb/.",
         "procosm.agents.policy.train:PolicyConfig",
-        "procosm.agents.run:policy_stage",
+        "procosm.agents.road:policy_stage",
         "Next: {program} evaluate --run {run}{allow}",
+    ),
+    "plan": Verb(
+        "choose actions by search in the dream: iCEM, MPPI, the best of a policy's",
+        "Writes the settings of a planner, which tries many sequences of actions in the dream at every step and does "
+        "the first action of the best. It stands where a policy may stand.\n\n"
+        "Example:  procosm plan --out plan.json --horizon 12 --policy runs/reacher/policy/policy.zip\n\n"
+        "Writes OUT, a JSON file.",
+        "procosm.agents.policy.plan.command:PlanFileConfig",
+        "procosm.agents.policy.plan.command:plan",
+        "Next: {program} evaluate --run RUN --policy {made} --episodes 10\n"
+        "Or watch it: {program} play RUN --policy {made}",
     ),
     "evaluate": Verb(
         "judge a run by MuJoCo: returns with intervals, fidelity by horizon, speed",
@@ -136,7 +159,7 @@ VERBS = {
         "Example:  procosm evaluate --run runs/reacher --episodes 100\n\n"
         "Writes RUN/evaluation (metrics.json, csv, mp4) and RUN/metrics.json.",
         "procosm.agents.judge.evaluate:EvaluateConfig",
-        "procosm.agents.run:evaluate_stage",
+        "procosm.agents.road:evaluate_stage",
         "Next: {program} report --run {run}{allow}",
     ),
     "report": Verb(
@@ -145,7 +168,7 @@ VERBS = {
         "Example:  procosm report --run runs/reacher\n\n"
         "Writes RUN/report.html.",
         "procosm.agents.report.report:ReportConfig",
-        "procosm.agents.run:report_stage",
+        "procosm.agents.road:report_stage",
         "Open {page} in a browser.",
     ),
     "play": Verb(
@@ -157,7 +180,7 @@ VERBS = {
         "Without a checkpoint it opens the InvertedPendulum that ships. Recordings go to runs/play: film.mp4 and "
         "episode.npz each.",
         "procosm.envs.play.command:PlayConfig",
-        "procosm.envs.play.command:play",
+        "procosm.agents.policy.plan.command:play",
         "",
     ),
     "train-tokenizer": Verb(
@@ -168,7 +191,7 @@ VERBS = {
         "Writes OUT: config.json, tokenizer.safetensors, metrics.json, provenance.json. Killed at any moment, the same "
         "command goes on.",
         "procosm.world_model.tokenizer.training:TokenizerTrainConfig",
-        "procosm.agents.run:tokenizer_stage",
+        "procosm.agents.road:tokenizer_stage",
         "Next: {program} encode --tokenizer {made} --video VIDEO --out LATENTS.safetensors",
     ),
     "encode": Verb(

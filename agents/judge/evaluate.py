@@ -76,8 +76,16 @@ class EvaluateConfig(Settings):
     """Open a policy that SB3 saved, too: its pickles run whatever code is in them."""
     speed_seconds: Positive = 2.0
     """How long each speed is measured."""
+    policy: Path | None = None
+    """Who is judged in place of RUN/policy/policy.zip: a planner's settings, as `procosm plan` writes them. What is
+    found goes to RUN/evaluation_NAME then."""
     device: Device = "auto"
     """Where the world model is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the judgement goes."""
+        return self.run / ("evaluation" if self.policy is None else f"evaluation_{self.policy.stem}")
 
 
 @one_thread()  # dreams have threads of their own, and MuJoCo processes
@@ -85,13 +93,13 @@ def evaluate(config: EvaluateConfig) -> Path:
     """Judge a run, or go on judging it; writes ``RUN/evaluation`` and ``RUN/metrics.json``.
 
     Returns:
-        the folder ``RUN/evaluation``.
+        the folder of the judgement; that of another policy than the run's own has a name of its own.
 
     Raises:
         CheckpointError, DatasetError: a part of the run is missing or damaged.
         ProcosmError: its policy is not trained yet, though its log has rewards and its task a twin.
     """
-    folder, run = config.run / "evaluation", config.run
+    folder, run = config.folder, config.run
     check_out(folder)
     model = load(run / "world_model", config.device)
     player = _player(run, model, config)
@@ -101,7 +109,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     parts = _parts(config, model, player, episodes)
     found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items() if name not in left_out}
     rows = found.get("returns", [])
-    looks = [] if player is None else read_log(run / "policy")["truth"]
+    looks = [] if player is None or config.policy else read_log(run / "policy")["truth"]
     metrics = {
         "task": model.task.id,
         "frame_size": model.task.height,
@@ -119,9 +127,15 @@ def evaluate(config: EvaluateConfig) -> Path:
     for name in ("returns", "open_loop", "growth"):
         if found.get(name):
             write_csv(folder / f"{name}.csv", found[name])
-    write_json(folder / "metrics.json", metrics)
-    write_json(run / "metrics.json", metrics)
+    for path in metrics_of(config):
+        write_json(path, metrics)
     return folder
+
+
+def metrics_of(config: EvaluateConfig) -> tuple[Path, ...]:
+    """Where the numbers of a judgement stand: in its folder, and for the run's own policy in the run's, too."""
+    own = () if config.policy else (config.run / "metrics.json",)
+    return (*own, config.folder / "metrics.json")
 
 
 def trained_player(run: Path, device: str = "cpu", trust_pickle: bool = False) -> Player:
@@ -143,6 +157,8 @@ def trained_player(run: Path, device: str = "cpu", trust_pickle: bool = False) -
 
 def _player(run: Path, model: WorldModel, config: EvaluateConfig) -> Player | None:
     """The policy of a run; None where there is none, and there could be none to judge in MuJoCo."""
+    if config.policy is not None:
+        return Player(run / "world_model", "trained", config.policy, "plan", "latent", config.device)
     judged = model.task.twin is not None and "reward" in model.capabilities
     if not judged and not (run / "policy" / "policy.zip").exists():
         return None
@@ -193,8 +209,8 @@ def _parts(
         "open_loop": compare,
         "growth": grow,
         "speed": lambda: speeds(model, config.dreams, config.processes, config.speed_seconds),
-        "films": lambda: scenes(config.run / "evaluation", model, player, held_out, config.horizon, JUDGING_SEED),
-        "sweep": lambda: sweep(config.run / "evaluation" / "sweep.png", model, JUDGING_SEED),
+        "films": lambda: scenes(config.folder, model, player, held_out, config.horizon, JUDGING_SEED),
+        "sweep": lambda: sweep(config.folder / "sweep.png", model, JUDGING_SEED),
     }
 
 
@@ -211,7 +227,7 @@ def _part(name: str, path: Path, make: Callable[[], Any]) -> Any:
 
 def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
     """A row for each episode: the policy and both controls in MuJoCo, the policy in the dream from the same frames."""
-    seeds, saves = list(range(JUDGING_SEED, JUDGING_SEED + config.episodes)), config.run / "evaluation" / "played"
+    seeds, saves = list(range(JUDGING_SEED, JUDGING_SEED + config.episodes)), config.folder / "played"
     played = play_truth(player, seeds, config.processes, saves)
     rows = _rows("mujoco", "trained", played)
     for control in ("zero", "random"):

@@ -223,7 +223,7 @@ class RealSteps(TypedDict):
 class Policy(TypedDict):
     """How the policy was trained."""
 
-    algorithm: Literal["ppo", "sac"]
+    algorithm: Literal["ppo", "sac", "plan"]
     observation: Literal["state", "features", "latent", "pixels"]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
+from procosm.agents.policy.plan.planner import load_planner
 from procosm.agents.policy.worlds import PIXEL_STACK, truth
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.dreams.observe import Observation
@@ -42,7 +43,8 @@ class Player:
     Attributes:
         world_model: checkpoint folder, whose eyes the policy sees through.
         kind: ``trained``, ``zero`` (no action) or ``random`` (uniform within the bounds).
-        policy: the zip; algorithm and observation: how it was trained. Empty for the controls.
+        policy: the zip, or the settings of a planner (JSON); algorithm and observation: how it was trained. Empty for
+            the controls.
         device: where the world model looks and dreams; the policy itself acts on the CPU.
         trust_pickle: whether a zip that SB3 saved is opened, which runs the code in it.
     """
@@ -213,6 +215,9 @@ def actor(player: Player, task: Task, seed: int) -> Act:
         generator = np.random.default_rng(seed)
         return lambda observed: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
     assert player.policy is not None  # a trained player has one
+    if player.policy.suffix == ".json":
+        planner = load_planner(player.policy, opened(player.world_model, player.device))
+        return lambda observed: planner.predict(observed)[0]
     policy = open_policy(player.policy, player.trust_pickle)
     return lambda observed: policy.predict(observed, deterministic=True)[0]
 

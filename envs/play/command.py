@@ -16,7 +16,7 @@ from annotated_types import Interval
 
 from procosm.envs.dreams.weights import SHIPPED, WEAKNESSES, find_checkpoint, open_model
 from procosm.envs.play.game import Stage
-from procosm.envs.play.policy import SavedPilot, find_policy
+from procosm.envs.play.policy import Opens, SavedPilot, find_policy, load_saved
 from procosm.envs.play.protocol import PlayError
 from procosm.envs.play.server import PlayServer, is_loopback
 from procosm.world_model.errors import CheckpointError, ProcosmError
@@ -33,7 +33,8 @@ class PlayConfig(Settings):
     checkpoint: Annotated[Path, tyro.conf.Positional] = Path(DEFAULT)
     """A run folder, a checkpoint folder, or the name of a world model that ships."""
     policy: Path | None = None
-    """A policy's zip that steers at first; left out: the run's own policy/policy.zip, or the one that ships."""
+    """A policy's zip, or a planner's settings from `procosm plan`, that steers at first; left out: the run's own
+    policy/policy.zip, or the one that ships."""
     solver: Solver = "euler"
     """How the dream draws where the page asks for more than one denoising step: euler, dpm++, unipc, or consistency for
     a model trained with --distill."""
@@ -51,8 +52,8 @@ class PlayConfig(Settings):
     """Where the dream is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
 
 
-def play(config: PlayConfig) -> None:
-    """Serve the page until Ctrl-C.
+def play(config: PlayConfig, opens: Opens = load_saved) -> None:
+    """Serve the page until Ctrl-C; ``opens`` opens the policy that steers.
 
     Raises:
         ProcosmError: nothing to play, a host or port that cannot be, or a policy that does not fit.
@@ -63,7 +64,7 @@ def play(config: PlayConfig) -> None:
             f"--host {config.host} lets other machines steer and record here: add --open-to-network if that is meant "
             "(a token in the address then keeps strangers out), or leave out --host"
         )
-    stage = find_stage(config)
+    stage = find_stage(config, opens)
     # A batch of one is too small to share: a second thread would only be waited for.
     torch.set_num_threads(1)
     token = "" if local else secrets.token_urlsafe(16)
@@ -72,7 +73,7 @@ def play(config: PlayConfig) -> None:
     print("\nThe page is closed.", file=sys.stderr)
 
 
-def find_stage(config: PlayConfig) -> Stage:
+def find_stage(config: PlayConfig, opens: Opens = load_saved) -> Stage:
     """What the config names, opened once to see that it fits together.
 
     Raises:
@@ -95,16 +96,15 @@ def find_stage(config: PlayConfig) -> Stage:
     )
     if policy:
         try:
-            SavedPilot(policy, model, config.trust_pickle)
+            SavedPilot(policy, model, config.trust_pickle, opens)
         except ProcosmError as error:
             if config.policy:
                 raise
             policy, missing = None, str(error)
     ships = checkpoint.resolve().parent == SHIPPED.resolve()
     weakness = WEAKNESSES.get(checkpoint.name, "") if ships else ""
-    return Stage(
-        checkpoint, policy, missing, config.out, set(), config.device, config.trust_pickle, weakness, config.solver
-    )
+    kept = config.out, set[str](), config.device, config.trust_pickle, weakness, config.solver, opens
+    return Stage(checkpoint, policy, missing, *kept)
 
 
 async def _serve(stage: Stage, host: str, port: int, token: str) -> None:

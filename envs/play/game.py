@@ -12,7 +12,7 @@ from procosm.envs.dreams.observe import action_space
 from procosm.envs.dreams.weights import open_model
 from procosm.envs.play.history import History
 from procosm.envs.play.pair import Actions, Pair, Side
-from procosm.envs.play.policy import STACK, SavedPilot
+from procosm.envs.play.policy import STACK, Opens, SavedPilot, load_saved
 from procosm.envs.play.protocol import MOST_DENOISING, Command, pack
 from procosm.envs.play.record import save
 from procosm.world_model.errors import ProcosmError
@@ -38,6 +38,7 @@ class Stage:
         trust_pickle: whether a policy that SB3 saved is opened, which runs the code in it.
         weakness: what is known to be wrong with this dream, for those who look at it; empty where nothing is.
         solver: how dreams draw where they take several denoising steps.
+        opens: opens the policy.
     """
 
     checkpoint: Path
@@ -49,6 +50,7 @@ class Stage:
     trust_pickle: bool = False
     weakness: str = ""
     solver: Solver = "euler"
+    opens: Opens = load_saved
 
 
 class Game:
@@ -69,7 +71,7 @@ class Game:
         # Each game reads its own weights: whatever spoils one cannot reach another.
         model = open_model(stage.checkpoint, None, stage.device)
         self._task, self._space = model.task, action_space(model.task)
-        self._policy = SavedPilot(stage.policy, model, stage.trust_pickle) if stage.policy else None
+        self._policy = SavedPilot(stage.policy, model, stage.trust_pickle, stage.opens) if stage.policy else None
         self._look_back = max(model.dynamics.context, STACK)
         self._denoising, self._horizon = 1, model.task.max_episode_steps
         self._speed = 0.5 if model.task.max_episode_steps * model.task.dt_s < BRIEF_S else 1.0

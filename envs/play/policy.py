@@ -1,11 +1,13 @@
 """A saved policy at the wheel: it acts on what it sees of the dream, and of MuJoCo through the model's eyes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from procosm.envs.collect.policy_file import load_policy
+from procosm.envs.collect.run_policy import STACK, observation_of
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.play.pair import Pair, Scene
 from procosm.world_model.checkpoint import WorldModel
@@ -13,8 +15,6 @@ from procosm.world_model.errors import TaskError
 
 SHIPPED_POLICIES = Path(__file__).with_name("policies")
 """One zip for each world model that ships, by its name; made by ``python -m procosm.benchmarks.dream.ship_policy``."""
-STACK = 3
-"""Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.policy.worlds``)."""
 
 
 def find_policy(checkpoint: Path) -> Path | None:
@@ -24,50 +24,51 @@ def find_policy(checkpoint: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+Opens = Callable[[Path, WorldModel, bool], Any]
+"""Opens what acts, from its file, in a world model; the last says whether pickles are trusted. What it gives has
+``observation_space``, ``action_space`` and ``predict``, as SB3's policies have."""
+
+
+def load_saved(path: Path, model: WorldModel, trust_pickle: bool) -> Any:
+    """A policy's zip, whatever the world model."""
+    return load_policy(path, trust_pickle)
+
+
 class SavedPilot:
     """A policy from its zip, acting without exploration.
 
-    Which kind of observation it wants is told by its observation space: ``state`` (s,), ``latent``
+    Which kind of observation it wants is told by its observation space: ``state`` (s,), ``features`` (f,), ``latent``
     (context, c, h, w), or three frames of ``pixels``.
     """
 
-    def __init__(self, path: Path, model: WorldModel, trust_pickle: bool = False) -> None:
+    def __init__(self, path: Path, model: WorldModel, trust_pickle: bool = False, opens: Opens = load_saved) -> None:
         """Open a policy.
 
         Raises:
             TaskError: no policy in ``path``, one for another task, or a pickle that is not trusted.
         """
-        self._policy = load_policy(path, trust_pickle)
-        height, width, colours = model.task.frame_shape
-        self._kinds: dict[tuple[int, ...], str] = {
-            tuple(model.starts.shape[1:]): "latent",
-            (height, width, colours * STACK): "pixels",
-            (colours * STACK, height, width): "pixels",
-        }
-        if "state" in model.capabilities:
-            self._kinds[(model.task.state_size,)] = "state"
+        self._policy = opens(path, model, trust_pickle)
         shape, actions = self._policy.observation_space.shape, self._policy.action_space.shape
-        if shape not in self._kinds or actions != (len(model.task.action_low),):
+        if actions != (len(model.task.action_low),):
             raise TaskError(
-                f"policy {path} observes {shape} and gives actions {actions}, which does not fit {model.task.id}: "
-                f"take one that was trained in this world model (observations {', '.join(map(str, self._kinds))})"
+                f"policy {path} gives actions {actions}, which does not fit {model.task.id}: take one that was trained "
+                "in this world model"
             )
-        self._shape = shape
+        self._kind, self._shape = observation_of(shape, model), shape
 
     def act(self, pair: Pair, scenes: Sequence[Scene], world: str) -> np.ndarray:
         """(a,) float32, what to do in a world (``dream`` or ``truth``), given the latest scenes, oldest first."""
         sides = [side for scene in scenes if (side := getattr(scene, world)) is not None]
         frames = [side.frame for side in sides if side.seed == sides[-1].seed]  # nothing of the episode before
-        kind = self._kinds[self._shape]
-        if kind == "pixels":
+        if self._kind == "pixels":
             seen = self._stack(frames)
         elif world == "truth":
             latents = pair.latents_of_truth(frames)
-            look = pair.model.read("state", latents)[0] if kind == "state" else latents[0]
-            seen = look.cpu().numpy()
+            look = latents if self._kind == "latent" else pair.model.read(self._kind, latents)
+            seen = look[0].cpu().numpy()
         else:
             moment = scenes[-1].moment
-            seen = moment.latents.cpu().numpy() if kind == "latent" or moment.state is None else moment.state
+            seen = moment.latents.cpu().numpy() if self._kind == "latent" else moment.read[self._kind]
         return np.asarray(self._policy.predict(seen, deterministic=True)[0], np.float32)
 
     def _stack(self, frames: list[np.ndarray]) -> np.ndarray:

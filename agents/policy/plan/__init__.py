@@ -1,0 +1,1 @@
+"""Planning: actions chosen by what the dream makes of them."""
