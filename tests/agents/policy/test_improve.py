@@ -87,10 +87,10 @@ def test_settings_that_cannot_be_are_refused_before_the_work(tmp_path, wrong, sa
 
 
 KILLED = (
-    "round_00/policy/training.zip",
+    "round_00/world_model.training",
     "round_01/fresh/data.parts",
     "round_01/world_model.training",
-    "round_01/judged",
+    "round_01/judged/played",
 )
 
 
