@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from procosm.agents.run import collect_stage, tokenizer_stage
+from procosm.agents.road import collect_stage, tokenizer_stage
 from procosm.benchmarks.dream.tokenizer.__main__ import (
     FRAMES,
     NET_STEPS,
