@@ -20,6 +20,7 @@ from procosm.world_model.curation.records import Clip, LogRecord, Manifest, unpa
 from procosm.world_model.curation.shard import Plan, plan_shards, write_index, write_shard
 from procosm.world_model.curation.split import SplitConfig
 from procosm.world_model.curation.stages import Piece, Stages, cut, split_log
+from procosm.world_model.curation.vision_language import VisionLanguageCaptioner
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.data.logs import Logs, LogsConfig, held_out, open_logs, read_log
 from procosm.world_model.data.shards import ShardJson
@@ -56,6 +57,8 @@ class CurateConfig(LogsConfig):
     """Cosine of two clips' embeddings from which on one of them is a duplicate, if their actions agree, too."""
     action_steps: Annotated[int, Interval(ge=0, le=10**6)] = 400
     """Training steps of the model that tells actions from frames; 0: logs are not judged by their actions."""
+    captioner: Path | None = None
+    """Folder of a vision-language model (transformers) that captions clips; by default the task makes a sentence."""
     seed: Seed = 0
     """Of everything drawn."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -69,7 +72,7 @@ def curate(config: CurateConfig, captioner: Captioner | None = None) -> Path:
     shard is there whole or not at all.
 
     Args:
-        captioner: puts clips into words; by default from what the log says of its task.
+        captioner: puts clips into words; by default that of ``config.captioner``.
 
     Raises:
         ProcosmError: settings that contradict what is there, logs that cannot be read, nothing left to keep.
@@ -78,6 +81,8 @@ def curate(config: CurateConfig, captioner: Captioner | None = None) -> Path:
     check_out(config.out, lambda name: name in OURS or name.endswith((".tar", ".json")))
     logs = open_logs(config)
     work = config.out / "manifest"
+    if captioner is None and config.captioner is not None:
+        captioner = VisionLanguageCaptioner(config.captioner).checked()
     with lock(work / "lock", config.out):
         _check_settings(work / "settings.json", config, logs)
         stages = Stages(
