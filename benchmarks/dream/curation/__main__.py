@@ -1,18 +1,29 @@
 """Plants faults, cuts and copies in MuJoCo video and says how well curation finds them, how fast, and what it costs.
 
 python -m procosm.benchmarks.dream.curation --out runs/bench/curation
+
+Limits and models' settings were chosen on episodes of other seeds than those judged here. Each part is kept in OUT once
+it is measured: killed at any moment, the same command goes on.
 """
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from procosm.benchmarks.dream.curation import scores
-from procosm.benchmarks.dream.curation.recordings import TASKS, record
+from procosm.benchmarks.dream.curation.guarded import guarded
+from procosm.benchmarks.dream.curation.recordings import TASKS, Recording, record
 from procosm.benchmarks.dream.curation.speed import speeds
 from procosm.benchmarks.record import RESULTS
 from procosm.benchmarks.record import record as write
 from procosm.world_model.command import main
+from procosm.world_model.files import write_json
 from procosm.world_model.settings import Count, Settings
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,7 @@ class CurationConfig(Settings):
     """What is measured."""
 
     out: Path = Path("runs/bench/curation")
-    """Where recordings and shards go; recordings that are there are used."""
+    """Where recordings, shards and parts of the result go; what is there is used."""
     seeds: Count = 3
     """Sets of recordings and of planted faults."""
     episodes: Count = 40
@@ -35,17 +46,30 @@ class CurationConfig(Settings):
 
 def measure(config: CurationConfig) -> Path:
     """All of it; returns the result file."""
-    rows = []
+    rows: Rows = []
     for seed in range(config.seeds):
         recordings = [record(name, seed, config.episodes, config.steps, config.out) for name in TASKS]
-        rows += scores.cuts(recordings, seed) + scores.duplicates(recordings, seed)
-        rows += scores.picture_faults(recordings, seed)
-        for recording in recordings:
-            rows += scores.action_faults(recording, seed)
-        if config.speed and seed == 0:
-            rows += speeds(recordings[0], config.out)
-        write("curation", rows, RESULTS if config.publish else config.out)
+        for name, part in _parts(recordings, seed, config).items():
+            path = config.out / "parts" / f"{seed}-{config.episodes}x{config.steps}-{name}.json"
+            if not path.exists():
+                write_json(path, part())
+            rows += json.loads(path.read_text(encoding="utf-8"))
     return write("curation", rows, RESULTS if config.publish else config.out)
+
+
+def _parts(recordings: list[Recording], seed: int, config: CurationConfig) -> dict[str, Callable[[], Rows]]:
+    """What is measured of one seed, by name."""
+    half = [Recording(each.task, each.episodes[::2]) for each in recordings]
+    parts: dict[str, Callable[[], Rows]] = {
+        "cuts": partial(scores.cuts, recordings, seed),
+        "duplicates": partial(scores.duplicates, recordings, seed),
+        "pictures": partial(scores.picture_faults, half, seed),
+        "guard": partial(guarded, half, seed),
+    }
+    parts |= {f"actions-{each.task.id}": partial(scores.action_faults, each, seed) for each in recordings}
+    if config.speed and seed == 0:
+        parts["speed"] = partial(speeds, recordings[0], config.out)
+    return parts
 
 
 if __name__ == "__main__":
