@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from procosm.world_model.data.episodes import load_episodes
+from procosm.world_model.data.datasets import are_shards, load_episodes
 from procosm.world_model.data.video_stream import frames_of
 from procosm.world_model.errors import DatasetError
 
@@ -26,7 +26,7 @@ class Clips:
 
 
 def load_clips(paths: Sequence[Path], least: int) -> Clips:
-    """All videos of datasets (``procosm collect``), of video files, and of folders of these.
+    """All videos of datasets (``procosm collect``), of shards, of video files, and of folders of these.
 
     Args:
         least: frames that what is held out of a video file must have; of shorter files nothing is.
@@ -36,7 +36,7 @@ def load_clips(paths: Sequence[Path], least: int) -> Clips:
     """
     clips = Clips([], [])
     for path in paths:
-        for found in [path] if path.is_file() or (path / "task.json").exists() else _inside(path):
+        for found in [path] if path.is_file() or _is_data(path) else _inside(path):
             if found.is_dir():
                 for episode in load_episodes(found):
                     (clips.train if episode.kind == "train" else clips.held_out).append(episode.frames)
@@ -47,6 +47,10 @@ def load_clips(paths: Sequence[Path], least: int) -> Clips:
                 clips.train.append(frames[:cut])
                 clips.held_out.append(frames[cut:])
     return clips
+
+
+def _is_data(folder: Path) -> bool:
+    return (folder / "task.json").exists() or are_shards(folder)
 
 
 def _inside(folder: Path) -> list[Path]:

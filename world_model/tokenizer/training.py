@@ -38,7 +38,7 @@ class TokenizerTrainConfig(Settings):
     """Train a tokenizer on datasets or video files."""
 
     data: tuple[Path, ...]
-    """Datasets made by `procosm collect` (RUN/data), video files, or folders of them."""
+    """Datasets or shards (RUN/data), video files, or folders of them."""
     out: Path
     """Folder of the tokenizer to make."""
     rate: RateName = "CV4x8x8"

@@ -17,6 +17,7 @@ from procosm.world_model.curation.curate import CurateConfig, curate
 from procosm.world_model.curation.records import Clip
 from procosm.world_model.curation.shard import plan_shards, write_index, write_shard
 from procosm.world_model.data import clip_frames, on_disk
+from procosm.world_model.data.clips import load_clips
 from procosm.world_model.data.datasets import frame_bytes, load_episodes, load_task
 from procosm.world_model.data.episodes import write_dataset
 from procosm.world_model.data.ingest import IngestConfig, ingest
@@ -55,6 +56,8 @@ def test_shards_hold_what_is_ingested_from_them(shards, tmp_path):
     assert [episode.kind for episode in ingested] == [episode.kind for episode in read]
     for ours, theirs in zip(read, ingested, strict=True):
         np.testing.assert_array_equal(ours.frames[[3, 0, -1]], theirs.frames[[3, 0, -1]])
+    clips = load_clips([shards], 9)  # what procosm train-tokenizer learns from
+    assert [len(clips.train), len(clips.held_out)] == [len(read) - 1, 1]
     streamed, whole = source(shards, 8), source(dataset, 8, frames_on_disk=False)
     for step in (0, 1, 40, 10**6):
         at = streamed.batch(step)
