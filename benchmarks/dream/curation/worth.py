@@ -4,13 +4,13 @@ python -m procosm.benchmarks.dream.curation.worth --seed 0
 
 Half of the logs have a planted fault. The three models are of one size and take as many steps; all are judged on the
 same held-out logs without faults. The random part keeps as many clips as curation does: fewer data alone win nothing.
-One seed a command; the same command goes on, and the result has whatever seeds are there.
+One seed a command, and of it all models or one; the same command goes on, and the result has whatever seeds are there.
 """
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,7 +42,9 @@ class WorthConfig(Settings):
 
     seed: Seed = 0
     """Of the recordings, the faults, the models and the windows."""
-    env: str = "Reacher-v5"
+    arms: tuple[Literal["raw", "curated", "random part"], ...] = ARMS
+    """Which models to train; none makes the logs and curates them, so that models can be trained side by side."""
+    env: str = "HalfCheetah-v5"
     """Task of the recordings."""
     logs: Count = 72
     """Logs to train on, half of them with a fault."""
@@ -57,13 +59,12 @@ class WorthConfig(Settings):
 
 
 def sizes() -> Preset:
-    """A model of a minute: that of preset debug, trained for longer."""
+    """Preset debug, trained for longer."""
     made = preset("debug")
-    for stage, steps, batch in (("tokenizer", 300, 16), ("state_head", 150, 64), ("manifold", 150, 128),
-                                ("diffusion", 500, 32), ("unroll", 60, 16)):  # fmt: skip
+    for stage, steps, batch in (("tokenizer", 200, 8), ("state_head", 80, 32), ("manifold", 80, 64),
+                                ("diffusion", 400, 16), ("unroll", 20, 8)):  # fmt: skip
         made = made.with_stage(stage, steps=steps, batch=batch)
-    wider = replace(made.tokenizer, width=16)
-    return replace(made, tokenizer=wider)
+    return made
 
 
 def measure(config: WorthConfig) -> Path:
@@ -78,12 +79,10 @@ def measure(config: WorthConfig) -> Path:
     curate(CurateConfig(data=raw, out=folder / "shards", holdout=0.0, seed=config.seed))
     kept = load_episodes(folder / "shards")
     chosen = np.random.default_rng(config.seed).permutation(len(logs))[: len(kept)]
-    arms = dict(zip(ARMS, (logs, kept, [logs[index] for index in chosen]), strict=True))
-    found: dict[str, Any] = {"kept": len(kept), "logs": len(logs), "psnr_db": {}}
-    for arm, episodes in arms.items():
-        found["psnr_db"][arm] = _train_and_judge(folder / arm.replace(" ", "-"), task, episodes, held_out, config)
-        print(config.seed, arm, found["psnr_db"][arm], flush=True)
-    write_json(folder / "found.json", found)
+    data = dict(zip(ARMS, (logs, kept, [logs[index] for index in chosen]), strict=True))
+    for arm in config.arms:
+        psnr_db = _train_and_judge(folder / arm.replace(" ", "-"), task, data[arm], held_out, config)
+        write_json(folder / f"{arm}.json", {"logs": len(logs), "kept": len(kept), "psnr_db": psnr_db})
     return write("curation_worth", _rows(config), RESULTS if config.publish else config.out)
 
 
@@ -123,33 +122,33 @@ def _train_and_judge(
 
 
 def _rows(config: WorthConfig) -> list[dict[str, Any]]:
-    """Every seed that is there, and what the arms differ by, with intervals over seeds."""
-    found = {}
-    for path in sorted(config.out.glob("seed*/found.json")):
-        found[int(path.parent.name.removeprefix("seed"))] = json.loads(path.read_text(encoding="utf-8"))
+    """Every model that is there, and what the curated one gains, with intervals over seeds."""
+    found: dict[str, dict[int, Any]] = {arm: {} for arm in ARMS}
+    for arm in ARMS:
+        for path in sorted(config.out.glob(f"seed*/{arm}.json")):
+            found[arm][int(path.parent.name.removeprefix("seed"))] = json.loads(path.read_text(encoding="utf-8"))
     rows: list[dict[str, Any]] = []
-    common = {"task": config.env, "unit": "dB"}
-    for seed, each in found.items():
-        rows.append({"metric": "clips kept by curation", "task": config.env, "value": each["kept"], "unit": "1",
-                     "seed": seed, "n": each["logs"]})  # fmt: skip
-        for arm, methods in each["psnr_db"].items():
-            for method, by_horizon in methods.items():
-                rows += [
-                    {"metric": f"{arm}, {method}, PSNR after {h} steps", "value": round(by_horizon[str(h)], 3),
-                     "seed": seed, "n": WINDOWS, **common}
-                    for h in HORIZONS
-                ]  # fmt: skip
+    dreams: dict[tuple[str, int], dict[int, float]] = {}
+    for arm, by_seed in found.items():
+        for seed, each in by_seed.items():
+            share = {"metric": f"{arm}, clips", "value": each["logs"] if arm == "raw" else each["kept"], "unit": "1"}
+            rows.append({**share, "task": config.env, "seed": seed, "n": each["logs"]})
+            for method, by_horizon in each["psnr_db"].items():
+                for h in HORIZONS:
+                    value = by_horizon[str(h)]
+                    rows.append({"metric": f"{arm}, {method}, PSNR after {h} steps", "task": config.env, "unit": "dB",
+                                 "value": round(value, 3), "seed": seed, "n": WINDOWS})  # fmt: skip
+                    if method == "dream":
+                        dreams.setdefault((arm, h), {})[seed] = value
     for other in ("raw", "random part"):
         for h in HORIZONS:
-            gains = np.array(
-                [each["psnr_db"]["curated"]["dream"][str(h)] - each["psnr_db"][other]["dream"][str(h)]
-                 for each in found.values()]
-            )  # fmt: skip
-            gain = estimate(gains)
-            rows.append(
-                {"metric": f"curated less {other}, dream, PSNR after {h} steps", "value": round(gain.mean, 3),
-                 "low": round(gain.low, 3), "high": round(gain.high, 3), "n": gain.n, **common}
-            )  # fmt: skip
+            ours, theirs = dreams.get(("curated", h), {}), dreams.get((other, h), {})
+            gains = np.array([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+            if len(gains):
+                gain = estimate(gains)
+                rows.append({"metric": f"curated less {other}, dream, PSNR after {h} steps", "task": config.env,
+                             "unit": "dB", "value": round(gain.mean, 3), "low": round(gain.low, 3),
+                             "high": round(gain.high, 3), "n": gain.n})  # fmt: skip
     return rows
 
 
