@@ -121,10 +121,13 @@ def _product(a: Tensor, v: Tensor, starts: list[int], blocks: Tensor, bias: Tens
 
 
 def _add_line(out: Tensor, a: Tensor, v: Tensor, blocks: Tensor, bias: Tensor | None) -> None:
-    b = v.shape[-1]
-    out.zero_() if bias is None else out.copy_(bias)
+    b, fresh = v.shape[-1], bias is None
+    if bias is not None:
+        out.copy_(bias)
+    elif not len(blocks):
+        out.zero_()
     for k, block in enumerate(blocks.tolist()):
-        out.addmm_(a[:, block * b : (block + 1) * b], v[k])
+        out.addmm_(a[:, block * b : (block + 1) * b], v[k], beta=0 if fresh and k == 0 else 1)  # 0: out is not read
 
 
 def _gather_line(out: Tensor, a: Tensor, v: Tensor, blocks: Tensor, bias: Tensor | None) -> None:

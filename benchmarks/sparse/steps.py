@@ -58,12 +58,11 @@ def step_of(sizes: Preset, dynamics: DiffusionDynamics, batch: int) -> Callable[
     return sizes.stages["diffusion"].rehearse(dynamics, made_up(dynamics, batch))
 
 
-def chosen_block(sizes: Preset, density: float) -> int:
-    """What training would choose on this machine, now."""
+def chosen_block(sizes: Preset, density: float, work: Path) -> int:
+    """What training would choose on this machine, now; or what it did choose, where that stands in ``work``."""
     stage = sizes.stages["diffusion"]
     part = Part("dynamics", fresh(sizes), density, partial(step_of, sizes), stage.batch, "", " (--preset wide)")
-    with TemporaryDirectory() as work:
-        return choose_blocks([part], None, CPU, Path(work))["dynamics"]
+    return choose_blocks([part], None, CPU, work)["dynamics"]
 
 
 def seconds(step: Callable[[], None]) -> float:
@@ -76,7 +75,10 @@ def seconds(step: Callable[[], None]) -> float:
 def preset_rows(name: str, config: SparseStepsConfig) -> list[dict[str, Any]]:
     """A row for each density of one preset; density 1 is 1 by definition, and says how fast dense is."""
     sizes = preset(name)
-    blocks = {density: chosen_block(sizes, density) for density in config.densities}
+    blocks = {}
+    for density in config.densities:
+        with TemporaryDirectory() as work:
+            blocks[density] = chosen_block(sizes, density, Path(work))
     batch = sizes.stages["diffusion"].batch
     steps = {1.0: step_of(sizes, fresh(sizes), batch)}
     for density, block in blocks.items():

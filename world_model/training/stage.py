@@ -64,7 +64,8 @@ class Optimizer:
 
     Adam moves every weight alike, so a sum of fewer weights moves less: block-sparse values have a learning rate
     greater by 1/sqrt(density), as their first values are. On a CUDA device a dense module has torch's fused step and a
-    block-sparse one that of ``sparse.optim``; on the CPU torch's is the fastest for both. All have the same state.
+    block-sparse one that of ``sparse.optim``; on the CPU torch's fused step is the fastest for both. All have the same
+    state.
     """
 
     def __init__(self, module: nn.Module, config: StageConfig) -> None:
@@ -82,7 +83,8 @@ class Optimizer:
         in_shards = any(hasattr(p, "full_tensor") for p in self.named.values())
         if thin and on_gpu and not in_shards:  # capturable: steps are counted in a tensor, as torch does
             return sparse.optim.AdamW(groups, config.learning_rate, capturable=True, **settings)
-        return torch.optim.AdamW(groups, config.learning_rate, fused=on_gpu or None, **settings)
+        fused = None if in_shards and not on_gpu else True  # one pass over the weights instead of a dozen
+        return torch.optim.AdamW(groups, config.learning_rate, fused=fused, **settings)
 
     def step(self, learning_rate: float) -> None:
         for group in self.adam.param_groups:
