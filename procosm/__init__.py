@@ -12,7 +12,14 @@ if not (_here / "envs" / "__init__.py").exists():
     # A checkout that lost its symbolic links (a zip, Windows): look beside the package.
     __path__.append(str(_here.parent))
 
-try:
-    __version__ = version("procosm")
-except PackageNotFoundError:
-    __version__ = "0+uninstalled"
+
+def _version() -> str:
+    for name in ("procosm", "procosm-sparse"):  # the whole, or sparse alone
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "0+uninstalled"
+
+
+__version__ = _version()
