@@ -54,9 +54,9 @@ class SparseCurveConfig(Settings):
     """Optimizer steps of either arm; the learning rate ends at zero."""
     batch: Count = 32
     """Windows in a batch."""
-    dense_rate: Positive = 3e-4
+    dense_rate: Positive = 8e-4
     """Peak learning rate of the dense arm."""
-    sparse_rate: Positive = 3e-4
+    sparse_rate: Positive = 8e-4
     """Peak learning rate of the sparse arm, before the factor that training gives the values of blocks."""
     marks: Count = 8
     """How often each model is judged, in equal distances."""
