@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from procosm.sparse.accelerator import figures, report
+from procosm.sparse.accelerator import breakdown, figures, report, silicon
 from procosm.sparse.accelerator.files import check_out, write_bytes, write_csv, write_json
 from procosm.sparse.accelerator.machine import Machine, energy_table
 from procosm.sparse.accelerator.masks import checkpoint_masks, match
@@ -24,9 +24,12 @@ from procosm.sparse.errors import SparseError
 
 WRITTEN = (
     *("evaluation.json", "evaluation.csv", "evaluation_summary.json", "results.json", "results.csv"),
-    *("energy.png", "imbalance.png", "cycles.png", "pes.png"),
+    *("energy.png", "imbalance.png", "phases.png"),
+    *("cycles.png", "pes.png", "dataflow_energy.png", "utilisation.png", "density.png"),
 )
 """Names of all that any of its runs writes."""
+SWEEP = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Densities beside the one that was asked for, of the figure that shows the gain by density."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class AcceleratorConfig:
     seed: int = 0
     """Seed of the Bernoulli masks; 0 gives those of the reference records."""
     compare: bool = True
-    """Also run the other dataflows and the other array size, for two of the figures."""
+    """Also run the other dataflows, the other array size and other densities, for five of the figures."""
     processes: int = 2
     """Worker processes."""
 
@@ -134,34 +137,56 @@ def _simulate(config: AcceleratorConfig, workload: Workload) -> Path:
     results = run_cases(main + others, config.processes, workload.name)
     mine, rest = results[: len(main)], results[len(main) :]
     title = _title(config, workload, masks, mine)
-    unit = setting(config).table.unit
-    print("\n" + report.text(title, mine, unit) + "\n")
+    here = setting(config)
+    print("\n" + report.text(title, mine, here.table.unit))
+    print(silicon.text(mine, here.machine, here.table) + "\n")
     if workload.left_out:
         print(f"left out, because no layer here has them: {', '.join(workload.left_out)}")
-    _write(config, workload, mine, _totals(config, mine, rest), title, masks)
+    _write(config, workload, mine, Groups.of(config, mine, rest), title, masks)
     return config.out
 
 
 def _others(config: AcceleratorConfig, workload: Workload, densities: Densities, masks: Any) -> list[Case]:
-    """Every other dataflow, then the other array size."""
+    """Every other dataflow, the other array size, then other densities (of random masks)."""
     found: list[Case] = []
     for flow in DATAFLOWS:
         if flow != config.dataflow:
             found += cases(workload, densities, flow, setting(config), config.minibatch, masks, QUICK)
-    other = replace(config, pes=32 if config.pes == 16 else 16)
-    return found + cases(workload, densities, config.dataflow, setting(other), config.minibatch, masks, QUICK)
+    other = replace(config, pes=48 - config.pes)
+    found += cases(workload, densities, config.dataflow, setting(other), config.minibatch, masks, QUICK)
+    for density in _sweep(config):
+        thinner = replace(densities, weights=density)
+        found += cases(workload, thinner, config.dataflow, setting(config), config.minibatch, None, QUICK)
+    return found
 
 
-def _totals(config: AcceleratorConfig, mine: Sequence[Result], rest: Sequence[Result]) -> dict[str, dict]:
-    """Totals by dataflow and by array side, in the order the figures show them."""
-    if not rest:
-        return {"dataflow": {config.dataflow: Total.of(mine)}, "pes": {config.pes: Total.of(mine)}}
-    size = len(mine)
-    groups = [Total.of(rest[start : start + size]) for start in range(0, len(rest), size)]
-    flows = dict(zip([f for f in DATAFLOWS if f != config.dataflow], groups[:-1], strict=True))
-    flows[config.dataflow] = Total.of(mine)
-    sides = {config.pes: Total.of(mine), 48 - config.pes: groups[-1]}
-    return {"dataflow": {flow: flows[flow] for flow in DATAFLOWS}, "pes": dict(sorted(sides.items()))}
+def _sweep(config: AcceleratorConfig) -> list[float]:
+    """Densities to run beside the config's; its own too where masks stand in its place."""
+    return [density for density in SWEEP if density != config.density or config.masks is not None]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Results by dataflow, by array side and by density, in the order the figures show them."""
+
+    flows: dict[str, Sequence[Result]]
+    sides: dict[int, Sequence[Result]]
+    densities: dict[float, Sequence[Result]]
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig, mine: Sequence[Result], rest: Sequence[Result]) -> Groups:
+        """Cut up what ``_others`` asked for; the command's own results alone where that is nothing."""
+        own: dict[float, Sequence[Result]] = {} if config.masks is not None else {config.density: mine}
+        if not rest:
+            return cls({config.dataflow: mine}, {config.pes: mine}, own)
+        groups = [rest[start : start + len(mine)] for start in range(0, len(rest), len(mine))]
+        others = [flow for flow in DATAFLOWS if flow != config.dataflow]
+        flows = dict(zip(others, groups, strict=False)) | {config.dataflow: mine}
+        sides = {config.pes: mine, 48 - config.pes: groups[len(others)]}
+        densities = own | dict(zip(_sweep(config), groups[len(others) + 1 :], strict=True))
+        return cls(
+            {flow: flows[flow] for flow in DATAFLOWS}, dict(sorted(sides.items())), dict(sorted(densities.items()))
+        )
 
 
 def _title(config: AcceleratorConfig, workload: Workload, masks: Any, results: Sequence[Result]) -> str:
@@ -185,6 +210,7 @@ def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence
         f"energies in {table.unit}: {table.source}",
         f"{workload.macs / 1e6:.1f}M dense MACs and {workload.weights / 1e6:.2f}M weights per sample and phase",
         f"activation densities in the weight update {min(activation):.2f} to {max(activation):.2f}",
+        f"area: {silicon.AREA_SOURCE}; the paper's clock is not public",
         "no bandwidth limit, no wire, adder or address energy, psums dense outside the register files",
         "strided layers of the five tables are run at output resolution, down-sampling convolutions left out",
         "the dense machine has its own mappings from the same search, without masks, pointers or sorting",
@@ -193,28 +219,49 @@ def assumptions(config: AcceleratorConfig, workload: Workload, results: Sequence
 
 
 def _write(
-    config: AcceleratorConfig, workload: Workload, results: Sequence[Result], totals: dict[str, dict], title: str,
-    masks: Any,
+    config: AcceleratorConfig, workload: Workload, results: Sequence[Result], groups: Groups, title: str, masks: Any,
 ) -> None:  # fmt: skip
-    unit, out = setting(config).table.unit, config.out
+    here, out = setting(config), config.out
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+
+    def totals(group: dict[Any, Sequence[Result]]) -> dict[str, dict[str, float]]:
+        return {str(key): report.total_row(Total.of(rows)) for key, rows in group.items()}
+
     write_json(out / "results.json", {
         "title": title, "config": plain, "assumptions": assumptions(config, workload, results),
-        "mends": setting(config).mends.active, "masked_layers": sorted(masks or ()),
+        "mends": here.mends.active, "masked_layers": sorted(masks or ()),
         "phases": {phase: report.total_row(total) for phase, total in report.by_phase(results).items()},
-        "dataflows": {flow: report.total_row(total) for flow, total in totals["dataflow"].items()},
-        "pes": {str(side): report.total_row(total) for side, total in totals["pes"].items()},
+        "dataflows": totals(groups.flows), "pes": totals(groups.sides), "densities": totals(groups.densities),
+        "utilisation": {flow: {mode: breakdown.utilisation(rows, mode, here.machine.pes) for mode in report.MODES}
+                        for flow, rows in groups.flows.items()},
+        "ideal_cycles": breakdown.ideal_cycles(results),
+        "area_mm2": silicon.area_mm2(here.machine), "area_unknown": silicon.UNKNOWN,
+        "watts_per_100_mhz": silicon.watts_per_100_mhz(results, here.table),
         "layers": [report.layer_row(result) for result in results],
     })  # fmt: skip
     write_csv(out / "results.csv", report.table_rows(results))
-    name = workload.name
-    mine = f"{name}, {config.dataflow}"
-    drawn = {"energy": figures.energy(results, unit, f"{mine}: energy by level and phase"),
-             "imbalance": figures.imbalance(results, f"{mine}: load imbalance of waves")}  # fmt: skip
-    if config.compare:
-        drawn["cycles"] = figures.dataflows(totals["dataflow"], config.dataflow, f"{name}: cycles by dataflow")
-        drawn["pes"] = figures.array_sizes(totals["pes"], unit, f"{mine}: array size")
+    drawn = _figures(config, workload.name, results, groups)
     for stem, figure in drawn.items():
         write_bytes(out / f"{stem}.png", figures.save(figure, stem))
     print(f"wrote {out}/results.json, results.csv and {', '.join(f'{stem}.png' for stem in drawn)};"
           " try --variant corrected, or --energy-table horowitz45")  # fmt: skip
+
+
+def _figures(config: AcceleratorConfig, name: str, results: Sequence[Result], groups: Groups) -> dict[str, Any]:
+    """Every figure by the stem of its file; those that compare where there is something to compare."""
+    here, mine = setting(config), f"{name}, {config.dataflow}"
+    unit = here.table.unit
+    drawn = {"energy": figures.energy(results, unit, f"{mine}: energy by level and phase"),
+             "phases": breakdown.cycles_by_phase(results, f"{mine}: cycles by phase"),
+             "imbalance": figures.imbalance(results, f"{mine}: load imbalance of waves")}  # fmt: skip
+    if not config.compare:
+        return drawn
+    flows = {flow: Total.of(rows) for flow, rows in groups.flows.items()}
+    sides = {side: Total.of(rows) for side, rows in groups.sides.items()}
+    return drawn | {
+        "cycles": figures.dataflows(flows, config.dataflow, f"{name}: cycles by dataflow"),
+        "dataflow_energy": breakdown.energy_by_dataflow(groups.flows, unit, f"{name}: energy by dataflow"),
+        "utilisation": breakdown.working_share(groups.flows, here.machine.pes, f"{name}: utilisation by dataflow"),
+        "density": breakdown.gain_by_density(groups.densities, f"{mine}: gain by density of random masks"),
+        "pes": figures.array_sizes(sides, unit, f"{mine}: array size"),
+    }

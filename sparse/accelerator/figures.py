@@ -1,4 +1,4 @@
-"""The four figures of a run; each function returns a matplotlib Figure that the caller saves."""
+"""Figures of a run (more in breakdown); each function returns a matplotlib Figure that the caller saves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from procosm.sparse.accelerator.network import Result, Total
 from procosm.sparse.accelerator.problem import PHASES
-from procosm.sparse.accelerator.report import parts, pooled_imbalance, scale
+from procosm.sparse.accelerator.report import PHASE_NAMES, parts, pooled_imbalance, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,12 +22,13 @@ LABELS = {"DRAM": "DRAM", "GlobalBuffer": "global buffer", "RegFile": "register 
 DENSE, UNBALANCED, BALANCED = "#8a93a6", "#9bc1d9", "#d9603b"
 
 
-def _figure(width: float, height: float, title: str) -> Figure:
+def figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of so many inches, its title at the left."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    return figure
+    made = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    made.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return made
 
 
 def plain(axes: Axes) -> None:
@@ -40,9 +41,8 @@ def plain(axes: Axes) -> None:
 
 def energy(results: Sequence[Result], unit: str, title: str) -> Figure:
     """Stacked energy by component: dense and sparse machine side by side in every phase."""
-    figure = _figure(8, 4.2, title)
-    axes = figure.subplots()
-    names = {"fw": "forward", "bw": "backward", "wu": "weight update"}
+    drawn = figure(8, 4.2, title)
+    axes = drawn.subplots()
     one, power = scale(Total.of(results).dense)
     for position, phase in enumerate(PHASES):
         rows = [r for r in results if r.phase == phase]
@@ -55,19 +55,19 @@ def energy(results: Sequence[Result], unit: str, title: str) -> Figure:
             ratio = "" if mode == "dense" else f"\n{Total.of(rows).energy_ratio:.2f}x less"
             axes.annotate(f"{'dense' if mode == 'dense' else 'sparse'}{ratio}", (position + offset, bottom / one),
                           xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
-    axes.set_xticks(range(len(PHASES)), [names[phase] for phase in PHASES])
+    axes.set_xticks(range(len(PHASES)), [PHASE_NAMES[phase] for phase in PHASES])
     axes.set_ylabel(f"energy per step, {power} {unit}", fontsize=9)
     axes.margins(y=0.14)
     plain(axes)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return drawn
 
 
 def dataflows(totals: Mapping[str, Total], chosen: str, title: str) -> Figure:
     """Cycles of every dataflow: dense, sparse without and with balancing, speedup written above."""
-    figure = _figure(8, 4, title)
-    axes = figure.subplots()
+    drawn = figure(8, 4, title)
+    axes = drawn.subplots()
     series = (("dense", "dense_cycles", DENSE), ("sparse, unbalanced", "unbalanced_cycles", UNBALANCED),
               ("sparse, half-tiles", "balanced_cycles", BALANCED))  # fmt: skip
     positions = np.arange(len(totals))
@@ -88,13 +88,13 @@ def dataflows(totals: Mapping[str, Total], chosen: str, title: str) -> Figure:
     axes.margins(y=0.1)
     plain(axes)
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-    return figure
+    return drawn
 
 
 def imbalance(results: Sequence[Result], title: str) -> Figure:
     """Histogram of the fullest over the mean load per wave, before and after, for weights and for activations."""
-    figure = _figure(8, 3.6, title)
-    panels = figure.subplots(1, 2, sharey=True)
+    drawn = figure(8, 3.6, title)
+    panels = drawn.subplots(1, 2, sharey=True)
     groups = (("weights (forward, backward)", ("fw", "bw")), ("activations (weight update)", ("wu",)))
     for axes, (label, phases) in zip(panels, groups, strict=True):
         rows = [r for r in results if r.phase in phases]
@@ -109,13 +109,13 @@ def imbalance(results: Sequence[Result], title: str) -> Figure:
         plain(axes)
         axes.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("share of waves, %", fontsize=9)
-    return figure
+    return drawn
 
 
 def array_sizes(totals: Mapping[int, Total], unit: str, title: str) -> Figure:
     """16x16 against 32x32 PEs: cycles and energy, dense and sparse."""
-    figure = _figure(8, 3.6, title)
-    left, right = figure.subplots(1, 2)
+    drawn = figure(8, 3.6, title)
+    left, right = drawn.subplots(1, 2)
     (cycle, cycles), (energy, energies) = (scale(max(getattr(total, field) for total in totals.values()))
                                            for field in ("dense_cycles", "dense"))  # fmt: skip
     panels = ((left, "dense_cycles", "balanced_cycles", cycle, f"cycles per step, {cycles}"),
@@ -133,7 +133,7 @@ def array_sizes(totals: Mapping[int, Total], unit: str, title: str) -> Figure:
         axes.margins(x=0.08)
         plain(axes)
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return drawn
 
 
 def save(figure: Figure, path: str) -> bytes:

@@ -16,6 +16,7 @@ from procosm.sparse.accelerator.simulate import Outcome
 PARTS = ("DRAM", "GlobalBuffer", "RegFile", "MAC", "index", "sort")
 HEADS = ("DRAM", "buffer", "registers", "MACs", "index", "sorting")
 MODES = ("dense", "unbalanced", "balanced")
+PHASE_NAMES = {"fw": "forward", "bw": "backward", "wu": "weight update"}
 
 
 def parts(results: Sequence[Result], mode: str) -> dict[str, float]:
@@ -37,7 +38,7 @@ def scale(total: float) -> tuple[float, str]:
 
 def text(title: str, results: Sequence[Result], unit: str) -> str:
     """The printed table: energy and cycles of each phase, the ratios, and where the energy goes."""
-    names = {"fw": "forward", "bw": "backward", "wu": "weight update", "total": "training step"}
+    names = PHASE_NAMES | {"total": "training step"}
     rule = "─" * 86
     rows = by_phase(results)
     (energy, energies), (cycle, cycles) = scale(rows["total"].dense), scale(rows["total"].dense_cycles)

@@ -277,7 +277,7 @@ def test_a_dense_stage_is_the_plain_loop(tmp_path):
         return models[0](batch[step]).square().mean(), {}
 
     run_stage("dense", models[0], losses, config, tmp_path / "dense.safetensors")
-    adam = torch.optim.AdamW(models[1].parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    adam = torch.optim.AdamW(models[1].parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
     for step in range(config.steps):
         adam.zero_grad()
         models[1](batch[step]).square().mean().backward()

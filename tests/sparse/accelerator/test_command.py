@@ -31,7 +31,7 @@ def test_a_model_with_all_figures(factory, tmp_path, capsys):
     out = accelerate(AcceleratorConfig(model=factory, out=tmp_path / "out", minibatch=16, processes=1))
     printed = capsys.readouterr().out
     assert "weight update" in printed and "training step" in printed and str(out) in printed
-    for name in ("energy", "cycles", "imbalance", "pes"):
+    for name in ("energy", "phases", "cycles", "imbalance", "pes", "dataflow_energy", "utilisation", "density"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in out.iterdir()} < set(WRITTEN), "else the same command would refuse its own folder"
     results = json.loads((out / "results.json").read_text())
