@@ -1,6 +1,7 @@
 """The three products of a training step as torch operators that compile, trace and differentiate.
 
-They are ``torch.library.custom_op`` s, so dynamo sees one node each instead of the loops inside. The norms of untracked
+They are operators of ``torch.library``, so dynamo sees one node each instead of the loops inside; defined by their
+schemas, since ``custom_op`` adds a hundred microseconds of checks to a layer's step. The norms of untracked
 block gradients arrive by an ordinary route: as the gradient of ``sink``, a tensor of zeros the forward never reads.
 Under forward-mode differentiation (torch.func.jvp) the product is the dense one.
 """
@@ -17,6 +18,16 @@ from procosm.sparse.errors import SparseError
 from procosm.sparse.matrix import BlockSparse, Layout, to_dense
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_SCHEMAS = {
+    "forward": "(Tensor x, Tensor values, Tensor rows, Tensor cols, Tensor row_ptr, Tensor perm, Tensor col_ptr, "
+    "Tensor? bias, Tensor? sink, Tensor? probe_rows, Tensor? probe_cols) -> Tensor",
+    "data_gradient": "(Tensor grad, Tensor values, Tensor rows, Tensor perm, Tensor col_ptr) -> Tensor",
+    "weight_gradient": "(Tensor grad, Tensor x, Tensor rows, Tensor cols, Tensor row_ptr) -> Tensor",
+    "block_norms": "(Tensor grad, Tensor x, Tensor rows, Tensor cols, int block) -> Tensor",
+}
+for _name, _schema in _SCHEMAS.items():
+    torch.library.define(f"procosm_sparse::{_name}", _schema, tags=torch.Tag.pt2_compliant_tag)
+_OPS = torch.ops.procosm_sparse
 
 
 def linear(
@@ -44,7 +55,9 @@ def linear(
     if flat.stride(-1) != 1 or flat.device.type != "cpu":  # the CPU path reads strided rows, the kernels do not
         flat = flat.contiguous()
     rows, cols = (None, None) if probed is None else probed
-    y = _forward(flat, values, index.rows, index.cols, index.row_ptr, index.perm, index.col_ptr, bias, sink, rows, cols)
+    y = _OPS.forward(
+        flat, values, index.rows, index.cols, index.row_ptr, index.perm, index.col_ptr, bias, sink, rows, cols
+    )
     return y.view(*x.shape[:-1], y.shape[-1])
 
 
@@ -82,7 +95,7 @@ def backend(tensor: Tensor) -> ModuleType:
     raise SparseError(f"no kernels for device {tensor.device}: move the model to cpu or cuda")
 
 
-@torch.library.custom_op("procosm_sparse::forward", mutates_args=())
+@torch.library.impl("procosm_sparse::forward", "CompositeExplicitAutograd")
 def _forward(
     x: Tensor, values: Tensor, rows: Tensor, cols: Tensor, row_ptr: Tensor, perm: Tensor, col_ptr: Tensor,
     bias: Tensor | None, sink: Tensor | None, probe_rows: Tensor | None, probe_cols: Tensor | None,
@@ -90,45 +103,45 @@ def _forward(
     return backend(x).forward(x, values, cols, row_ptr, bias)
 
 
-@_forward.register_fake
+@torch.library.register_fake("procosm_sparse::forward")
 def _(x, values, rows, cols, row_ptr, perm, col_ptr, bias, sink, probe_rows, probe_cols):
     return x.new_empty(x.shape[0], (row_ptr.shape[0] - 1) * values.shape[-1])
 
 
-@torch.library.custom_op("procosm_sparse::data_gradient", mutates_args=())
+@torch.library.impl("procosm_sparse::data_gradient", "CompositeExplicitAutograd")
 def _data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tensor, col_ptr: Tensor) -> Tensor:
     return backend(grad).data_gradient(grad, values, rows, perm, col_ptr)
 
 
-@_data_gradient.register_fake
+@torch.library.register_fake("procosm_sparse::data_gradient")
 def _(grad, values, rows, perm, col_ptr):
     return grad.new_empty(grad.shape[0], (col_ptr.shape[0] - 1) * values.shape[-1])
 
 
-@torch.library.custom_op("procosm_sparse::weight_gradient", mutates_args=())
+@torch.library.impl("procosm_sparse::weight_gradient", "CompositeExplicitAutograd")
 def _weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr: Tensor) -> Tensor:
     return backend(grad).weight_gradient(grad, x, rows, cols, row_ptr)
 
 
-@_weight_gradient.register_fake
+@torch.library.register_fake("procosm_sparse::weight_gradient")
 def _(grad, x, rows, cols, row_ptr):
     b = grad.shape[1] // (row_ptr.shape[0] - 1)
     return x.new_empty(rows.shape[0], b, b)
 
 
-@torch.library.custom_op("procosm_sparse::block_norms", mutates_args=())
+@torch.library.impl("procosm_sparse::block_norms", "CompositeExplicitAutograd")
 def _block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int) -> Tensor:
     return backend(grad).block_norms(grad, x, rows, cols, block)
 
 
-@_block_norms.register_fake
+@torch.library.register_fake("procosm_sparse::block_norms")
 def _(grad, x, rows, cols, block):
     return grad.new_empty(rows.shape[0], dtype=torch.promote_types(grad.dtype, torch.float32))
 
 
 def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int) -> Tensor:
     """float32 (m,) Frobenius norms of gradᵀ x at the blocks (rows[k], cols[k]); grad (T, out), x (T, in)."""
-    return _block_norms(grad.contiguous(), x.contiguous(), rows, cols, block)
+    return _OPS.block_norms(grad.contiguous(), x.contiguous(), rows, cols, block)
 
 
 def _remember(ctx, inputs, output) -> None:
@@ -141,14 +154,24 @@ def _backward(ctx, grad):
     x, values, rows, cols, row_ptr, perm, col_ptr, probe_rows, probe_cols = ctx.saved_tensors
     needs = ctx.needs_input_grad
     grad = grad.contiguous()  # an expanded gradient, as of .sum(), has stride 0
-    dx = _data_gradient(grad, values, rows, perm, col_ptr) if needs[0] else None
-    dv = _weight_gradient(grad, x, rows, cols, row_ptr) if needs[1] else None
+    dx = _OPS.data_gradient(grad, values, rows, perm, col_ptr) if needs[0] else None
+    dv = _OPS.weight_gradient(grad, x, rows, cols, row_ptr) if needs[1] else None
     bias = grad.sum(0) if needs[7] else None
     norms = None
     if ctx.grid is not None and needs[8]:
-        found = _block_norms(grad, x, probe_rows, probe_cols, values.shape[-1])
+        found = _OPS.block_norms(grad, x, probe_rows, probe_cols, values.shape[-1])
         norms = found.new_zeros(ctx.grid).index_put((probe_rows.long(), probe_cols.long()), found).float()
     return dx, dv, None, None, None, None, None, bias, norms, None, None
 
 
-_forward.register_autograd(_backward, setup_context=_remember)
+torch.library.register_autograd("procosm_sparse::forward", _backward, setup_context=_remember)
+
+
+def _once(ctx, grad):
+    raise SparseError(
+        "a sparse product is differentiated once: for a second derivative take layer.to_dense(), or torch.func.jvp"
+    )
+
+
+for _name in ("data_gradient", "weight_gradient", "block_norms"):
+    torch.library.register_autograd(f"procosm_sparse::{_name}", _once)  # else torch would pass on zeros

@@ -6,7 +6,7 @@ from torch import Tensor
 from procosm.sparse.kernels import hopper, launch
 from procosm.sparse.kernels.hopper_data_gradient import hopper_data_gradient
 from procosm.sparse.kernels.operands import check, kind, readable
-from procosm.sparse.kernels.pairing import pair_rows
+from procosm.sparse.kernels.pairing import pairs_of
 
 TOKENS = 64
 
@@ -27,7 +27,7 @@ def data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tensor, col_
     if hopper.suits(grad, b, len(values), gn):
         return hopper_data_gradient(grad, values, rows, perm, col_ptr)
     dx = grad.new_empty(tokens, gn * b)
-    pairs = pair_rows(col_ptr)
+    pairs = pairs_of(col_ptr)
     sizes = (np.int64(tokens), np.int32(out // b), np.int32(gn))
     arguments = (grad, values, col_ptr, perm, rows, pairs, dx, *sizes)
     launch.run("data_gradient", (-(-tokens // TOKENS), pairs.shape[0]), 128, arguments, DTYPE=kind(grad), BLOCK=b)

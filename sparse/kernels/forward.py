@@ -6,7 +6,7 @@ from torch import Tensor
 from procosm.sparse.kernels import hopper, launch
 from procosm.sparse.kernels.hopper_forward import hopper_forward
 from procosm.sparse.kernels.operands import check, kind, readable
-from procosm.sparse.kernels.pairing import pair_rows
+from procosm.sparse.kernels.pairing import pairs_of
 
 TOKENS = 64
 
@@ -29,7 +29,7 @@ def forward(x: Tensor, values: Tensor, cols: Tensor, row_ptr: Tensor, bias: Tens
     if hopper.suits(x, b, len(values), gm):
         return hopper_forward(x, values, cols, row_ptr, bias)
     y = x.new_empty(tokens, gm * b)
-    pairs = pair_rows(row_ptr)
+    pairs = pairs_of(row_ptr)
     sizes = (np.int64(tokens), np.int32(gm), np.int32(width // b))
     grid = (-(-tokens // TOKENS), pairs.shape[0])
     launch.run("forward", grid, 128, (x, values, bias, row_ptr, cols, pairs, y, *sizes), DTYPE=kind(x), BLOCK=b)

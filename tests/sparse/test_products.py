@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from procosm import sparse
 from procosm.sparse import autograd, cpu, matrix, reference
 from procosm.sparse.errors import SparseError
 from tests.sparse.oracle import blocks_of, close, norms_of
@@ -155,3 +156,11 @@ def test_bad_operands_say_what_to_do(problem: Callable, change: Callable, messag
 def test_unknown_device_says_what_to_do() -> None:
     with pytest.raises(SparseError, match="no kernels for device meta"):
         autograd.backend(torch.empty(1, device="meta"))
+
+
+def test_a_second_derivative_is_refused_not_left_out() -> None:
+    layer = sparse.nn.Linear(32, 32, block=16, density=0.5, mode="sparse")
+    x = torch.randn(4, 32, requires_grad=True)
+    (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(sparse.SparseError, match="differentiated once"):
+        first.sum().backward()

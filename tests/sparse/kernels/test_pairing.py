@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from procosm.sparse.kernels import pair_rows
+from procosm.sparse.kernels import pair_rows, pairing
 
 
 def pointers(lengths: np.ndarray) -> torch.Tensor:
@@ -41,3 +41,27 @@ def test_imbalance_of_bernoulli_masks(processors: int, tile: int, density: float
     assert np.mean(whole) == pytest.approx(before, rel=0.03)
     assert np.mean([f[1] for f in found]) == pytest.approx(after, rel=0.03)
     assert all(f[1] <= f[0] for f in found)
+
+
+def test_a_fixed_pattern_is_sorted_once_and_a_changed_one_anew_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    sorted_: list[torch.Tensor] = []
+    monkeypatch.setattr(pairing, "pair_rows", lambda p: sorted_.append(p) or pair_rows(p))
+    monkeypatch.setattr(pairing, "_kept", {})
+    row_ptr = pointers(np.array([5, 1, 3, 0]))
+    first = pairing.pairs_of(row_ptr)
+    assert pairing.pairs_of(row_ptr) is first and len(sorted_) == 1
+    assert first.tolist() == [[0, 3], [2, 1]]
+    row_ptr.copy_(pointers(np.array([0, 1, 3, 5])))  # as a layer does when its blocks are exchanged
+    assert pairing.pairs_of(row_ptr) is first and len(sorted_) == 2
+    assert first.tolist() == [[3, 0], [2, 1]]
+    other = pointers(np.array([5, 1, 3, 0]))
+    assert pairing.pairs_of(other).tolist() == [[0, 3], [2, 1]] and first.tolist() == [[3, 0], [2, 1]]
+
+
+def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing, "_kept", {})
+    monkeypatch.setattr(pairing, "MOST_KEPT", 2)
+    patterns = [pointers(np.arange(n)) for n in (3, 4, 5)]
+    for row_ptr in patterns:
+        assert torch.equal(pairing.pairs_of(row_ptr), pair_rows(row_ptr))
+    assert len(pairing._kept) == 2
