@@ -248,14 +248,14 @@ class DiffusionDynamics(Readouts):
             actions = torch.cat([actions[:, :-1], newest], dim=1)
         # Dreams advance by the one step from zero, so it alone must be right where little moves.
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
-        rows = share().rows(b)
+        rows, ones = share().rows(b), one_step.sum().clamp_min(1) / share().count  # metrics of all shares are averaged
         window, x, sigma, clean, one_step = window.rows(rows), x[rows], sigma[rows], clean[rows], one_step[rows]
         seen, actions, weight = seen[rows], actions[rows], weight[rows]
         error = (self.denoise(x, sigma, seen, actions) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         loss = uncertainty_loss(error * torch.where(one_step, weight, 1.0), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
-        metrics |= {"one_step": (error.detach() * one_step).sum() / one_step.sum().clamp_min(1) / SIGMA_DATA**2}
+        metrics |= {"one_step": (error.detach() * one_step).sum() / ones / SIGMA_DATA**2}
         return loss + heads, metrics | {"loss": loss.detach()}
 
     def to_denoise(self, window: Batch) -> tuple[Tensor, Tensor]:
