@@ -104,7 +104,7 @@ def main(config: GrowthConfig) -> Path:
             print(f"{row['method']:22} {row['counted']:18} {'passes' if row['value'] else 'fails'}")
     details = {
         "gate": GATE,
-        "world_model": {key: model.provenance.get(key) for key in ("commit", "command", "date")},
+        "world_model": {key: model.provenance.get(key) for key in ("commit", "date")},
     }
     return record(f"growth_{in_files(model.task.id)}", rows, config.out, details)
 
