@@ -29,6 +29,8 @@ from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
 from procosm.world_model.settings import Count, Device, Settings
 from procosm.world_model.training.parallel import joined, lead
+from procosm.world_model.training.post import PostTrainConfig, post_train
+from procosm.world_model.training.post import check_outs as post_train_outs
 from procosm.world_model.training.presets import Family, check_frame_size
 from procosm.world_model.training.train import TrainConfig, train
 from procosm.world_model.training.train import check_outs as train_outs
@@ -179,7 +181,20 @@ def train_stage(config: TrainConfig) -> Path | None:
         return run_stage(config.out, config, lambda _: work(), inputs, saves, checkpoint.load, uncompared)
 
     with joined():  # of several processes the first keeps the record
-        return lead(stage, lambda: _train_and_calibrate(config), lambda: train(config))
+        return lead(stage, lambda: _calibrated(train(config), config), lambda: train(config))
+
+
+def post_train_stage(config: PostTrainConfig) -> Path:
+    """Go on training a world model on another dataset and calibrate its trust, once."""
+    post_train_outs(config)
+    inputs = {"dataset": fingerprint(config.data, contents(config.data))}
+    inputs |= {f"base {name}": digest for name, digest in checkpoint.checksums(config.base).items()}
+    saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
+
+    def work(asked: PostTrainConfig) -> Path:
+        return _calibrated(post_train(asked), asked)
+
+    return run_stage(config.out, config, work, inputs, saves, checkpoint.load)
 
 
 def tokenizer_stage(config: Any) -> Path:
@@ -234,8 +249,7 @@ def report_stage(config: ReportConfig) -> Path:
     return write_report(config.run, config.results)
 
 
-def _train_and_calibrate(config: TrainConfig) -> Path:
-    folder = train(config)
+def _calibrated(folder: Path, config: TrainConfig | PostTrainConfig) -> Path:
     try:
         calibrate(CalibrateConfig(folder, config.data, config.seed, config.device, config.damaged))
     except TaskError as missing:

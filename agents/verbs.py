@@ -130,6 +130,19 @@ VERBS = {
         "Next: {program} train-policy --world-model {made} --out {run}/policy{allow}\n"
         'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
     ),
+    "post-train": Verb(
+        "go on training a world model on the log of another robot or task",
+        "Begins with the weights of a checkpoint, or of a published model, and trains them on another dataset: all of "
+        "them, or low-rank updates (--method lora). What the new log has in common with the old one is kept; docs/"
+        "post_training.md tells what begins anew. The base is not written to.\n\n"
+        "Example:  procosm post-train --base runs/many/world_model --data runs/mine/data --out runs/mine/model\n\n"
+        "Writes OUT, a checkpoint folder that opens by itself, with lora beside adapter.safetensors. Killed at any "
+        "moment, the same command goes on.",
+        "procosm.world_model.training.post:PostTrainConfig",
+        "procosm.agents.road:post_train_stage",
+        "Next: {program} train-policy --world-model {made} --out {run}/policy{allow}\n"
+        'Or open it: gym.make("procosm.envs:Procosm/World-v0", checkpoint={python})',
+    ),
     "train-policy": Verb(
         "train a policy only inside a world model",
         "Trains PPO or SAC (Stable-Baselines3) in many dreams at once. MuJoCo is looked at now and then, to show the "

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model import folders, registry
+from procosm.world_model import folders, registry, starts_file
 from procosm.world_model.data.task import Task, migrated
 from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 from procosm.world_model.files import read_json, write_json, write_tensors
@@ -28,7 +28,6 @@ from procosm.world_model.sparsity import sparse_blocks, sparsify_like
 from procosm.world_model.threads import one_thread
 from procosm.world_model.weights import (
     RESTORE,
-    check_numbers,
     checksum,
     read_weights,
     stored_shapes,
@@ -38,11 +37,11 @@ from procosm.world_model.weights import (
 FORMAT = 3
 """Format 1 had one kind of each part and did not name it. Up to format 2 a task was one square view of a MuJoCo task
 with everything logged, and tokenizers took square frames alone. Both open as before."""
-PARTS: tuple[registry.Part, registry.Part] = ("tokenizer", "dynamics")
+PARTS: tuple["registry.Part", "registry.Part"] = ("tokenizer", "dynamics")
 BOUNDS = ("action_low", "action_high")
 WEIGHTS = (*PARTS, "starts")
 """Files (NAME.safetensors) that every checkpoint has; trust and resets may come later."""
-FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets")}
+FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets", "adapter")}
 FILES |= {f"{name}.json" for name in ("config", "metrics", "provenance")}
 
 
@@ -112,8 +111,11 @@ def _is_config(path: Path) -> bool:
         return False
 
 
-def save(folder: Path, model: WorldModel) -> Path:
+def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None = None) -> Path:
     """Write the model's folder; an older one counts until the new one is complete.
+
+    Args:
+        adapter: all in which its dynamics differ from those that it was post-trained from, see ``training.post``.
 
     Raises:
         ProcosmError: the folder holds anything but a checkpoint, or the disk does not take this one.
@@ -134,6 +136,8 @@ def save(folder: Path, model: WorldModel) -> Path:
         # Empty where there is none: an older model's must not stay.
         write_tensors(staging / "trust.safetensors", model.trust or {})
         write_tensors(staging / "resets.safetensors", {} if model.resets is None else {"latents": model.resets})
+        if adapter or (folder / "adapter.safetensors").exists():
+            write_tensors(staging / "adapter.safetensors", dict(adapter or {}))
         config = Config(
             format=FORMAT,
             task=model.task,
@@ -194,7 +198,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
     tokenizer, dynamics, dtype = _loaded_modules(folder, config)
     starts = read_weights(find(folder, "starts.safetensors"), config.sha256)
     shape = (dynamics.context, *tokenizer.spec.shape)
-    _check_starts(folder / "starts.safetensors", starts, config, shape)
+    starts_file.check_starts(folder / "starts.safetensors", starts, config, shape)
     metrics, provenance = (
         checked(dict[str, Any], read_json(find(folder, name)), str(folder / name), RESTORE)
         for name in ("metrics.json", "provenance.json")
@@ -210,9 +214,9 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         reward_range=config.reward_range,
         metrics=metrics,
         provenance=provenance,
-        trust=_loaded_trust(find(folder, "trust.safetensors"), config, device),
-        resets=_loaded_resets(find(folder, "resets.safetensors"), config, latents),
-        start_actions=_start_actions(starts, device),
+        trust=starts_file.loaded_trust(find(folder, "trust.safetensors"), config, device),
+        resets=starts_file.loaded_resets(find(folder, "resets.safetensors"), config, latents),
+        start_actions=starts_file.start_actions(starts, device),
     )
 
 
@@ -246,6 +250,11 @@ def _migrated(path: Path, values: Any) -> Any:
         sides = dict.fromkeys(("frame_height", "frame_width"), tokenizer["frame_size"])
         values["tokenizer"] = {key: value for key, value in tokenizer.items() if key != "frame_size"} | sides
     return values
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """sha256 of each weight file in the folder of a checkpoint or of a published model, by its path in there."""
+    return {str(path.relative_to(folder)): checksum(path) for path in sorted(folder.rglob("*.safetensors"))}
 
 
 def add_trust(folder: Path, trust: Mapping[str, Tensor]) -> Path:
@@ -337,57 +346,6 @@ def _expected(path: Path, module: nn.Module, blocks: Mapping[str, int]) -> dict[
         }
         expected[f"{name}.shape"] = torch.empty(2, dtype=torch.int64, device="meta")
     return expected
-
-
-def _loaded_trust(path: Path, config: Config, device: torch.device) -> dict[str, Tensor] | None:
-    """The tensors of ``procosm.envs.trust.trust``, which knows their shapes; None where there are none."""
-    if not path.exists() and path.name not in config.sha256:
-        return None
-    trust = read_weights(path, config.sha256)
-    for name, tensor in trust.items():
-        check_numbers(f"{path}: {name}", tensor, torch.float32)
-    return {name: tensor.to(device) for name, tensor in trust.items()} or None
-
-
-def _loaded_resets(path: Path, config: Config, starts: Tensor) -> Tensor | None:
-    """First latents of the task's own reset, where ``starts`` are, as they are; None where there are none."""
-    if not path.exists() and path.name not in config.sha256:
-        return None
-    tensors = read_weights(path, config.sha256)
-    if not tensors:
-        return None
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
-    expected = {"latents": (count, *starts.shape[2:])}
-    if not count or found != expected:
-        raise CheckpointError(f"{path} holds {found}, where this model has {expected}, at least one: {RESTORE}")
-    check_numbers(f"{path}: latents", tensors["latents"], starts.dtype)
-    return tensors["latents"].to(starts)
-
-
-def _check_starts(path: Path, starts: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]) -> None:
-    """Refuse start windows that are not what the model begins with, latents of (context, c, h, w)."""
-    count = len(starts["latents"]) if "latents" in starts and starts["latents"].ndim else 0
-    shapes = {"frames": (count, shape[0], *config.task.frame_shape), "latents": (count, *shape)}
-    if "state" in config.task.signals:
-        shapes["states"] = (count, config.task.state_size)
-    found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
-    if "actions" in starts:
-        shapes["actions"] = (count, shape[0] - 1, len(config.task.action_low))
-        shapes["known"] = (count, shape[0] - 1)
-    if not count or found != shapes:
-        raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
-    for name in shapes:
-        whole = name in ("frames", "known")
-        check_numbers(f"{path}: {name}", starts[name], torch.uint8 if whole else torch.float32)
-
-
-def _start_actions(starts: Mapping[str, Tensor], device: torch.device) -> Tensor | None:
-    """What was done between the frames of start windows, NaN where it is not known; None in older checkpoints."""
-    if "actions" not in starts:
-        return None
-    known = starts["known"].bool()[..., None]
-    return starts["actions"].float().where(known, torch.nan).to(device)
 
 
 def _dtype_of(weights: Iterable[Mapping[str, Tensor]]) -> torch.dtype:

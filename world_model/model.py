@@ -57,6 +57,11 @@ class WorldModel:
         return self.dynamics.readouts | ({"trust"} if self.trust else set())
 
     @property
+    def conditions(self) -> frozenset[str]:
+        """What its dreams are told beside frames: ``actions`` unless its dynamics say otherwise, ``text``."""
+        return getattr(self.dynamics, "conditions", frozenset({"actions"}))
+
+    @property
     def frames_per_step(self) -> int:
         """How many frames one step makes, and how many actions it takes; 1 unless its dynamics say otherwise."""
         return getattr(self.dynamics, "frames_per_step", 1)

@@ -19,6 +19,7 @@ from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsCo
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import DiscreteTokenizer, Tokenizer
 from procosm.world_model.model import WorldModel
+from procosm.world_model.pretrained import recipe as pretrained
 from procosm.world_model.pretrained.dynamics import PretrainedDynamics, PretrainedDynamicsConfig
 from procosm.world_model.pretrained.folder import is_published, open_published
 from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
@@ -40,6 +41,7 @@ class Kind:
             satisfies ``interface.Tokenizer``; dynamics of (config, task, tokenizer), and ``interface.Dynamics``.
         fitted: the config with what follows from the task put in.
         recipes: by the name of a preset.
+        conditions: what can be added to what such dynamics are told, by name: a config to the one that takes it, too.
         later: fields that checkpoints of earlier versions lack; what their defaults say is what those did.
     """
 
@@ -47,6 +49,7 @@ class Kind:
     build: Callable[..., Any]
     fitted: Callable[[Any, Task], Any] = lambda config, task: config
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    conditions: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     later: tuple[str, ...] = ()
 
 
@@ -117,7 +120,12 @@ KINDS: dict[Part, dict[str, Kind]] = {
             later=("readouts", "features", "hidden_actions"),
         ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
-        "pretrained": Kind(PretrainedDynamicsConfig, _pretrained),
+        "pretrained": Kind(
+            PretrainedDynamicsConfig,
+            _pretrained,
+            recipes=pretrained.RECIPES,
+            conditions={"actions": lambda config: replace(config, actions="each")},
+        ),
     },
 }
 

@@ -53,6 +53,10 @@ class AutoregressiveDynamics(Readouts):
     stay_dense = ("*_head.*", "net.action.*", "net.text", "net.unembed", "net.medusa")
     """What sparse training leaves alone: the heads, which judge, embeddings and the last layers. Attention and MLPs are
     left to it."""
+    trained_whole = ("*_head.*", "net.action.*", "net.no_action", "net.text.*")
+    """What is trained beside low-rank updates of the rest."""
+    action_columns: ClassVar[dict[str, int]] = {"net.action.0.weight": 1}
+    """How many actions stand among the columns of a weight, by its name."""
 
     def __init__(
         self, config: AutoregressiveConfig, tokenizer: DiscreteTokenizer, action_size: int, state_size: int
@@ -75,6 +79,11 @@ class AutoregressiveDynamics(Readouts):
         )
         self.add_readouts(config.readouts, config.features, config.context, spec.shape, action_size, state_size)
         self.mixed = False
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What it is told beside frames."""
+        return frozenset({"actions", "text"} if self.net.config.text_tokens else {"actions"})
 
     @property
     def tokenizer(self) -> DiscreteTokenizer:

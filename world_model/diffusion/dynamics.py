@@ -80,6 +80,8 @@ class DiffusionDynamics(Readouts):
     stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
+    trained_whole = ("*_head.*", "manifold.*", "uncertainty.*", "net.action.*")
+    """What is trained beside low-rank updates of the rest."""
     inertia: Tensor
     residual_std: Tensor
 
@@ -99,6 +101,11 @@ class DiffusionDynamics(Readouts):
         self._recorder = Recorder()
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
+
+    @property
+    def action_columns(self) -> dict[str, int]:
+        """How many actions stand among the columns of a weight, by its name."""
+        return dict.fromkeys(("net.action.hidden_d.weight", "net.action.hidden_3d.weight"), self.context)
 
     def fit_residual(self, context: Tensor, latent: Tensor) -> None:
         """Fit inertia by least squares, and the size of what it leaves, to (n, context, …) latents and their next."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model.conditioning import ActionEmbedding
+from procosm.world_model.conditioning.actions import ActionEmbedding
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
 from procosm.world_model.rope import angles, turns

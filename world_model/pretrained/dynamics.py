@@ -15,7 +15,7 @@ from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling,
 from procosm.world_model.past import context_window
 from procosm.world_model.pretrained.config import CosmosTransformerConfig
 from procosm.world_model.pretrained.memory import GivenLatents
-from procosm.world_model.pretrained.sampling import NoiseConfig, denoised, sigmas
+from procosm.world_model.pretrained.sampling import Network, NoiseConfig, c_out, denoised, sigmas
 from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer
 from procosm.world_model.pretrained.transformer import CosmosTransformer
 
@@ -55,6 +55,10 @@ class PretrainedDynamics(nn.Module):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`; it tells latents and frames alone."""
 
     readouts: frozenset[str] = frozenset()
+    stay_dense = ("net.patch_*", "net.time_*", "net.text_in", "net.action.*", "*modulate*")
+    """What low-rank updates leave alone; attention and MLPs are left to them."""
+    trained_whole = ("net.action.*",)
+    """What is trained beside low-rank updates of the rest."""
     text: Tensor
     negative: Tensor
     action_scale: Tensor
@@ -89,12 +93,19 @@ class PretrainedDynamics(nn.Module):
                     f"tokenizer and 1 given latent, not {type(tokenizer).__name__} and {config.given}"
                 )
             self._tokenizer = (tokenizer,)
-        numbers = {"none": None, "together": self.frames_per_step, "each": k}[config.actions]
-        self.net = weights or CosmosTransformer(net, None if numbers is None else numbers * action_size)
+        slots = {"none": 0, "together": self.frames_per_step, "each": k}[config.actions]
+        self.net = weights or CosmosTransformer(net, slots * action_size or None)
+        embedding = ("net.action.hidden_d.weight", "net.action.hidden_3d.weight")
+        self.action_columns = dict.fromkeys(embedding, slots) if slots else {}
         width = net.crossattn_proj_in_channels if net.use_crossattn_projection else net.text_embed_dim
         for name in ("text", "negative"):
             self.register_buffer(name, torch.zeros(config.text_tokens, width))
         self.register_buffer("action_scale", torch.ones(action_size))
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What it is told beside frames; its text stands beside the weights."""
+        return frozenset({"text"} if self.config.actions == "none" else {"actions", "text"})
 
     @torch.inference_mode()
     def begin(self, latents: Tensor, condition: Condition | None = None) -> GivenLatents:
@@ -123,6 +134,27 @@ class PretrainedDynamics(nn.Module):
         kept = tokenizer.to_latents(video[:, :, -1:])  # not of rounded pixels, which would double small differences
         return GivenLatents(kept), Prediction(kept[:, 0], {}, tokenizer.to_frames(video[:, :, -self.frames_per_step :]))
 
+    def loss(self, video: Tensor, actions: Tensor, mask: Tensor, mean: bool, generator: torch.Generator) -> Tensor:
+        """Denoising loss of the latents after the given ones, weighed as an error of the network's output.
+
+        Noise levels are drawn as the released code has it, ln σ ~ N(0, 1): of a velocity that is a logit-normal time.
+
+        Args:
+            video: (1, given + drawn, c, h, w) standardised latents.
+            actions: (1, frames of a step, a), in the task's units. mask: (1, frames of a step), 1 where it exists.
+            mean: train the step from the highest noise level and no noise, by which dreams take the mean.
+        """
+        noise, n = self.config.noise, self.config.given
+        clean = video.transpose(1, 2) * noise.sigma_data
+        sigma = torch.randn((), generator=generator).exp().clamp(2 * noise.given_sigma, noise.sigma_max).to(clean)
+        x = clean + sigma * torch.randn(clean.shape, generator=generator).to(clean)
+        if mean:
+            sigma, x = torch.full_like(sigma, noise.sigma_max), torch.zeros_like(clean)
+        action = self._told(actions[:, 0] if self.frames_per_step == 1 else actions)
+        found = denoised(noise, self._network(self._mask(clean), action, 0.0), x, sigma, clean[:, :, :n], None)
+        there = mask.view(1, 1, self.config.drawn, -1).amin(3)[..., None, None]
+        return ((found - clean)[:, :, n:].square() * there).mean() / c_out(noise, sigma) ** 2
+
     def _told(self, action: Tensor) -> Tensor | None:
         """(b, a) or (b, frames, a) in the task's own units to what the network takes."""
         if self.config.actions == "none":
@@ -138,15 +170,7 @@ class PretrainedDynamics(nn.Module):
         guidance = config.guidance if sampling.guidance is None else sampling.guidance
         given = past.transpose(1, 2) * noise.sigma_data
         b, c, n, h, w = given.shape
-        mask = torch.zeros(b, 1, n + config.drawn, h, w, device=past.device)
-        mask[:, :, :n] = 1
-
-        def network(scaled: Tensor, levels: Tensor) -> Tensor:
-            told = levels[:, 0] if noise.family == "edm" else levels
-            found = self._told_by(self.text, scaled, told, mask, action)
-            if guidance == 0:
-                return found
-            return found + guidance * (found - self._told_by(self.negative, scaled, told, mask, action))
+        network = self._network(self._mask(given.new_zeros(b, c, n + config.drawn, h, w)), action, guidance)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             small = None if draws is None or noise.family == "flow" else standard_normal(draws, given.shape[1:], given)
@@ -160,6 +184,24 @@ class PretrainedDynamics(nn.Module):
             first, *others = noise_for(draws, sampling, shape, given)
             x = sample(denoise, levels[0] * first, levels, sampling, others)
         return x[:, :, n:].transpose(1, 2) / noise.sigma_data
+
+    def _mask(self, video: Tensor) -> Tensor:
+        """(b, 1, t, h, w): 1 where latents of a (b, c, t, h, w) video are given."""
+        mask = torch.zeros_like(video[:, :1])
+        mask[:, :, : self.config.given] = 1
+        return mask
+
+    def _network(self, mask: Tensor, action: Tensor | None, guidance: float) -> Network:
+        """The network told of text and action, moved away from what it says of the negative text."""
+
+        def network(scaled: Tensor, levels: Tensor) -> Tensor:
+            told = levels[:, 0] if self.config.noise.family == "edm" else levels
+            found = self._told_by(self.text, scaled, told, mask, action)
+            if guidance == 0:
+                return found
+            return found + guidance * (found - self._told_by(self.negative, scaled, told, mask, action))
+
+        return network
 
     def _told_by(self, text: Tensor, scaled: Tensor, levels: Tensor, mask: Tensor, action: Tensor | None) -> Tensor:
         """The network's output, given (s, text) embeddings of a text."""

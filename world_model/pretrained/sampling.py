@@ -51,6 +51,13 @@ def sigmas(config: NoiseConfig, steps: int) -> Tensor:
     return torch.cat([found, last]).float()
 
 
+def c_out(config: NoiseConfig, sigma: Tensor) -> Tensor:
+    """What the network's output is multiplied by, in D = c_skip x + c_out F, at a noise level."""
+    if config.family == "edm":
+        return sigma * config.sigma_data * (sigma**2 + config.sigma_data**2).rsqrt()
+    return -sigma / (1 + sigma)
+
+
 def denoised(
     config: NoiseConfig, network: Network, x: Tensor, sigma: Tensor, given: Tensor, noise: Tensor | None
 ) -> Tensor:
@@ -63,8 +70,7 @@ def denoised(
     """
     n, variance = given.shape[2], config.sigma_data**2
     if config.family == "edm":
-        c_in, c_out = (sigma**2 + variance).rsqrt(), sigma * config.sigma_data * (sigma**2 + variance).rsqrt()
-        c_skip, level = variance / (sigma**2 + variance), sigma.log() / 4
+        c_in, c_skip, level = (sigma**2 + variance).rsqrt(), variance / (sigma**2 + variance), sigma.log() / 4
         shown = (given if noise is None else given + config.given_sigma * noise) / (
             config.given_sigma**2 + variance
         ) ** 0.5
@@ -72,9 +78,9 @@ def denoised(
         levels = level.expand(len(x), x.shape[2])
     else:
         c_in = c_skip = 1 / (1 + sigma)
-        c_out, shown, told = -sigma / (1 + sigma), given, sigma
+        shown, told = given, sigma
         levels = (sigma / (1 + sigma)).repeat(len(x), x.shape[2])
         levels[:, :n] = config.given_sigma / (1 + config.given_sigma)
     scaled = x * c_in if told is None else torch.cat([shown, x[:, :, n:] * c_in], dim=2)
-    clean = c_skip * x + c_out * network(scaled, levels).to(x.dtype)
+    clean = c_skip * x + c_out(config, sigma) * network(scaled, levels).to(x.dtype)
     return clean if told is None else torch.cat([given, clean[:, :, n:]], dim=2)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from procosm.world_model.conditioning import ActionEmbedding
+from procosm.world_model.conditioning.actions import ActionEmbedding
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA
 from procosm.world_model.pretrained.config import CosmosTransformerConfig

@@ -25,6 +25,7 @@ class Read(Stage):
         if "state" not in training.dynamics.readouts:
             return {"features": self._features(training)}
         head, table, z = training.dynamics.state_head, training.table, training.latents["train"]
+        head.fit(table.signals["state"])  # the tokenizer's stage did, where there was one
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]

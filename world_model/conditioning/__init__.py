@@ -1,0 +1,1 @@
+"""What a dynamics is told beside latents: a module for each kind of condition."""

@@ -1,0 +1,65 @@
+"""What a checkpoint holds beside its two modules: frames to begin with, and what tells its trust."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from procosm.world_model.errors import CheckpointError
+from procosm.world_model.weights import RESTORE, check_numbers, read_weights
+
+if TYPE_CHECKING:
+    from procosm.world_model.checkpoint import Config
+
+
+def loaded_trust(path: Path, config: "Config", device: torch.device) -> dict[str, Tensor] | None:
+    """The tensors of ``procosm.envs.trust.trust``, which knows their shapes; None where there are none."""
+    if not path.exists() and path.name not in config.sha256:
+        return None
+    trust = read_weights(path, config.sha256)
+    for name, tensor in trust.items():
+        check_numbers(f"{path}: {name}", tensor, torch.float32)
+    return {name: tensor.to(device) for name, tensor in trust.items()} or None
+
+
+def loaded_resets(path: Path, config: "Config", starts: Tensor) -> Tensor | None:
+    """First latents of the task's own reset, where ``starts`` are, as they are; None where there are none."""
+    if not path.exists() and path.name not in config.sha256:
+        return None
+    tensors = read_weights(path, config.sha256)
+    if not tensors:
+        return None
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
+    expected = {"latents": (count, *starts.shape[2:])}
+    if not count or found != expected:
+        raise CheckpointError(f"{path} holds {found}, where this model has {expected}, at least one: {RESTORE}")
+    check_numbers(f"{path}: latents", tensors["latents"], starts.dtype)
+    return tensors["latents"].to(starts)
+
+
+def check_starts(path: Path, starts: Mapping[str, Tensor], config: "Config", shape: tuple[int, ...]) -> None:
+    """Refuse start windows that are not what the model begins with, latents of (context, c, h, w)."""
+    count = len(starts["latents"]) if "latents" in starts and starts["latents"].ndim else 0
+    shapes = {"frames": (count, shape[0], *config.task.frame_shape), "latents": (count, *shape)}
+    if "state" in config.task.signals:
+        shapes["states"] = (count, config.task.state_size)
+    found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
+    if "actions" in starts:
+        shapes["actions"] = (count, shape[0] - 1, len(config.task.action_low))
+        shapes["known"] = (count, shape[0] - 1)
+    if not count or found != shapes:
+        raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
+    for name in shapes:
+        whole = name in ("frames", "known")
+        check_numbers(f"{path}: {name}", starts[name], torch.uint8 if whole else torch.float32)
+
+
+def start_actions(starts: Mapping[str, Tensor], device: torch.device) -> Tensor | None:
+    """What was done between the frames of start windows, NaN where it is not known; None in older checkpoints."""
+    if "actions" not in starts:
+        return None
+    known = starts["known"].bool()[..., None]
+    return starts["actions"].float().where(known, torch.nan).to(device)
