@@ -77,6 +77,16 @@ VERBS = {
         "procosm.world_model.data.ingest:ingest",
         "Next: {program} train --data {made} --out {run}/world_model",
     ),
+    "mix": Verb(
+        "join datasets of several robots in one, for a world model that knows them all",
+        "Writes datasets as one: actions padded with zeros, the name of its task as what is said of each episode, the "
+        "signals that all have alike. Train on it with --text, then post-train on a robot that is none of them.\n\n"
+        "Example:  procosm mix --data runs/swimmer/data runs/hopper/data --out runs/many\n\n"
+        "Writes OUT/data.",
+        "procosm.world_model.data.mixture:MixConfig",
+        "procosm.world_model.data.mixture:mix",
+        "Next: {program} train --data {made} --out {run}/world_model --text",
+    ),
     "curate": Verb(
         "clean robot logs: cut, filter, annotate, remove duplicates, write shards",
         "Cuts logs at shots and gaps; leaves out clips that are static, frozen, shaky, blurred, dark, written over or "

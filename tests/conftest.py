@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -138,11 +139,14 @@ def linear_world(linear_task: Task) -> WorldModel:
     )
 
 
-def restless_model(task: Task, seed: int = 0) -> WorldModel:
-    """A real model of the ``debug`` preset, untrained, with every weight moved so that no layer is still zero."""
+def restless_model(task: Task, seed: int = 0, change: Callable[[Any], Any] = lambda config: config) -> WorldModel:
+    """A real model of the ``debug`` preset, untrained, with every weight moved so that no layer is still zero.
+
+    ``change``: what becomes of the dynamics' config.
+    """
     torch.manual_seed(seed)
     size = preset("debug")
-    tokenizer, dynamics = untrained(task, size.tokenizer, size.dynamics)
+    tokenizer, dynamics = untrained(task, size.tokenizer, change(size.dynamics))
     with torch.no_grad():
         for parameter in (*tokenizer.parameters(), *dynamics.parameters()):
             parameter.add_(0.02 * torch.randn_like(parameter))

@@ -78,6 +78,8 @@ class Config:
     sparse: Blocks = field(default_factory=Blocks)
     sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = field(default_factory=dict)
     """Checksum of each weight file by its name."""
+    texts: tuple[Annotated[str, Field(max_length=2000)], ...] = ()
+    """See WorldModel."""
 
     def __post_init__(self) -> None:
         if self.reward_range is not None and self.reward_range[0] > self.reward_range[1]:
@@ -126,6 +128,9 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
     if model.start_actions is not None:  # no file holds NaN, which is an action nobody knows
         known = ~model.start_actions.isnan().any(-1)
         starts |= {"actions": model.start_actions.where(known[..., None], 0.0), "known": known.to(torch.uint8)}
+    resets = {} if model.resets is None else {"latents": model.resets}
+    for tensors, said in ((starts, model.start_texts), (resets, model.reset_texts)):
+        tensors |= {} if said is None or not tensors else {"texts": said}
     tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs
     kinds = Kinds(registry.kind_of("tokenizer", tokenizer.config), registry.kind_of("dynamics", dynamics.config))
 
@@ -135,7 +140,7 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
         write_tensors(staging / "starts.safetensors", starts)
         # Empty where there is none: an older model's must not stay.
         write_tensors(staging / "trust.safetensors", model.trust or {})
-        write_tensors(staging / "resets.safetensors", {} if model.resets is None else {"latents": model.resets})
+        write_tensors(staging / "resets.safetensors", resets)
         if adapter or (folder / "adapter.safetensors").exists():
             write_tensors(staging / "adapter.safetensors", dict(adapter or {}))
         config = Config(
@@ -146,6 +151,7 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
             dynamics=dataclasses.asdict(dynamics.config),
             reward_range=model.reward_range,
             sparse=Blocks(sparse_blocks(tokenizer), sparse_blocks(dynamics)),
+            texts=model.texts,
             sha256={path.name: checksum(path) for path in sorted(staging.glob("*.safetensors"))},
         )
         write_json(staging / "config.json", dataclasses.asdict(config))
@@ -204,6 +210,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         for name in ("metrics.json", "provenance.json")
     )
     latents = starts["latents"].to(device, dtype)
+    resets = starts_file.loaded_resets(find(folder, "resets.safetensors"), config, latents)
     return WorldModel(
         task=config.task,
         tokenizer=tokenizer.to(device),
@@ -215,8 +222,11 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         metrics=metrics,
         provenance=provenance,
         trust=starts_file.loaded_trust(find(folder, "trust.safetensors"), config, device),
-        resets=starts_file.loaded_resets(find(folder, "resets.safetensors"), config, latents),
+        resets=resets.get("latents"),
         start_actions=starts_file.start_actions(starts, device),
+        texts=config.texts,
+        start_texts=starts["texts"].to(device) if "texts" in starts else None,
+        reset_texts=resets.get("texts"),
     )
 
 
@@ -227,7 +237,7 @@ def read_config(folder: Path) -> Config:
         CheckpointError: it is missing or damaged, of another format, or a value in it cannot be; by name.
     """
     path = find(folder, "config.json")
-    return checked(Config, _migrated(path, read_json(path)), str(path), RESTORE, optional=("sparse", "sha256"))
+    return checked(Config, _migrated(path, read_json(path)), str(path), RESTORE, optional=("sparse", "sha256", "texts"))
 
 
 def _migrated(path: Path, values: Any) -> Any:

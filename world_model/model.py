@@ -36,6 +36,8 @@ class WorldModel:
             models have none, nor have those of data without such episodes.
         start_actions: (n, context - 1, a), what was done between the frames of each start window, NaN before an
             episode's first step; older models have none.
+        texts: what was asked for in words where it learned; () of models that take none.
+        start_texts, reset_texts: (n,) and (m,) int64, which of them start windows and resets had.
     """
 
     task: Task
@@ -50,6 +52,9 @@ class WorldModel:
     trust: dict[str, Tensor] | None = None
     resets: Tensor | None = None
     start_actions: Tensor | None = None
+    texts: tuple[str, ...] = ()
+    start_texts: Tensor | None = None
+    reset_texts: Tensor | None = None
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -71,6 +76,18 @@ class WorldModel:
         """How many numbers it reads off latents at any moment, by name: ``state``, ``features``."""
         read = self.dynamics.read(self.dynamics.begin(self.starts[:1]))
         return {name: value.shape[1] for name, value in read.items()}
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """(b, l, e): b texts as the dynamics take them; "" tells nothing.
+
+        Raises:
+            ProcosmError: they take none.
+        """
+        embed = getattr(self.dynamics, "embed_text", None)
+        if embed is None:
+            told = ", ".join(sorted(self.conditions)) or "frames alone"
+            raise ProcosmError(f"the world model of {self.task.id} takes no words: it is told {told}")
+        return embed(texts).to(self.starts)
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """(…, H, W, 3) uint8 real frames to (…, c, h, w) latents, each frame coded alone."""

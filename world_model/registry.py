@@ -13,6 +13,7 @@ import torch
 
 from procosm.world_model.autoregressive import recipe as autoregressive
 from procosm.world_model.autoregressive.dynamics import AutoregressiveConfig, AutoregressiveDynamics
+from procosm.world_model.conditioning.text import TextConfig
 from procosm.world_model.data.task import Task
 from procosm.world_model.diffusion import recipe as diffusion
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
@@ -23,6 +24,7 @@ from procosm.world_model.pretrained import recipe as pretrained
 from procosm.world_model.pretrained.dynamics import PretrainedDynamics, PretrainedDynamicsConfig
 from procosm.world_model.pretrained.folder import is_published, open_published
 from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
+from procosm.world_model.settings import SettingsError
 from procosm.world_model.tokenizer import recipe as causal
 from procosm.world_model.tokenizer import training as causal_alone
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
@@ -117,7 +119,8 @@ KINDS: dict[Part, dict[str, Kind]] = {
             _diffusion,
             _told,
             recipes=diffusion.RECIPES,
-            later=("readouts", "features", "hidden_actions"),
+            conditions={"text": lambda config: replace(config, text=config.text or TextConfig())},
+            later=("readouts", "features", "hidden_actions", "acts", "text", "guidance"),
         ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(
@@ -178,6 +181,18 @@ def kind_of(part: Part, config: object) -> str:
         if type(config) is known.config:
             return name
     raise ProcosmError(f"{type(config).__name__} is of no kind of {part}: known are {', '.join(KINDS[part])}")
+
+
+def with_condition(config: Any, condition: str) -> Any:
+    """The config of dynamics with a condition added to what they are told.
+
+    Raises:
+        SettingsError: such dynamics do not take it.
+    """
+    known = KINDS["dynamics"][kind_of("dynamics", config)].conditions
+    if condition not in known:
+        raise SettingsError(f"no {condition} can be added to such dynamics: they take {', '.join(known) or 'no more'}")
+    return known[condition](config)
 
 
 def build(task: Task, tokenizer: object, dynamics: object) -> tuple[Any, Any]:

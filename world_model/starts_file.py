@@ -24,20 +24,29 @@ def loaded_trust(path: Path, config: "Config", device: torch.device) -> dict[str
     return {name: tensor.to(device) for name, tensor in trust.items()} or None
 
 
-def loaded_resets(path: Path, config: "Config", starts: Tensor) -> Tensor | None:
-    """First latents of the task's own reset, where ``starts`` are, as they are; None where there are none."""
+def loaded_resets(path: Path, config: "Config", starts: Tensor) -> dict[str, Tensor]:
+    """First latents of the task's own reset, where ``starts`` are, as they are, and which texts they had, if any."""
     if not path.exists() and path.name not in config.sha256:
-        return None
+        return {}
     tensors = read_weights(path, config.sha256)
     if not tensors:
-        return None
+        return {}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
-    expected = {"latents": (count, *starts.shape[2:])}
+    expected = {"latents": (count, *starts.shape[2:])} | ({"texts": (count,)} if config.texts else {})
     if not count or found != expected:
         raise CheckpointError(f"{path} holds {found}, where this model has {expected}, at least one: {RESTORE}")
     check_numbers(f"{path}: latents", tensors["latents"], starts.dtype)
-    return tensors["latents"].to(starts)
+    _check_texts(path, tensors, config)
+    there = {"latents": tensors["latents"].to(starts)}
+    return there | ({"texts": tensors["texts"].to(starts.device)} if config.texts else {})
+
+
+def _check_texts(path: Path, tensors: Mapping[str, Tensor], config: "Config") -> None:
+    """Refuse texts that are none of those that the model knows."""
+    said = tensors.get("texts", torch.zeros(0, dtype=torch.int64))
+    if said.dtype != torch.int64 or bool(((said < 0) | (said >= len(config.texts))).any()):
+        raise CheckpointError(f"{path} names texts beyond the {len(config.texts)} in config.json: {RESTORE}")
 
 
 def check_starts(path: Path, starts: Mapping[str, Tensor], config: "Config", shape: tuple[int, ...]) -> None:
@@ -50,11 +59,14 @@ def check_starts(path: Path, starts: Mapping[str, Tensor], config: "Config", sha
     if "actions" in starts:
         shapes["actions"] = (count, shape[0] - 1, len(config.task.action_low))
         shapes["known"] = (count, shape[0] - 1)
+    if config.texts:
+        shapes["texts"] = (count,)
     if not count or found != shapes:
         raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
     for name in shapes:
-        whole = name in ("frames", "known")
-        check_numbers(f"{path}: {name}", starts[name], torch.uint8 if whole else torch.float32)
+        kind = {"frames": torch.uint8, "known": torch.uint8, "texts": torch.int64}.get(name, torch.float32)
+        check_numbers(f"{path}: {name}", starts[name], kind)
+    _check_texts(path, starts, config)
 
 
 def start_actions(starts: Mapping[str, Tensor], device: torch.device) -> Tensor | None:

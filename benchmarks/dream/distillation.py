@@ -70,7 +70,7 @@ def compare(config: DistillationConfig) -> Path:
     """Distil, dream with both, and write what came of it."""
     device = config.resolved()
     model = load(config.world_model, device)
-    tables = read_tables(config.data, model.dynamics.context, device)
+    tables = read_tables(config.data, model.dynamics, device)
     few = copy.deepcopy(model.dynamics)
     work = config.out / "distillation.training"
     training = Training(model.tokenizer, few, tables, config.seed, work)

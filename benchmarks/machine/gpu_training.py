@@ -147,7 +147,7 @@ def look(config: GpuTrainingConfig, sizes: Preset, device: torch.device) -> Seen
     torch.manual_seed(config.seed)
     tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
-    training = Training(tokenizer, dynamics, read_tables(config.data, dynamics.context, device), config.seed, work)
+    training = Training(tokenizer, dynamics, read_tables(config.data, dynamics, device), config.seed, work)
     for name in SHARED:
         sizes.stages[name].run(name, training)
     return Seen(task, training)

@@ -7,6 +7,7 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from procosm.envs.dreams.starts import GIVEN, Start, Windows
 from procosm.envs.trust.trust import watch
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
-from procosm.world_model.interface import Memory, Prediction
+from procosm.world_model.interface import Condition, Memory, Prediction
 from procosm.world_model.threads import one_thread
 
 SEEN = ("reward", "termination", "state", "features")
@@ -54,6 +55,7 @@ class Moment(NamedTuple):
         draws: the generator of the dream's own noise, as it was then.
         forecasts: (k, s), those that tell its trust; None where the checkpoint cannot.
         frames: (k, H, W, 3) uint8, those of its last step; None where a step is one frame.
+        said: what it was told in words.
     """
 
     memory: Memory
@@ -64,6 +66,7 @@ class Moment(NamedTuple):
     draws: np.random.Generator
     forecasts: torch.Tensor | None
     frames: np.ndarray | None = None
+    said: str = ""
 
     @property
     def state(self) -> np.ndarray | None:
@@ -83,6 +86,7 @@ class Dreams:
         start: (n,) int64, the window each dream began with, as ``Windows`` numbers them; -1 for given frames.
         windows: those of the checkpoint.
         elapsed: (n,) int64, steps since it began.
+        said: n texts, what each dream is told in words; None where the model takes none.
         trust: (n,) float32, how probably the dream is still near the truth; None where the checkpoint cannot tell.
         step_frames: (n, k, H, W, 3) uint8, all frames of the last step, each the first where a dream has just begun;
             None where a step is one frame.
@@ -135,6 +139,7 @@ class Dreams:
         self.step_frames = np.zeros((count, frames, *model.task.frame_shape), np.uint8) if frames > 1 else None
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
+        self.said: list[str] | None = [""] * count if "text" in model.conditions else None
         self._draws = [np.random.default_rng(0)] * count
         self._slots = np.arange(count)
         if trust_below is not None and model.trust is None:
@@ -159,6 +164,7 @@ class Dreams:
         generators: Sequence[np.random.Generator],
         windows: Sequence[int | None],
         given: Start | None = None,
+        said: Sequence[str] | None = None,
     ) -> None:
         """Begin new dreams in some slots and leave the others as they are.
 
@@ -168,6 +174,7 @@ class Dreams:
                 with the same windows at every number of denoising steps.
             windows: k windows to begin with; None draws one.
             given: what the k dreams begin with in place of windows.
+            said: k texts, what they are told in words in place of what was asked for where their windows were logged.
 
         Raises:
             TaskError: no such window.
@@ -178,7 +185,8 @@ class Dreams:
             self._draws[slot] = np.random.default_rng(generator.integers(2**63))
             chosen.append(int(drawn) if window is None else self.windows.checked(window))
         self.start[slots] = chosen if given is None else GIVEN
-        self.begin(slots, self.windows.start(chosen) if given is None else given)
+        start = self.windows.start(chosen) if given is None else given
+        self.begin(slots, start if said is None else start._replace(said=tuple(said)))
 
     @one_thread()
     @torch.inference_mode()
@@ -187,7 +195,12 @@ class Dreams:
 
         Their noise goes on as it was: ``restart`` draws it, and windows to begin with, for each seed.
         """
-        index, begun = self._there(slots), self.model.begin(start.latents, start.condition)
+        condition = start.condition
+        if self.said is not None:
+            condition = replace(condition or Condition(), text=self.model.embed_text(start.said))
+            for slot, text in zip(slots.tolist(), start.said, strict=True):
+                self.said[slot] = text
+        index, begun = self._there(slots), self.model.begin(start.latents, condition)
         if self._memory is None:  # until they begin, too, the others are dreams like the first
             self._memory = begun.take(index.new_zeros(len(self._slots)))
         self._memory.put(index, begun)
@@ -228,6 +241,7 @@ class Dreams:
             copy.deepcopy(self._draws[slot]),
             None if self._watch is None else self._watch.forecasts(slot),
             None if self.step_frames is None else self.step_frames[slot].copy(),
+            "" if self.said is None else self.said[slot],
         )
 
     @property
@@ -250,6 +264,8 @@ class Dreams:
         self.start[slot], self.elapsed[slot], self.termination[slot] = moment.start, moment.elapsed, 0.0
         if self.step_frames is not None and moment.frames is not None:
             self.step_frames[slot] = moment.frames
+        if self.said is not None:
+            self.said[slot] = moment.said
         for name, values in moment.read.items():
             self.read[name][slot] = values
         if self._watched:

@@ -23,10 +23,12 @@ class Start(NamedTuple):
     Attributes:
         latents: (k, context, c, h, w), newest last. actions: (k, context - 1, a), what was done between them, NaN where
             nobody knows.
+        said: k texts, what each is told in words, "" where nothing; () of a model that takes no words.
     """
 
     latents: torch.Tensor
     actions: torch.Tensor
+    said: tuple[str, ...] = ()
 
     @property
     def condition(self) -> Condition | None:
@@ -86,7 +88,15 @@ class Windows:
             first = resets[(index - held_out).clamp_min(0)][:, None]
             latents = torch.where(own.view(-1, 1, 1, 1, 1), first, latents)
             actions = torch.where(own.view(-1, 1, 1), torch.nan, actions)
-        return Start(latents, actions)
+        return Start(latents, actions, self._said(windows))
+
+    def _said(self, windows: Sequence[int]) -> tuple[str, ...]:
+        """What was asked for where each window was logged."""
+        model = self._model
+        if model.start_texts is None:
+            return ("",) * len(windows) if "text" in model.conditions else ()
+        known = model.start_texts.tolist() + ([] if model.reset_texts is None else model.reset_texts.tolist())
+        return tuple(model.texts[known[window]] for window in windows)
 
 
 def unknown(model: WorldModel, count: int) -> torch.Tensor:
@@ -122,7 +132,29 @@ def given_start(model: WorldModel, options: Mapping[str, Any], batch: tuple[int,
     latents = torch.cat([latents[:, :1].expand(-1, missing, -1, -1, -1), latents], dim=1)
     known = torch.from_numpy(actions).to(device)[:, max(0, actions.shape[1] - context + 1) :]
     before = unknown(model, len(known))[:, : context - 1 - known.shape[1]]
-    return Start(latents, torch.cat([before, known], dim=1))
+    said = ("",) * len(latents) if "text" in model.conditions else ()
+    return Start(latents, torch.cat([before, known], dim=1), said)
+
+
+def said(model: WorldModel, options: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+    """What ``count`` dreams are told in words: ``options["instruction"]``, one text for all or one for each; None
+    where there is none.
+
+    Raises:
+        TaskError: no text, or a model that takes none.
+    """
+    if "instruction" not in options:
+        return None
+    given = options["instruction"]
+    texts = (given,) * count if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
+    if len(texts) != count or not all(isinstance(text, str) and len(text) <= 2000 for text in texts):
+        raise TaskError(f"options['instruction'] is {given!r:.60}: give a text, or one for each of {count} dreams")
+    if "text" not in model.conditions:
+        raise TaskError(
+            f"options['instruction']: the world model of {model.task.id} takes no words, it is told "
+            f"{', '.join(sorted(model.conditions))}; `procosm post-train --add text` teaches it"
+        )
+    return texts
 
 
 def _frames(model: WorldModel, given: Any, batch: tuple[int, ...]) -> np.ndarray:

@@ -21,7 +21,7 @@ from procosm.envs.dreams.observe import (
 )
 from procosm.envs.dreams.reward import Reward
 from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit, with_time_limit
-from procosm.envs.dreams.starts import given_start
+from procosm.envs.dreams.starts import given_start, said
 from procosm.envs.dreams.weights import open_model
 from procosm.envs.dreams.world_vector import checked_render_mode
 from procosm.world_model.checkpoint import WorldModel
@@ -70,6 +70,7 @@ class WorldModelEnv(PortableSpec, gym.Env):
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / model.task.dt_s))}
         self.observation_space = dream_space(self.shown, model)
         self.action_space = action_space(model.task, model.frames_per_step)
+        self.conditions = model.conditions
         self._begun = False
 
     def reset(
@@ -81,17 +82,19 @@ class WorldModelEnv(PortableSpec, gym.Env):
             seed: as Gymnasium has it.
             options: ``start``: the window it begins with; or ``frames``: (t, H, W, 3) uint8 real frames that it begins
                 after, newest last (of several views a dict by name), with ``actions`` (t - 1, a), what was done
-                between them, NaN where it is not known.
+                between them, NaN where it is not known. ``instruction``: what the dream is told in words, where the
+                model takes some ("" tells nothing); else what was asked for where the window was logged.
 
         Raises:
             TaskError: unknown options, no such window, frames or actions that do not fit, or a seed that is no whole
                 number from 0 up.
         """
-        options = checked_options(options, ("start", "frames", "actions"))
+        options = checked_options(options, ("start", "frames", "actions", "instruction"))
         given, start = given_start(self.dreams.model, options, ()), options.get("start")
         window = None if start is None else self.dreams.windows.checked(start)
+        told = said(self.dreams.model, options, 1)
         super().reset(seed=checked_seed(seed))
-        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [window], given)
+        self.dreams.restart(np.zeros(1, np.int64), [self.np_random], [window], given, told)
         self._begun = True
         return row(self.dreams.observe(self.shown), 0), self._info()
 
@@ -124,6 +127,8 @@ class WorldModelEnv(PortableSpec, gym.Env):
         info: dict[str, Any] = {"start": self.dreams.start[0]}
         if self.dreams.step_frames is not None:
             info["frames"] = self.dreams.step_frames[0].copy()
+        if self.dreams.said is not None:
+            info["instruction"] = self.dreams.said[0]
         if self.dreams.state is not None:
             info["state"] = self.dreams.state[0].copy()
         if self.dreams.trust is not None:

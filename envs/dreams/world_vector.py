@@ -25,7 +25,7 @@ from procosm.envs.dreams.observe import (
 )
 from procosm.envs.dreams.reward import Reward
 from procosm.envs.dreams.spec import PortableSpec
-from procosm.envs.dreams.starts import Start, given_start
+from procosm.envs.dreams.starts import Start, given_start, said
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
@@ -111,6 +111,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self.single_action_space = action_space(model.task, model.frames_per_step)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = cast(spaces.Box, batch_space(self.single_action_space, num_envs))
+        self.conditions = model.conditions
         self._generators: list[np.random.Generator] = []
         self._finished = np.zeros(num_envs, bool)
 
@@ -122,18 +123,19 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
                 slots' generators.
             options: ``start``: the window to begin with, one for all or a list (None draws); or ``frames``:
                 (n, t, H, W, 3) uint8 real frames to begin after, with ``actions`` (n, t - 1, a) between them, as in
-                ``WorldModelEnv.reset``; ``reset_mask``: (n,) bool array, the slots to reset, all others staying as
-                they are, whatever stands in the other options in their place.
+                ``WorldModelEnv.reset``; ``instruction``: a text for all, or n of them; ``reset_mask``: (n,) bool array,
+                the slots to reset, all others staying as they are, whatever stands in the other options in their place.
 
         Raises:
             TaskError: options or seeds that do not fit.
         """
         self._open("reset")
-        (mask, windows, given), seeds = self._reset_options(options), self._slot_seeds(seed)
+        (mask, windows, given, told), seeds = self._reset_options(options), self._slot_seeds(seed)
         super().reset(seed=None if _is_list(seed) else seeds[0])
         slots = np.flatnonzero(mask)
         self._seed_slots(seeds, slots)
-        self.dreams.restart(slots, [self._generators[slot] for slot in slots], [windows[slot] for slot in slots], given)
+        generators, chosen = [self._generators[slot] for slot in slots], [windows[slot] for slot in slots]
+        self.dreams.restart(slots, generators, chosen, given, told)
         self._finished[slots] = False
         return self.dreams.observe(self.shown), self._infos(mask)
 
@@ -186,6 +188,9 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         if self.dreams.step_frames is not None:
             shown = np.where(mask[:, None, None, None, None], self.dreams.step_frames, np.uint8(0))
             infos |= {"frames": shown, "_frames": mask.copy()}
+        if self.dreams.said is not None:
+            infos |= {"instruction": np.where(mask, np.array(self.dreams.said, object), None)}
+            infos |= {"_instruction": mask.copy()}
         infos |= {"start": np.where(mask, self.dreams.start, 0), "_start": mask.copy()}
         if self.dreams.trust is not None:
             infos |= {"trust": np.where(mask, self.dreams.trust, np.float32(0)), "_trust": mask.copy()}
@@ -199,9 +204,13 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         mask = self._finished.copy()
         return {"final_obs": final, "_final_obs": mask, "final_info": self._infos(mask), "_final_info": mask.copy()}
 
-    def _reset_options(self, given: object) -> tuple[np.ndarray, list[int | None], Start | None]:
-        """(n,) the slots to reset, n start windows, and what the slots that are reset begin with in their place."""
-        options = checked_options(given, ("start", "frames", "actions", "reset_mask"))
+    def _reset_options(
+        self, given: object
+    ) -> tuple[np.ndarray, list[int | None], Start | None, tuple[str, ...] | None]:
+        """(n,) the slots to reset, n start windows, and what the slots that are reset begin with in their place, and
+        are told in words.
+        """
+        options = checked_options(given, ("start", "frames", "actions", "instruction", "reset_mask"))
         mask = options.get("reset_mask", np.ones(self.num_envs, bool))
         if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise TaskError(
@@ -214,7 +223,10 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         if len(windows) != self.num_envs:
             raise TaskError(f"options['start'] has {len(windows)} windows for {self.num_envs} slots")
         chosen = [None if window is None else self.dreams.windows.checked(window) for window in windows]
-        return mask, chosen, self._given(options, mask)
+        told = said(self.dreams.model, options, self.num_envs)
+        if told is not None:
+            told = tuple(text for text, reset in zip(told, mask, strict=True) if reset)
+        return mask, chosen, self._given(options, mask), told
 
     def _given(self, options: dict[str, Any], mask: np.ndarray) -> Start | None:
         """What the slots in ``mask`` begin with; the others' frames are not looked at."""

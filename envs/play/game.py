@@ -18,6 +18,8 @@ from procosm.envs.play.record import save
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import Solver
 
+TEXTS = 200
+"""Texts that a page offers, at most."""
 RECORDINGS = 200
 """Recordings that one visitor may leave on disk."""
 BRIEF_S = 2.0
@@ -94,6 +96,7 @@ class Game:
             "horizon": self._limit,
             "denoising": self._denoise,
             "speed": self._pace,
+            "instruct": self._instruct,
             "record": self._record,
         }
         self._begin()
@@ -122,6 +125,8 @@ class Game:
             "without_truth": self._pair.without_truth,
             "without_reward": self._pair.without_reward,
             "weakness": self._stage.weakness,
+            "conditions": sorted(self._pair.model.conditions),
+            "texts": list(self._pair.model.texts[:TEXTS]),
         }
 
     def advance(self) -> None:
@@ -212,6 +217,13 @@ class Game:
         self._denoising = value
         self._pair.configure(self._denoising, self._horizon)
 
+    def _instruct(self, value: Any) -> None:
+        if "text" not in self._pair.model.conditions:
+            self._note = "This dream takes no words."
+            return
+        self._pair.instruction = value or None
+        self._new(None)
+
     def _pace(self, value: Any) -> None:
         self._speed = value
 
@@ -249,6 +261,7 @@ class Game:
             "speed": self._speed,
             "horizon": self._horizon,
             "denoising": self._denoising,
+            "instruction": scene.moment.said,
             "note": self._note,
             "saved": self._saved,
         }

@@ -120,6 +120,8 @@ class Pair:
     Attributes:
         without_truth: why MuJoCo cannot be shown; empty where it can.
         without_reward: why the dream shows no reward; empty where it does.
+        instruction: what dreams are told in words from their next beginning on; None: what was asked for where the
+            window that they begin with was logged, or nothing where they begin with MuJoCo's picture.
     """
 
     def __init__(self, model: WorldModel, denoising_steps: int, horizon: int, solver: Solver = "euler") -> None:
@@ -140,6 +142,7 @@ class Pair:
             "" if self._rewarded else f"No rewards of {model.task.id} were logged: the dream has none."
         )
         self._latest: Scene | None = None
+        self.instruction: str | None = None
         self.configure(denoising_steps, horizon)
         self._truth: MujocoEnv | None = None
         self._truth_seed = 0
@@ -198,7 +201,8 @@ class Pair:
 
     def _begin(self, step: int, seed: int) -> Scene:
         """Both worlds at the beginning of an episode."""
-        self._dream.reset(seed=seed)
+        told = {} if self.instruction is None else {"instruction": self.instruction}
+        self._dream.reset(seed=seed, options=told)
         dreams = self._dream.dreams
         truth = physics = None
         if self._truth is not None:
@@ -206,7 +210,8 @@ class Pair:
             truth, physics = Side(real, seed), info["physics"]
             begun = given_start(self.model, {"frames": real[None]}, (1,))
             assert begun is not None
-            dreams.begin(np.zeros(1, np.int64), begun)
+            words = (self.instruction,) if self.instruction is not None else begun.said
+            dreams.begin(np.zeros(1, np.int64), begun._replace(said=words))
         dream, trust = self._dream_begun(seed), None if dreams.trust is None else float(dreams.trust[0])
         return Scene(step, dream, truth, truth is not None, trust, dreams.moment(0), physics)
 
@@ -229,7 +234,8 @@ class Pair:
         if before.over and before.rested < hold:
             return before.resting(), scene.trust
         if before.over:
-            _, info = self._dream.reset(seed=scene.seed + 1)
+            told = {} if self.instruction is None else {"instruction": self.instruction}
+            _, info = self._dream.reset(seed=scene.seed + 1, options=told)
             return self._dream_begun(scene.seed + 1), _trust(info)
         _, reward, ended, cut, info = self._dream.step(action)
         frame, chance = self._dream.dreams.frames()[0], float(self._dream.dreams.termination[0])

@@ -57,6 +57,7 @@ ACCEPTED: dict[str, Callable[[Any], bool]] = {
     "horizon": _whole(1, 10**6),
     "denoising": _whole(1, MOST_DENOISING),
     "speed": _number(SLOWEST, FASTEST),  # 1 is real time
+    "instruct": lambda value: isinstance(value, str) and len(value) <= 500,  # what the next dream is told in words
     "record": lambda value: isinstance(value, bool),
     "seen": _whole(1, 2**53),  # the number of the newest view that was drawn
 }

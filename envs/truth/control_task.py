@@ -21,6 +21,7 @@ class ControlTask:
     """
 
     reads_state = True
+    instruction = ""
 
     def __init__(self, name: str, env_kwargs: Mapping[str, Any]) -> None:
         try:
@@ -58,8 +59,10 @@ class ControlTask:
         """The data of this moment."""
         return self._env.physics.data.ptr
 
-    def reset(self, seed: int | None) -> np.ndarray:
+    def reset(self, seed: int | None, instruction: str | None = None) -> np.ndarray:
         """Start an episode; returns the state, float32 (s,)."""
+        if instruction is not None:
+            raise TaskError("options['instruction']: tasks of dm_control are not told anything in words")
         if seed is not None:
             # NumPy's older generator, which dm_control draws from, takes 32 bits at a time.
             words = seed if 0 <= seed < 2**32 else np.random.SeedSequence(seed).generate_state(8)

@@ -37,6 +37,7 @@ class GymnasiumTask:
         self._model_name, self._data_name = model, data
         self.action_low, self.action_high = finite_bounds(space.low, space.high)
         self.max_steps = limit or DEFAULT_STEPS
+        self.instruction = ""
         try:
             self.state_size = gym.spaces.flatdim(self._env.observation_space)
         except (ValueError, NotImplementedError) as error:
@@ -54,9 +55,23 @@ class GymnasiumTask:
         """The data of this moment."""
         return getattr(self._env.unwrapped, self._data_name)
 
-    def reset(self, seed: int | None) -> np.ndarray:
-        """Start an episode; returns the state, float32 (s,)."""
-        return self._vector(self._env.reset(seed=seed)[0])
+    def reset(self, seed: int | None, instruction: str | None = None) -> np.ndarray:
+        """Start an episode; returns the state, float32 (s,).
+
+        Raises:
+            TaskError: an instruction that the task refuses, or does not take.
+        """
+        try:
+            asked = {} if instruction is None else {"options": {"instruction": instruction}}
+            observation, info = self._env.reset(seed=seed, **asked)
+        except ValueError as error:
+            if instruction is None:
+                raise
+            raise TaskError(f"options['instruction']: task {self._name!r} says: {error}") from error
+        self.instruction = str(info.get("instruction", ""))
+        if instruction is not None and self.instruction != instruction:
+            raise TaskError(f"options['instruction']: task {self._name!r} is not told anything in words")
+        return self._vector(observation)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         """One control step: state, reward, whether the task ended for good, and whether it was cut off."""

@@ -144,15 +144,16 @@ class MujocoEnv(PortableSpec, gym.Env):
         return env
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
-        """Start an episode; ``options={"physics": array}`` starts it in that physics state.
+        """Start an episode; ``options={"physics": array}`` starts it in that physics state, ``{"instruction": text}``
+        asks a task that takes one for a goal in words, which ``info["instruction"]`` says.
 
         Raises:
             TaskError: an unknown option, a physics state of another size, or a task that cannot be observed there.
         """
-        chosen, seed = checked_options(options, ("physics",)), checked_seed(seed)
+        chosen, seed = checked_options(options, ("physics", "instruction")), checked_seed(seed)
         super().reset(seed=seed)
         self._elapsed = 0
-        self._state = self._simulator.reset(seed)
+        self._state = self._simulator.reset(seed, chosen.get("instruction"))
         if chosen.get("physics") is not None:
             self.set_physics(chosen["physics"])
         return self._observe(), self._info()
@@ -220,7 +221,8 @@ class MujocoEnv(PortableSpec, gym.Env):
         )
 
     def _info(self) -> dict:
-        return {"state": self._read_state(), "physics": self.physics()}
+        told = {"instruction": self._simulator.instruction} if self._simulator.instruction else {}
+        return {"state": self._read_state(), "physics": self.physics(), **told}
 
     def _read_state(self) -> np.ndarray:
         if self._state is None:

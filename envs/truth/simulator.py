@@ -21,6 +21,7 @@ class Simulator(Protocol):
         max_steps: control steps after which the task's authors end an episode.
         dt_s: seconds of simulated time for each control step.
         reads_state: whether :meth:`state` can be asked; if not, a state is known after a reset or a step alone.
+        instruction: what is asked for in words in this episode; "" in tasks that ask for nothing.
     """
 
     action_low: np.ndarray
@@ -29,14 +30,22 @@ class Simulator(Protocol):
     max_steps: int
     dt_s: float
     reads_state: bool
+    instruction: str
 
     @property
     def model(self) -> mujoco.MjModel: ...
     @property
     def data(self) -> mujoco.MjData: ...
 
-    def reset(self, seed: int | None) -> np.ndarray:
-        """Start an episode; returns the state, float32 (s,). None goes on drawing where the last reset stopped."""
+    def reset(self, seed: int | None, instruction: str | None = None) -> np.ndarray:
+        """Start an episode; returns the state, float32 (s,). None goes on drawing where the last reset stopped.
+
+        Args:
+            instruction: what to ask for in words; None leaves it to the task.
+
+        Raises:
+            TaskError: the task cannot be asked for that.
+        """
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         """One control step: state, reward, whether the task ended for good, and whether it was cut off."""

@@ -16,7 +16,7 @@ class Batch:
         latents: (b, context + horizon, c, h, w), standardised; empty where a tokenizer is trained.
         actions: (b, context - 1 + horizon, a), at each frame but the last; NaN before the episode began.
         signals: what was logged, by name: ``state`` (b, context + horizon, s), of each frame; ``reward`` (b, horizon),
-            of each step.
+            of each step; ``text`` (b, l, e), what was asked for, embedded, of models that take words.
         ends: (b, horizon), 1 where the step ended the episode for good. mask: (b, horizon), 1 where the step exists.
     """
 

@@ -136,7 +136,7 @@ class Task:
             raise TaskError(f"views {self.views} of {self.id}: each needs a name of its own, and all the same height")
         if self.twin is not None and set(self.twin.cameras) != set(names):
             raise TaskError(f"{self.id} has views {names} and cameras {list(self.twin.cameras)}: give each its own")
-        if taken := {"pixels", "actions", "physics"} & set(self.signals):
+        if taken := {"pixels", "actions", "physics", "text"} & set(self.signals):
             raise TaskError(f"no signal of {self.id} can be called {', '.join(sorted(taken))}: logs have these besides")
         for name, wanted in (("reward", REWARD), ("termination", TERMINATION)):
             if self.signals.get(name, wanted) != wanted:

@@ -5,6 +5,7 @@ Before an episode's first frame stands that frame again, as at the reset of an e
 last frame stands still and ``mask`` is 0.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +19,9 @@ from procosm.world_model.data.on_disk import JoinedFrames, Rows
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.precision import fits, sent
 
+Embed = Callable[[Sequence[str]], Tensor]
+"""b texts to (b, l, e)."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -29,7 +33,8 @@ class Table:
         first, last: (n,) index of the first and last frame of each frame's episode.
         steps: indices of the frames that a step leaves, those whose outcome can be known from the frames before.
         signals: (n, …) each, what else was logged, such as ``state`` (n, s) of the frame and ``reward`` (n,) of the
-            step that leaves it, which is 0 at an episode's last frame.
+            step that leaves it, which is 0 at an episode's last frame; ``text`` (n,), which of ``texts`` it has.
+        texts: what was asked for in words. text: (len(texts), l, e), these embedded. Both of models that take words.
     """
 
     frames: Tensor | Rows
@@ -39,6 +44,8 @@ class Table:
     last: Tensor
     steps: Tensor
     signals: dict[str, Tensor]
+    texts: tuple[str, ...] = ()
+    text: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -48,10 +55,10 @@ class Table:
     def to(self, device: torch.device) -> "Table":
         """The table on a device; its frames stay where they are if they do not fit there."""
         stay = isinstance(self.frames, Rows) or not fits(self.frames.nbytes, device)
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "signals"}
-        signals = {name: values.to(device) for name, values in self.signals.items()}
-        there = {name: values if name == "frames" and stay else values.to(device) for name, values in tensors.items()}
-        return Table(**there, signals=signals)
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: each for name, each in held.items() if isinstance(each, Tensor)}
+        there = {name: each.to(device) for name, each in tensors.items() if not (name == "frames" and stay)}
+        return Table(**held | there | {"signals": {name: each.to(device) for name, each in self.signals.items()}})
 
     def with_half_from(self, newest: int) -> "Table":
         """The same, the steps of the last ``newest`` frames listed so often that they are half of all, or more."""
@@ -64,8 +71,8 @@ class Table:
         return self.frames[index.to(self.frames.device)].to(self.device)
 
 
-def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
-    """The episodes of one kind as a table.
+def tabulate(episodes: list[Episode], kind: str, context: int, embed: Embed | None = None) -> Table:
+    """The episodes of one kind as a table, with what was asked for in them where ``embed`` makes numbers of it.
 
     The first steps of an episode that began wide are left out of ``steps``: until ``context`` frames have been seen,
     its speed is anyone's guess, and guesses teach a model to shrink every motion towards the mean.
@@ -82,6 +89,10 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
         blind = context - 1 if e.wide else 0
         leaves[end - len(e.actions) : end - len(e.actions) + blind] = False
     leaves[last] = False
+    signals = {name: _by_frame([e.signals[name] for e in chosen], lengths.tolist()) for name in chosen[0].signals}
+    texts = () if embed is None else tuple(sorted({e.text for e in chosen}))
+    if embed is not None:
+        signals["text"] = torch.repeat_interleave(torch.tensor([texts.index(e.text) for e in chosen]), lengths)
     return Table(
         frames=_joined([e.frames for e in chosen]),
         actions=_by_frame([e.actions for e in chosen], lengths.tolist()),
@@ -89,7 +100,9 @@ def tabulate(episodes: list[Episode], kind: str, context: int) -> Table:
         first=torch.repeat_interleave(last - lengths + 1, lengths),
         last=torch.repeat_interleave(last, lengths),
         steps=leaves.nonzero()[:, 0],
-        signals={name: _by_frame([e.signals[name] for e in chosen], lengths.tolist()) for name in chosen[0].signals},
+        signals=signals,
+        texts=texts,
+        text=None if embed is None else embed(texts),
     )
 
 
@@ -126,11 +139,12 @@ def cut(table: Table, at: Tensor, context: int, horizon: int, latents: Tensor | 
     ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
     index = torch.cat([context_index(table, at, context), ahead + 1], dim=1)
     logged = {"state": index, "reward": ahead}
+    told = {} if table.text is None else {"text": table.text[table.signals["text"][at]]}
     return Batch(
         frames=table.seen(index) if latents is None else table.frames[:0],
         latents=at.new_empty(0, dtype=torch.float32) if latents is None else latents[index],
         actions=torch.cat([past_actions(table, at, context), table.actions[ahead]], dim=1),
-        signals={name: table.signals[name][place] for name, place in logged.items() if name in table.signals},
+        signals={name: table.signals[name][place] for name, place in logged.items() if name in table.signals} | told,
         ends=table.ends[ahead],
         mask=mask,
     )

@@ -8,7 +8,7 @@ or errors would add up beside it. The network is told what was done at every lat
 sees are their work (LOG.md, "What was just done").
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.conditioning.text import TextConfig, checked_text, embedded, some_untold
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import share
 from procosm.world_model.diffusion.manifold import Manifold
@@ -66,7 +67,13 @@ class DynamicsConfig:
     """Numbers of features, where it tells them."""
     hidden_actions: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the denoised windows in which the newest action is hidden, so that dreams can be guided away from what
-    happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided."""
+    happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided so."""
+    acts: bool = True
+    """Whether it is told of actions; without, what is done changes nothing, and a text alone says what will happen."""
+    text: TextConfig | None = None
+    """What it is told in words; None takes no words."""
+    guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How far dreams that do not say it themselves are guided away from those for no text."""
 
     @property
     def patch(self) -> int:
@@ -77,10 +84,11 @@ class DynamicsConfig:
 class DiffusionDynamics(Readouts):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
-    stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*", "*modulate*")
+    stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*")
+    stay_dense += ("net.text.*", "*modulate*")
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
-    trained_whole = ("*_head.*", "manifold.*", "uncertainty.*", "net.action.*")
+    trained_whole = ("*_head.*", "manifold.*", "uncertainty.*", "net.action.*", "net.text.*")
     """What is trained beside low-rank updates of the rest."""
     inertia: Tensor
     residual_std: Tensor
@@ -91,7 +99,8 @@ class DiffusionDynamics(Readouts):
         super().__init__()
         self.config, self.context, self.latent_shape = config, config.context, latent_shape
         told = config.context * action_size + config.context - 1 + bool(config.hidden_actions)
-        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told)
+        size = None if config.text is None else config.text.size
+        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told, size)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
         self.add_readouts(config.readouts, config.features, config.context, latent_shape, action_size, state_size)
@@ -101,6 +110,20 @@ class DiffusionDynamics(Readouts):
         self._recorder = Recorder()
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
         self.register_buffer("residual_std", torch.ones(latent_shape[0], 1, 1))
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What it is told beside frames."""
+        return frozenset(name for name, told in (("actions", self.config.acts), ("text", self.config.text)) if told)
+
+    @property
+    def embed_text(self) -> Callable[[Sequence[str]], Tensor] | None:
+        """Makes (b, l, e) of b texts; None where it takes no words."""
+        return None if self.config.text is None else partial(embedded, self.config.text)
+
+    def unit_action(self, action: Tensor) -> Tensor:
+        """The task's own units to [-1, 1]; zeros where it is told of no actions."""
+        return super().unit_action(action) if self.config.acts else torch.zeros_like(action)
 
     @property
     def action_columns(self) -> dict[str, int]:
@@ -117,16 +140,23 @@ class DiffusionDynamics(Readouts):
         self.residual_std.copy_(residual.std(over).view_as(self.residual_std).clamp_min(1e-3))
 
     def denoise(
-        self, x: Tensor, sigma: Tensor, context: Tensor, actions: Tensor, net: DiffusionTransformer | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        actions: Tensor,
+        text: Tensor | None,
+        net: DiffusionTransformer | None = None,
     ) -> Tensor:
         """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as in ``advance``.
 
         Args:
+            text: (b, l, e); None tells nothing.
             net: a copy of the network to take, its weights already in the dtype of the products.
         """
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            out = (net or self.net)(c_in * x, c_noise, self.moved(context), self.told(actions))
+            out = (net or self.net)(c_in * x, c_noise, self.moved(context), self.told(actions), text)
         return c_skip * x + c_out * out.to(x.dtype)
 
     def moved(self, context: Tensor) -> Tensor:
@@ -148,14 +178,15 @@ class DiffusionDynamics(Readouts):
         """(b, context, c, h, w) to (b, c, h, w): the latent that inertia alone leads to."""
         return context[:, -1] + self.inertia * (context[:, -1] - context[:, -2])
 
-    def advance(self, context: Tensor, actions: Tensor) -> Tensor:
+    def advance(self, context: Tensor, actions: Tensor, text: Tensor | None = None) -> Tensor:
         """The next latent by one denoising step from zero, with gradients; (b, context, c, h, w) to (b, c, h, w).
 
         Args:
             actions: (b, context, a) in [-1, 1], what is done at each latent; NaN where nobody knows.
+            text: (b, l, e); None tells nothing.
         """
         sigma = context.new_full((context.shape[0],), SIGMA_MAX)
-        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, actions)[:, 0]
+        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, actions, text)[:, 0]
         return self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
 
     def one_step(self) -> OneStep:
@@ -171,7 +202,8 @@ class DiffusionDynamics(Readouts):
         """See :class:`procosm.world_model.interface.Dynamics`."""
         seen = context_window(latents, self.context).clone()
         actions = past_actions(latents, condition, self.context, len(self.action_low))
-        return DiffusionMemory(seen, actions, self.reader.physical(self.reader(seen)))
+        text = checked_text(self.config.text, condition, seen)
+        return DiffusionMemory(seen, actions, self.reader.physical(self.reader(seen)), text)
 
     def read(self, memory: DiffusionMemory) -> Mapping[str, Tensor]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
@@ -186,37 +218,64 @@ class DiffusionDynamics(Readouts):
         sampling: Sampling = MEAN,
     ) -> tuple[DiffusionMemory, Prediction]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
-        taken = memory.with_action(action)
-        inputs = (memory.latents, self.unit_action(taken), self.reader.standardise(memory.read))
+        taken, guidance = memory.with_action(action), self._guidance(sampling)
+        inputs = (memory.latents, self.unit_action(taken), self.reader.standardise(memory.read), memory.text)
         if sampling.steps == 1:
-            told = self._recorder(self._step_of_mean, lambda: (fingerprint(self), self.mixed), *inputs)
+            mean = partial(self._step_of_mean, guidance)
+            told = self._recorder(mean, lambda: (fingerprint(self), self.mixed, guidance), *inputs)
         else:
-            if sampling.guidance and not self.config.hidden_actions:
-                raise ProcosmError("guidance asks what happens whatever is done: train with hidden_actions")
             noise = noise_for(draws, sampling, self.latent_shape, inputs[0])
-            step = partial(self._step_of_noise, sampling)
-            told = self._recorder(step, lambda: (fingerprint(self), self.mixed, sampling), *inputs, *noise)
+            step = partial(self._step_of_noise, sampling, guidance)
+            told = self._recorder(step, lambda: (fingerprint(self), self.mixed, sampling, guidance), *inputs, *noise)
         latents, reward, termination, read = told
         moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
-        return DiffusionMemory(moved, taken[:, 1:], read), Prediction(latents, self.named(reward, termination, read))
+        after = DiffusionMemory(moved, taken[:, 1:], read, memory.text)
+        return after, Prediction(latents, self.named(reward, termination, read))
 
-    def _step_of_mean(self, context: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
+    def _guidance(self, sampling: Sampling) -> float:
+        """How far predictions are moved away from those for no text and a hidden action.
+
+        Raises:
+            ProcosmError: it has not learned what comes without.
+        """
+        weight = self.config.guidance if sampling.guidance is None else sampling.guidance
+        if weight and sampling.steps > 1 and not (self.config.hidden_actions or self.config.text):
+            raise ProcosmError("guidance asks what happens whatever is done: train with hidden_actions, or with text")
+        return weight
+
+    def _step_of_mean(
+        self, guidance: float, context: Tensor, unit: Tensor, before: Tensor, text: Tensor
+    ) -> tuple[Tensor, ...]:
         c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
-        residual = (c_out * self.one_step()(self.moved(context), self.told(unit)))[:, 0]
+        step, seen, told = self.one_step(), self.moved(context), self.told(unit)
+        found = step(seen, told, text)
+        if guidance and self.config.text:  # actions are hidden of noisy latents alone
+            found = found + guidance * (found - step(seen, told))
+        residual = (c_out * found)[:, 0]
         return self._outcome(context, residual, unit, before)
 
     def _step_of_noise(
-        self, sampling: Sampling, context: Tensor, unit: Tensor, before: Tensor, first: Tensor, *others: Tensor
+        self,
+        sampling: Sampling,
+        guidance: float,
+        context: Tensor,
+        unit: Tensor,
+        before: Tensor,
+        text: Tensor,
+        first: Tensor,
+        *others: Tensor,
     ) -> tuple[Tensor, ...]:
         net = self.one_step().net if self.mixed else self.net
         sigmas = sigmas_for(sampling, context.device).to(context.dtype)
-        hidden = torch.cat([unit[:, :-1], torch.full_like(unit[:, -1:], torch.nan)], dim=1)
+        hidden = unit
+        if self.config.hidden_actions:
+            hidden = torch.cat([unit[:, :-1], torch.full_like(unit[:, -1:], torch.nan)], dim=1)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            clean = self.denoise(x, sigma.expand(len(x)), context, unit, net)
-            if not sampling.guidance:
+            clean = self.denoise(x, sigma.expand(len(x)), context, unit, text, net)
+            if not guidance:
                 return clean
-            return clean + sampling.guidance * (clean - self.denoise(x, sigma.expand(len(x)), context, hidden, net))
+            return clean + guidance * (clean - self.denoise(x, sigma.expand(len(x)), context, hidden, None, net))
 
         noise = [each[:, None] for each in others]
         residual = sample(denoise, first[:, None] * SIGMA_MAX, sigmas, sampling, noise)[:, 0]
@@ -257,8 +316,9 @@ class DiffusionDynamics(Readouts):
         weight = self.weight(window.latents[:, k : k + 1] - seen[:, -1:], window.mask[:, :1])
         rows, ones = share().rows(b), one_step.sum().clamp_min(1) / share().count  # metrics of all shares are averaged
         window, x, sigma, clean, one_step = window.rows(rows), x[rows], sigma[rows], clean[rows], one_step[rows]
+        text = some_untold(batch.signals.get("text"), rows)
         seen, actions, weight = seen[rows], actions[rows], weight[rows]
-        error = (self.denoise(x, sigma, seen, actions) - clean).square().flatten(1).mean(1)
+        error = (self.denoise(x, sigma, seen, actions, text) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         loss = uncertainty_loss(error * torch.where(one_step, weight, 1.0), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)
@@ -310,12 +370,12 @@ class DiffusionDynamics(Readouts):
             with_oldest_actions_unknown(window.actions, k)[rows],
             window.rows(rows),
         )
-        truth = self.true_reading(window)
+        truth, text = self.true_reading(window), some_untold(batch.signals.get("text"), rows)
         sequence = window.latents[:, :k]
         total = sequence.new_zeros(())
         sums: dict[str, Tensor] = {}
         for h in range(horizon):
-            latent = self.advance(sequence[:, -k:], actions[:, h : h + k])
+            latent = self.advance(sequence[:, -k:], actions[:, h : h + k], text)
             sequence = torch.cat([sequence, latent[:, None]], dim=1)
             error = ((latent - window.latents[:, k + h]) / self.residual_std).square().flatten(1).mean(1)
             read = self.reader(sequence[:, -k:])

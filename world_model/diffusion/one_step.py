@@ -39,8 +39,8 @@ class OneStep:
         self.parts = [m.parts for m in low_rank]
 
     @torch.inference_mode()
-    def __call__(self, context: Tensor, action: Tensor) -> Tensor:
-        """(b, context, c, h, w) past latents and (b, a) actions in [-1, 1] to (b, 1, c, h, w)."""
+    def __call__(self, context: Tensor, action: Tensor, text: Tensor | None = None) -> Tensor:
+        """(b, context, c, h, w) past latents, (b, a) actions in [-1, 1], (b, l, e) text to (b, 1, c, h, w)."""
         net, width = self.net, self.net.config.width
         tokens = F.linear(net.patchify(context.to(self.dtype).flatten(1, 2)), self.patch_in)
         add_d, add_3d = net.action(action.to(self.dtype))
@@ -48,4 +48,4 @@ class OneStep:
         low = low.unflatten(1, (len(self.parts), -1)).transpose(0, 1)  # (modulations, b, rank)
         modulation = (low @ self.up + (self.shared + add_3d))[:, :, None]  # (modulations, b, 1, 3 d)
         split = [each.split(width, dim=-1)[:parts] for each, parts in zip(modulation, self.parts, strict=True)]
-        return net.run(tokens, split).to(context.dtype)
+        return net.run(tokens, split, text).to(context.dtype)

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.conditioning.actions import ActionEmbedding
+from procosm.world_model.conditioning.text import TextAttention
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
 from procosm.world_model.rope import angles, turns
@@ -44,8 +45,14 @@ class DiffusionTransformer(nn.Module):
     sin: Tensor
 
     def __init__(
-        self, config: TransformerConfig, latent_shape: tuple[int, int, int], context: int, action_size: int
+        self,
+        config: TransformerConfig,
+        latent_shape: tuple[int, int, int],
+        context: int,
+        action_size: int,
+        text_size: int | None = None,
     ) -> None:
+        """``text_size``: numbers of a text's tokens; None takes no text."""
         super().__init__()
         c, h, w = latent_shape
         self.config, p, d = config, config.patch, config.width
@@ -59,6 +66,9 @@ class DiffusionTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(d, config.heads, config.adaln_rank, config.mlp_ratio) for _ in range(config.layers)
         )
+        self.text = nn.ModuleList(
+            TextAttention(d, config.heads, text_size) for _ in range(0 if text_size is None else config.layers)
+        )
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
         self.patch_out = nn.Linear(d, c * p * p, bias=False)
@@ -68,13 +78,16 @@ class DiffusionTransformer(nn.Module):
         self.register_buffer("cos", cos.to(dtype), persistent=False)
         self.register_buffer("sin", sin.to(dtype), persistent=False)
 
-    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor, text: Tensor | None = None
+    ) -> Tensor:
         """One pass.
 
         Args:
             x: (b, 1, c, h, w), the noisy latent times c_in. c_noise: (b,).
             context: (b, context, c, h, w), the clean past, joined on channels.
             action: (b, a), what the network is told of actions; values in [-1, 1].
+            text: (b, l, e), what it is told in words; None, as zeros, tells nothing.
 
         Returns:
             (b, 1, c, h, w).
@@ -84,7 +97,7 @@ class DiffusionTransformer(nn.Module):
         add_d, add_3d = self.action(action)
         shared = self.time_out(F.silu(self.time_hidden(features))) + add_3d
         embedding = self.embedding_norm(features + add_d)
-        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()])
+        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()], text)
 
     def modulations(self) -> list[AdaLNLoRA]:
         """Of each block's attention and MLP, then of the last layer: the order of :meth:`run`."""
@@ -92,9 +105,11 @@ class DiffusionTransformer(nn.Module):
         pairs = ((block.modulate_attention, block.modulate_mlp) for block in blocks)
         return [*(modulate for pair in pairs for modulate in pair), self.modulate_out]
 
-    def run(self, tokens: Tensor, parts: list[tuple[Tensor, ...]]) -> Tensor:
-        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make."""
-        for block, attention, mlp in zip(self.blocks, parts[:-1:2], parts[1:-1:2], strict=True):
+    def run(self, tokens: Tensor, parts: list[tuple[Tensor, ...]], text: Tensor | None) -> Tensor:
+        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make, and text."""
+        for i, (block, attention, mlp) in enumerate(zip(self.blocks, parts[:-1:2], parts[1:-1:2], strict=True)):
+            if self.text and text is not None:
+                tokens = self.text[i](tokens, text)
             tokens = block(tokens, attention, mlp, self.cos, self.sin)
         shift, scale = parts[-1]
         return self.unpatchify(self.patch_out(torch.addcmul(shift, self.norm(tokens), 1 + scale)))[:, None]

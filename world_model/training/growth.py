@@ -22,7 +22,7 @@ from procosm.world_model.data.windows import Table, context_index, cut
 from procosm.world_model.encoding import read_off
 from procosm.world_model.interface import Dynamics
 from procosm.world_model.training.recipes import Training
-from procosm.world_model.training.validation import ahead, deviations, imagine, readings
+from procosm.world_model.training.validation import ahead, deviations, imagine, readings, told_of
 
 GROWTH_HORIZON = 10
 SAMPLE = 4096
@@ -58,8 +58,8 @@ def changes(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows,
     if not len(at):
         return None
     window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
-    before = read_off(dynamics, name, past)
-    dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :])]
+    before, told = read_off(dynamics, name, past), told_of(window.signals)
+    dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :], told)]
     start, after = (readings(dynamics, name, table, latents, each) for each in (at, ahead(table, at, horizon)))
     return Changes(after - start[:, None], torch.stack(dream, 1) - before[:, None], window.mask)
 

@@ -103,7 +103,7 @@ def _post_train(config: PostTrainConfig, given: Mapping[str, Stage] | None) -> P
     tokenizer, dynamics, new = continued(base, task, config.add)
     adapted = _adapted(config, dynamics, new) if config.method == "lora" else []
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
-    tables = read_tables(config.data, dynamics.context, device, config.frames)
+    tables = read_tables(config.data, dynamics, device, config.frames)
     out = folders.named(config.out)
     training = Training(tokenizer, dynamics, tables, config.seed, out.with_name(out.name + ".training"), how=how)
     training.metrics |= {"trained": _trained(dynamics), "signals": learned_from(training)}
@@ -167,14 +167,9 @@ def continued(base: WorldModel, task: Task, add: tuple[str, ...] = ()) -> tuple[
             f"the log has frames of {task.height} by {task.width} pixels, and the base knows {base.task.height} by "
             f"{base.task.width}: collect or ingest frames of that size"
         )
-    known = registry.kind("dynamics", registry.kind_of("dynamics", old[1].config))
     config = old[1].config
     for condition in add:
-        if condition not in known.conditions:
-            raise SettingsError(
-                f"--add {condition}: such dynamics take {', '.join(known.conditions) or 'nothing more'}"
-            )
-        config = known.conditions[condition](config)
+        config = registry.with_condition(config, condition)
     if hasattr(config, "readouts"):  # told is what the new log has, not what the old one had
         config = replace(config, readouts=get_args(ReadoutName)[:3])
     tokenizer, dynamics = registry.untrained(task, old[0].config, config)

@@ -1,14 +1,14 @@
 """From episodes to a world model: the stages of its recipe, one after the other."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Interval
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from procosm import sparse
@@ -34,6 +34,8 @@ from procosm.world_model.training.validation import open_loop, readings
 
 RESETS = 256
 """First frames of the task's own reset that a checkpoint keeps, at most."""
+FIRST = ("holdout", "constant", "train")
+"""Kinds of episodes that these are of, in this order."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class TrainConfig(Settings):
     """Parts that each process takes its rows of a batch of the dynamics in: less memory, the same result."""
     recompute: bool = False
     """Work activations of the dynamics' blocks out again in the backward pass: less memory, more time, the same."""
+    text: bool = False
+    """Tell the dynamics what was asked for in each episode, in words; of diffusion alone."""
+    acts: bool = True
+    """Tell the dynamics what was done; without (--no-acts), words alone say what will happen."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Each stage ends with the average of its weights, of which every step keeps this share; 0: with the last ones."""
     warm: Path | None = None
@@ -113,7 +119,7 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
-    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, sizes.dynamics)
+    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, _told(config, sizes.dynamics))
     parts = thin_parts(config, sizes, task, tokenizer, dynamics)
     if config.warm is None:
         with first_alone():
@@ -126,7 +132,7 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     counts = {"tokenizer": weights(tokenizer), "dynamics": weights(dynamics)}
     if parts:
         tqdm.write(census(counts), file=sys.stderr)
-    tables = read_tables(config.data, dynamics.context, device, config.frames, config.damaged)
+    tables = read_tables(config.data, dynamics, device, config.frames, config.damaged)
     newest = newest_frames(config.data, config.recent)
     tables["train"] = tables["train"].with_half_from(newest["train"])
     makers, in_epochs = sparsifiers(config), are_shards(config.data)
@@ -143,6 +149,21 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     made = assembled(task, training, origin, newest["holdout"])
     with first_alone():
         return checkpoint.save(config.out, made) if rank() == 0 else config.out
+
+
+def _told(config: TrainConfig, dynamics: Any) -> Any:
+    """The dynamics' config with the conditions that are asked for.
+
+    Raises:
+        SettingsError: such dynamics do not take them.
+    """
+    if config.text:
+        dynamics = registry.with_condition(dynamics, "text")
+    if not config.acts:
+        if not config.text:
+            raise SettingsError("--no-acts without --text: nothing would say what will happen")
+        dynamics = replace(dynamics, acts=False)
+    return dynamics
 
 
 def learned_from(training: Training) -> dict[str, list[str]]:
@@ -162,7 +183,7 @@ def learned_from(training: Training) -> dict[str, list[str]]:
 
 def read_tables(
     data: Path,
-    context: int,
+    dynamics: Any,
     device: torch.device,
     frames: Literal["auto", "memory", "disk"] = "auto",
     damaged: Damaged = "refuse",
@@ -170,12 +191,14 @@ def read_tables(
     """Training and held-out episodes as tables on a device, and those of constant actions where there are some.
 
     Args:
+        dynamics: what is trained on them, which says how much of the past it sees, and whether it takes words.
         frames, damaged: see TrainConfig.
     """
     room = frames == "memory" or fits(processes() * frame_bytes(data), torch.device("cpu"))
     episodes = load_episodes(data, frames == "disk" or not room, damaged)
     kinds = [kind for kind in ("train", "holdout", "constant") if kind != "constant" or _any(episodes, kind)]
-    return {kind: tabulate(episodes, kind, context).to(device) for kind in kinds}
+    embed = getattr(dynamics, "embed_text", None)
+    return {kind: tabulate(episodes, kind, dynamics.context, embed).to(device) for kind in kinds}
 
 
 def _any(episodes: list[Episode], kind: str) -> bool:
@@ -212,7 +235,7 @@ def assembled(task: Task, training: Training, origin: dict[str, Any], newest: in
     if "features" in dynamics.readouts and len(held_out.steps):
         features = readings(dynamics, "features", held_out, z, held_out.steps)
     starts = choose_starts(held_out, z, dynamics.context, features=features, newest=newest)
-    firsts = [latents[kind][first_frames(tables[kind])] for kind in ("holdout", "constant", "train") if kind in tables]
+    firsts = [latents[kind][first_frames(tables[kind])] for kind in FIRST if kind in tables]
     resets = torch.cat(firsts)[:RESETS]
     rewards = tables["train"].signals["reward"][tables["train"].steps] if "reward" in held_out.signals else None
     return checkpoint.WorldModel(
@@ -224,10 +247,29 @@ def assembled(task: Task, training: Training, origin: dict[str, Any], newest: in
         starts=z[starts],
         resets=resets if len(resets) else None,
         start_actions=past_actions(held_out, starts[:, -1], dynamics.context),
+        **_said(tables, starts[:, -1]),
         reward_range=None if rewards is None else (float(rewards.min()), float(rewards.max())),
         metrics=training.metrics,
         provenance=origin,
     )
+
+
+def _said(tables: Mapping[str, Table], starts: Tensor) -> dict[str, Any]:
+    """Of a model that takes words: those that it knows, and which of them start windows and first frames have."""
+    texts = tuple(sorted({text for table in tables.values() for text in table.texts}))
+    if not texts:
+        return {}
+
+    def index(table: Table, at: Tensor) -> Tensor:
+        own = torch.tensor([texts.index(text) for text in table.texts], device=table.device)
+        return own[table.signals["text"][at]]
+
+    firsts = [index(tables[kind], first_frames(tables[kind])) for kind in FIRST if kind in tables]
+    return {
+        "texts": texts,
+        "start_texts": index(tables["holdout"], starts),
+        "reset_texts": torch.cat(firsts)[:RESETS],
+    }
 
 
 def thin_parts(config: TrainConfig, sizes: Preset, task: Task, tokenizer: Any, dynamics: Any) -> list[Part]:

@@ -1,6 +1,6 @@
 """Is the dream right? Open-loop errors by horizon, of every kind of dynamics alike, by its interface alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -67,8 +67,9 @@ def open_loop(training: Training, horizon: int = HORIZON, windows: int | None = 
     window = cut(table, at, k, horizon, latents)
     past, future, actions = window.latents[:, :k], window.latents[:, k:], window.actions[:, k - 1 :]
     order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0)).to(table.device)
-    dream = list(imagine(dynamics, past, actions))
-    shuffled = [each.latents for each in imagine(dynamics, past, actions[order])]
+    told = told_of(window.signals)
+    dream = list(imagine(dynamics, past, actions, told))
+    shuffled = [each.latents for each in imagine(dynamics, past, actions[order], told)]
 
     def by_horizon(error: Tensor) -> list[float]:  # (b, horizon, …) to the mean over steps that exist
         error = error.flatten(2).mean(2)
@@ -85,6 +86,11 @@ def open_loop(training: Training, horizon: int = HORIZON, windows: int | None = 
         error = (torch.stack([each.readouts[name] for each in dream], 1) - truth) / deviation
         found[name] = [e**0.5 for e in by_horizon(error.square())]
     return found
+
+
+def told_of(signals: Mapping[str, Tensor]) -> Condition | None:
+    """What was asked for in words in windows, where there is such."""
+    return Condition(text=signals["text"]) if "text" in signals else None
 
 
 def ahead(table: Table, at: Tensor, horizon: int) -> Tensor:

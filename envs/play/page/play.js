@@ -195,12 +195,17 @@ const DIALS = {
 };
 DIALS.strength.show(strength);
 
+byId("instruction").addEventListener("change", (event) => say("instruct", event.target.value));
+
 // ---- steering
 
 function greet(message) {
   welcome = message;
   document.title = `procosm play · ${message.task}`;
   byId("task").textContent = message.task;
+  byId("conditions").textContent = message.conditions.length ? `told of ${message.conditions.join(" and ")}` : "told of frames alone";
+  byId("words").hidden = !message.conditions.includes("text");
+  byId("texts").replaceChildren(...message.texts.map((text) => Object.assign(document.createElement("option"), { value: text })));
   byId("weakness").textContent = message.weakness;
   byId("weakness").hidden = !message.weakness;
   DIALS.horizon.offer([...HORIZONS.filter((value) => value < message.longest), message.longest]);
@@ -316,6 +321,7 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !view) return;
   const focus = event.target, code = event.key === "?" ? "Slash" : event.code;
   if (byId("keys").open && code !== "Slash") return;
+  if (focus.matches("input[type=text]")) return;
   // What has the focus keeps the keys it understands itself.
   if (focus.matches("input") && /^(Arrow|Home|End|Page|Space)/.test(code)) return;
   if (focus.matches("button, a") && /^(Space|Enter)$/.test(code)) return;

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_before_the_work(base, log, tmp_path):
         continued(checkpoint.load(base), larger)
     with pytest.raises(SettingsError, match="--preset huge: dynamics of the kind diffusion have debug"):
         post_train(PostTrainConfig(base, log, tmp_path / "out", preset="huge"))
-    with pytest.raises(SettingsError, match="--add smell"):
+    with pytest.raises(SettingsError, match="no smell can be added to such dynamics"):
         post_train(PostTrainConfig(base, log, tmp_path / "out", add=("smell",)), STAGES)
     with pytest.raises(ProcosmError, match="lie one in the other"):
         post_train(PostTrainConfig(base, log, base / "new"))
