@@ -85,7 +85,7 @@ def adapt(module: nn.Module, rank: int, alpha: float, leave: Iterable[str]) -> l
 def merge(module: nn.Module) -> dict[str, Tensor]:
     """Add every adapter to its layer and remove it, in place; returns the factors, ``NAME.down`` and ``NAME.up``."""
     adapters = {name: each for name, each in module.named_modules() if isinstance(each, LowRank)}
-    factors = {}
+    factors: dict[str, Tensor] = {}
     for name, each in adapters.items():
         factors |= {f"{name}.down": each.down.detach(), f"{name}.up": each.up.detach()}
         parent, _, attribute = name.rpartition(".")

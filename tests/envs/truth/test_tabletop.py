@@ -24,13 +24,17 @@ def places(state: np.ndarray) -> np.ndarray:
 def test_what_is_asked_for_comes_about_and_is_paid(table, instruction):
     begun, info = table.reset(seed=3, options={"instruction": instruction})
     assert info["instruction"] == instruction
-    total = 0.0
+    total, others, before = 0.0, 0.0, places(begun)
+    ball = list(COLOURS).index(instruction.split()[2])
     for _ in range(STEPS):
         state, reward, *_ = table.step(forces(instruction))
         total += reward
+        others += np.linalg.norm(np.delete(places(state) - before, ball, axis=0), axis=1).sum()
+        before = places(state)
     assert goal_reached(places(begun), places(state)) == instruction
-    moved = np.abs(places(state) - places(begun))
-    assert total == pytest.approx(2 * moved.max() - np.linalg.norm(moved, axis=1).sum(), abs=1e-4)
+    way = np.array({"left": (-1, 0), "right": (1, 0), "away": (0, 1), "closer": (0, -1)}[instruction.split()[-1]])
+    assert total + others == pytest.approx((places(state) - places(begun))[ball] @ way, abs=1e-5)
+    assert total > 0.1
 
 
 def test_nothing_and_two_things_are_no_goal(table):
@@ -60,9 +64,8 @@ def test_each_ball_is_seen_where_it_is():
     """In a picture from above: left is left, away is up."""
     env = gym.make("Procosm/TabletopTruth-v0", frame_size=64, camera="above", renderer="raycast")
     frame, info = env.reset(seed=5)
-    for (x, y), colour in zip(places(info["state"]), COLOURS.values(), strict=True):
-        distance = np.linalg.norm(frame / 255 - np.array(colour), axis=-1)
-        rows, columns = np.nonzero(distance < distance.min() + 0.12)
+    for ball, (x, y) in enumerate(places(info["state"])):
+        rows, columns = np.nonzero(frame[..., ball] > np.delete(frame, ball, axis=-1).max(-1) + 50.0)
         half_m = np.tan(np.radians(23)) * (1.2 - 0.09)
         assert (columns.mean() + 0.5) / 32 - 1 == pytest.approx(x / half_m, abs=0.06)
         assert 1 - (rows.mean() + 0.5) / 32 == pytest.approx(y / half_m, abs=0.06)
