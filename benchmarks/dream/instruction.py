@@ -47,13 +47,13 @@ class InstructionConfig(Settings):
     """Folder for data and checkpoints; what is finished there is not made again."""
     result: Path = RESULTS / "instruction.json"
     """Where the result goes."""
-    episodes: Count = 360
+    episodes: Count = 240
     """Logged, a tenth of them held out."""
     judged: Count = 96
     """First frames that no episode has, each with one goal that is asked for; a multiple of 12 asks for all alike."""
     seeds: Count = 1
     """Of training, from 0 up."""
-    steps: Count = 1500
+    steps: Count = 900
     """Of the main stage of training."""
     guidance: tuple[float, ...] = (0.0, 1.0)
     """Weights of classifier-free guidance that are tried."""
@@ -99,15 +99,15 @@ def logged(config: InstructionConfig) -> tuple[Path, Path]:
 def sizes(steps: int) -> Preset:
     """The small preset for frames of 32 pixels, in proportion to the main stage's steps."""
     small = preset("small")
-    network = replace(small.dynamics.transformer, width=96, layers=4)
+    network = replace(small.dynamics.transformer, width=64, layers=3)
     made = replace(
         small, tokenizer=replace(small.tokenizer, width=16), dynamics=replace(small.dynamics, transformer=network)
     )
     made = made.with_stage("tokenizer", steps=max(1, steps // 4), batch=24)
     made = made.with_stage("state_head", steps=max(1, steps // 6), batch=64)
     made = made.with_stage("manifold", steps=max(1, steps // 2), batch=256)
-    made = made.with_stage("diffusion", steps=steps, batch=64)
-    return made.with_stage("unroll", steps=max(1, steps // 8), batch=24, growth_gate=None, extensions=0)
+    made = made.with_stage("diffusion", steps=steps, batch=32)
+    return made.with_stage("unroll", steps=max(1, steps // 12), batch=16, growth_gate=None, extensions=0)
 
 
 def positions(frame: np.ndarray) -> np.ndarray:

@@ -46,15 +46,15 @@ class NewRobotConfig(Settings):
     """Tasks of the mixture."""
     robot: str = "InvertedPendulum-v5"
     """The new one."""
-    known_steps: Count = 2500
+    known_steps: Count = 1200
     """Steps of each known task."""
-    budgets: tuple[Count, ...] = (500, 2000)
+    budgets: tuple[Count, ...] = (500,)
     """Steps of the new robot, its own held-out tenth included."""
     seeds: Count = 2
     """Seeds of every arm, from 0 up; the data are the same for all."""
-    pretraining: Count = 900
+    pretraining: Count = 300
     """Steps of the main stage of pre-training."""
-    steps: Count = 300
+    steps: Count = 150
     """Steps of the main stage of every arm."""
     windows: Count = 48
     """Held-out windows that judge."""
