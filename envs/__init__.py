@@ -14,6 +14,7 @@ TASKS = {
     "HalfCheetah": "HalfCheetah-v5",
     "Walker2d": "Walker2d-v5",
     "Tabletop": "Tabletop-v0",
+    "Gallery": "Gallery-v0",
 }
 """Names of ours that have ids of their own, and the Gymnasium tasks they stand for."""
 
@@ -26,6 +27,7 @@ def _register() -> None:
     gym.register("Procosm/World-v0", entry_point=_WORLD, vector_entry_point=_WORLD_VECTOR)
     gym.register("Procosm/Truth-v0", entry_point=_TRUTH)
     gym.register("Tabletop-v0", entry_point="procosm.envs.truth.tabletop:Tabletop", max_episode_steps=12)
+    gym.register("Gallery-v0", entry_point="procosm.envs.truth.gallery:Gallery", max_episode_steps=40)
     for name, task in TASKS.items():
         gym.register(f"Procosm/{name}-v0", entry_point=_WORLD, vector_entry_point=_WORLD_VECTOR, kwargs={"name": name})
         gym.register(f"Procosm/{name}Truth-v0", entry_point=_TRUTH, kwargs={"task": task})

@@ -77,6 +77,11 @@ class WorldModel:
         read = self.dynamics.read(self.dynamics.begin(self.starts[:1]))
         return {name: value.shape[1] for name, value in read.items()}
 
+    @property
+    def takes_words(self) -> bool:
+        """Whether each dream can be told words of its own; a published model's text stands beside its weights."""
+        return getattr(self.dynamics, "embed_text", None) is not None
+
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """(b, l, e): b texts as the dynamics take them; "" tells nothing.
 

@@ -16,7 +16,8 @@ from procosm.world_model.autoregressive.dynamics import AutoregressiveConfig, Au
 from procosm.world_model.conditioning.text import TextConfig
 from procosm.world_model.data.task import Task
 from procosm.world_model.diffusion import recipe as diffusion
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import DiscreteTokenizer, Tokenizer
 from procosm.world_model.model import WorldModel
@@ -120,7 +121,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
             _told,
             recipes=diffusion.RECIPES,
             conditions={"text": lambda config: replace(config, text=config.text or TextConfig())},
-            later=("readouts", "features", "hidden_actions", "acts", "text", "guidance"),
+            later=("readouts", "features", "hidden_actions", "acts", "text", "camera", "guidance"),
         ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(

@@ -27,7 +27,8 @@ from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.task import MAIN, View
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import resolve_device
 from procosm.world_model.registry import untrained

@@ -25,7 +25,8 @@ from procosm.world_model import checkpoint, command, registry
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.episodes import load_task
 from procosm.world_model.data.task import Task
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.provenance import provenance

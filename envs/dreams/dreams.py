@@ -139,7 +139,7 @@ class Dreams:
         self.step_frames = np.zeros((count, frames, *model.task.frame_shape), np.uint8) if frames > 1 else None
         self.start = np.zeros(count, np.int64)
         self.elapsed = np.zeros(count, np.int64)
-        self.said: list[str] | None = [""] * count if "text" in model.conditions else None
+        self.said: list[str] | None = [""] * count if model.takes_words else None
         self._draws = [np.random.default_rng(0)] * count
         self._slots = np.arange(count)
         if trust_below is not None and model.trust is None:

@@ -94,7 +94,7 @@ class Windows:
         """What was asked for where each window was logged."""
         model = self._model
         if model.start_texts is None:
-            return ("",) * len(windows) if "text" in model.conditions else ()
+            return ("",) * len(windows) if model.takes_words else ()
         known = model.start_texts.tolist() + ([] if model.reset_texts is None else model.reset_texts.tolist())
         return tuple(model.texts[known[window]] for window in windows)
 
@@ -132,7 +132,7 @@ def given_start(model: WorldModel, options: Mapping[str, Any], batch: tuple[int,
     latents = torch.cat([latents[:, :1].expand(-1, missing, -1, -1, -1), latents], dim=1)
     known = torch.from_numpy(actions).to(device)[:, max(0, actions.shape[1] - context + 1) :]
     before = unknown(model, len(known))[:, : context - 1 - known.shape[1]]
-    said = ("",) * len(latents) if "text" in model.conditions else ()
+    said = ("",) * len(latents) if model.takes_words else ()
     return Start(latents, torch.cat([before, known], dim=1), said)
 
 
@@ -149,7 +149,7 @@ def said(model: WorldModel, options: Mapping[str, Any], count: int) -> tuple[str
     texts = (given,) * count if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
     if len(texts) != count or not all(isinstance(text, str) and len(text) <= 2000 for text in texts):
         raise TaskError(f"options['instruction'] is {given!r:.60}: give a text, or one for each of {count} dreams")
-    if "text" not in model.conditions:
+    if not model.takes_words:
         raise TaskError(
             f"options['instruction']: the world model of {model.task.id} takes no words, it is told "
             f"{', '.join(sorted(model.conditions))}; `procosm post-train --add text` teaches it"

@@ -126,6 +126,7 @@ class Game:
             "without_reward": self._pair.without_reward,
             "weakness": self._stage.weakness,
             "conditions": sorted(self._pair.model.conditions),
+            "takes_words": self._pair.model.takes_words,
             "texts": list(self._pair.model.texts[:TEXTS]),
         }
 
@@ -218,7 +219,7 @@ class Game:
         self._pair.configure(self._denoising, self._horizon)
 
     def _instruct(self, value: Any) -> None:
-        if "text" not in self._pair.model.conditions:
+        if not self._pair.model.takes_words:
             self._note = "This dream takes no words."
             return
         self._pair.instruction = value or None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from procosm.world_model.checkpoint import WorldModel, load, save
-from procosm.world_model.diffusion.dynamics import DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.registry import untrained
 from procosm.world_model.sparsity import sparsify

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from procosm.world_model.conditioning.text import some_untold
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import share
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
@@ -57,22 +58,23 @@ class ConsistencyLoss(nn.Module):
         sigmas = sent(self.sigmas[at.clamp_max(len(self.sigmas) - 1)], device)  # (b, stretch + 1)
         actions = with_oldest_actions_unknown(window.actions, dynamics.context)[:, : dynamics.context]
         rows = share().rows(b)
+        text = some_untold(batch.signals.get("text"), rows)
         seen, clean, actions, sigmas, noise = (each[rows] for each in (seen, clean, actions, sigmas, noise))
         high = sigmas[:, 0]
         x, zero, highest = clean + _wide(high) * noise, torch.zeros_like(clean), torch.full_like(high, SIGMA_MAX)
         with torch.no_grad():
             nearer = x
             for sigma, following in pairwise(sigmas.unbind(1)):
-                expected = dynamics.denoise(nearer, sigma.clamp_min(SIGMA_MIN), seen, actions, self.teacher)
+                expected = dynamics.denoise(nearer, sigma.clamp_min(SIGMA_MIN), seen, actions, self.teacher, text)
                 moved = expected + _wide(following / sigma.clamp_min(SIGMA_MIN)) * (nearer - expected)
                 nearer = torch.where(_wide(sigma) > 0, moved, nearer)  # who has arrived stays there
-            end = dynamics.denoise(nearer, sigmas[:, -1].clamp_min(SIGMA_MIN), seen, actions)
+            end = dynamics.denoise(nearer, sigmas[:, -1].clamp_min(SIGMA_MIN), seen, actions, text=text)
             end = torch.where(_wide(sigmas[:, -1]) > 0, end, nearer)
-            mean = dynamics.denoise(zero, highest, seen, actions, self.teacher)
-        apart = dynamics.denoise(x, high, seen, actions) - end
+            mean = dynamics.denoise(zero, highest, seen, actions, self.teacher, text)
+        apart = dynamics.denoise(x, high, seen, actions, text=text) - end
         size = HUBER * clean[0].numel() ** 0.5
         consistency = ((apart.flatten(1).square().sum(1) + size**2).sqrt() - size).mean() / clean[0].numel() ** 0.5
-        kept = (dynamics.denoise(zero, highest, seen, actions) - mean).square().mean() / SIGMA_DATA**2
+        kept = (dynamics.denoise(zero, highest, seen, actions, text=text) - mean).square().mean() / SIGMA_DATA**2
         loss = consistency + kept
         return loss, {"loss": loss.detach(), "consistency": consistency.detach(), "mean": kept.detach()}
 

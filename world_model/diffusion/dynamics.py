@@ -9,19 +9,18 @@ sees are their work (LOG.md, "What was just done").
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from procosm.world_model.conditioning.text import TextConfig, checked_text, embedded, some_untold
+from procosm.world_model.conditioning.rays import MOTION
+from procosm.world_model.conditioning.text import checked_text, embedded, some_untold
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import share
+from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.manifold import Manifold
 from procosm.world_model.diffusion.memory import DiffusionMemory
 from procosm.world_model.diffusion.one_step import OneStep
@@ -33,62 +32,26 @@ from procosm.world_model.diffusion.precondition import (
     uncertainty_loss,
 )
 from procosm.world_model.diffusion.sampler import noise_for, sample, sigmas_for
-from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
+from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.graphs import Recorder, fingerprint
 from procosm.world_model.interface import MEAN, Condition, Prediction, Sampling
 from procosm.world_model.layers import fourier_features
 from procosm.world_model.past import context_window, past_actions, with_oldest_actions_unknown
 from procosm.world_model.precision import sent
-from procosm.world_model.readouts import ReadoutName, Readouts
-
-
-@dataclass(frozen=True)
-class DynamicsConfig:
-    """Shape and loss of diffusion dynamics."""
-
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    """The denoising network."""
-    context: Annotated[int, Field(ge=2, le=64)] = 3
-    """Past latents the network sees."""
-    sigma_mean: Annotated[float, Field(ge=-20, le=20)] = -0.4
-    """Mean of ln σ in training."""
-    sigma_std: Annotated[float, Field(gt=0, le=20)] = 1.2
-    """Standard deviation of ln σ in training."""
-    one_step_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Part of every batch trained as the one-step prediction from zero."""
-    slowest: Annotated[float, Field(gt=0, le=1e6)] = 0.05
-    """Mean square change of a latent in a step, in units of the residual, below which slower windows weigh no more."""
-    state_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.5
-    """Weight of the error of the estimated true state, or of features, against the latent's, when unrolled."""
-    readouts: tuple[ReadoutName, ...] = ("reward", "termination", "state")
-    """What it learns to tell beside latents: the state where one is logged, features where none is."""
-    features: Annotated[int, Field(ge=1, le=128)] = 32
-    """Numbers of features, where it tells them."""
-    hidden_actions: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the denoised windows in which the newest action is hidden, so that dreams can be guided away from what
-    happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided so."""
-    acts: bool = True
-    """Whether it is told of actions; without, what is done changes nothing, and a text alone says what will happen."""
-    text: TextConfig | None = None
-    """What it is told in words; None takes no words."""
-    guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """How far dreams that do not say it themselves are guided away from those for no text."""
-
-    @property
-    def patch(self) -> int:
-        """Latents along each side of what the network sees as one."""
-        return self.transformer.patch
+from procosm.world_model.readouts import Readouts
 
 
 class DiffusionDynamics(Readouts):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
-    stay_dense = ("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*")
-    stay_dense += ("net.text.*", "*modulate*")
+    stay_dense = (
+        *("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*"),
+        *("net.text.*", "net.rays.*", "*modulate*"),
+    )
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
-    trained_whole = ("*_head.*", "manifold.*", "uncertainty.*", "net.action.*", "net.text.*")
+    trained_whole = ("*_head.*", "manifold.*", "uncertainty.*", "net.action.*", "net.text.*", "net.rays.*")
     """What is trained beside low-rank updates of the rest."""
     inertia: Tensor
     residual_std: Tensor
@@ -100,7 +63,9 @@ class DiffusionDynamics(Readouts):
         self.config, self.context, self.latent_shape = config, config.context, latent_shape
         told = config.context * action_size + config.context - 1 + bool(config.hidden_actions)
         size = None if config.text is None else config.text.size
-        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told, size)
+        if config.camera and action_size != MOTION:
+            raise ProcosmError(f"a camera is moved by {MOTION} numbers, and actions here have {action_size}")
+        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told, size, config.camera)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
         self.add_readouts(config.readouts, config.features, config.context, latent_shape, action_size, state_size)
@@ -114,7 +79,8 @@ class DiffusionDynamics(Readouts):
     @property
     def conditions(self) -> frozenset[str]:
         """What it is told beside frames."""
-        return frozenset(name for name, told in (("actions", self.config.acts), ("text", self.config.text)) if told)
+        told = {"actions": self.config.acts, "text": self.config.text, "camera": self.config.camera}
+        return frozenset(name for name, there in told.items() if there)
 
     @property
     def embed_text(self) -> Callable[[Sequence[str]], Tensor] | None:
@@ -122,8 +88,15 @@ class DiffusionDynamics(Readouts):
         return None if self.config.text is None else partial(embedded, self.config.text)
 
     def unit_action(self, action: Tensor) -> Tensor:
-        """The task's own units to [-1, 1]; zeros where it is told of no actions."""
-        return super().unit_action(action) if self.config.acts else torch.zeros_like(action)
+        """The task's own units to [-1, 1]; zeros where nothing that is done counts."""
+        counts = self.config.acts or self.config.camera
+        return super().unit_action(action) if counts else torch.zeros_like(action)
+
+    def motion(self, actions: Tensor) -> Tensor | None:
+        """(b, context, a) unit actions to what the newest does to the camera, (b, 6); None where it moves none."""
+        if self.config.camera is None:
+            return None
+        return self.action_low + (actions[:, -1].nan_to_num(0.0) + 1) / 2 * (self.action_high - self.action_low)
 
     @property
     def action_columns(self) -> dict[str, int]:
@@ -145,8 +118,8 @@ class DiffusionDynamics(Readouts):
         sigma: Tensor,
         context: Tensor,
         actions: Tensor,
-        text: Tensor | None,
         net: DiffusionTransformer | None = None,
+        text: Tensor | None = None,
     ) -> Tensor:
         """D(x; σ): the expected clean residual, (b, 1, c, h, w), in units of σ_data; actions as in ``advance``.
 
@@ -156,7 +129,8 @@ class DiffusionDynamics(Readouts):
         """
         c_skip, c_out, c_in, c_noise = coefficients(sigma)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            out = (net or self.net)(c_in * x, c_noise, self.moved(context), self.told(actions), text)
+            told = self.moved(context), self.told(actions), text, self.motion(actions)
+            out = (net or self.net)(c_in * x, c_noise, *told)
         return c_skip * x + c_out * out.to(x.dtype)
 
     def moved(self, context: Tensor) -> Tensor:
@@ -170,6 +144,8 @@ class DiffusionDynamics(Readouts):
         """(b, context, a) unit actions at the latents of the context, NaN where unknown, to what the network is told:
         those that are known, zeros for the others, and which are; the newest always is, where none is ever hidden.
         """
+        if not self.config.acts:
+            actions = torch.zeros_like(actions)
         known = ~actions[..., 0].isnan()
         known = known if self.config.hidden_actions else known[:, :-1]
         return torch.cat([actions.nan_to_num(0.0).flatten(1), known.to(actions.dtype)], dim=1)
@@ -186,7 +162,7 @@ class DiffusionDynamics(Readouts):
             text: (b, l, e); None tells nothing.
         """
         sigma = context.new_full((context.shape[0],), SIGMA_MAX)
-        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, actions, text)[:, 0]
+        residual = self.denoise(torch.zeros_like(context[:, :1]), sigma, context, actions, text=text)[:, 0]
         return self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
 
     def one_step(self) -> OneStep:
@@ -247,10 +223,10 @@ class DiffusionDynamics(Readouts):
         self, guidance: float, context: Tensor, unit: Tensor, before: Tensor, text: Tensor
     ) -> tuple[Tensor, ...]:
         c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
-        step, seen, told = self.one_step(), self.moved(context), self.told(unit)
-        found = step(seen, told, text)
+        step, seen, told, motion = self.one_step(), self.moved(context), self.told(unit), self.motion(unit)
+        found = step(seen, told, text, motion)
         if guidance and self.config.text:  # actions are hidden of noisy latents alone
-            found = found + guidance * (found - step(seen, told))
+            found = found + guidance * (found - step(seen, told, None, motion))
         residual = (c_out * found)[:, 0]
         return self._outcome(context, residual, unit, before)
 
@@ -272,10 +248,10 @@ class DiffusionDynamics(Readouts):
             hidden = torch.cat([unit[:, :-1], torch.full_like(unit[:, -1:], torch.nan)], dim=1)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            clean = self.denoise(x, sigma.expand(len(x)), context, unit, text, net)
+            clean = self.denoise(x, sigma.expand(len(x)), context, unit, net, text)
             if not guidance:
                 return clean
-            return clean + guidance * (clean - self.denoise(x, sigma.expand(len(x)), context, hidden, None, net))
+            return clean + guidance * (clean - self.denoise(x, sigma.expand(len(x)), context, hidden, net))
 
         noise = [each[:, None] for each in others]
         residual = sample(denoise, first[:, None] * SIGMA_MAX, sigmas, sampling, noise)[:, 0]
@@ -318,7 +294,7 @@ class DiffusionDynamics(Readouts):
         window, x, sigma, clean, one_step = window.rows(rows), x[rows], sigma[rows], clean[rows], one_step[rows]
         text = some_untold(batch.signals.get("text"), rows)
         seen, actions, weight = seen[rows], actions[rows], weight[rows]
-        error = (self.denoise(x, sigma, seen, actions, text) - clean).square().flatten(1).mean(1)
+        error = (self.denoise(x, sigma, seen, actions, text=text) - clean).square().flatten(1).mean(1)
         u = self.uncertainty(fourier_features(sigma.log() / 4, 128))[:, 0]
         loss = uncertainty_loss(error * torch.where(one_step, weight, 1.0), sigma, u)
         heads, metrics = self.head_loss(window.latents[:, : k + 1], window, 0)

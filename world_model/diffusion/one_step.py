@@ -39,10 +39,14 @@ class OneStep:
         self.parts = [m.parts for m in low_rank]
 
     @torch.inference_mode()
-    def __call__(self, context: Tensor, action: Tensor, text: Tensor | None = None) -> Tensor:
-        """(b, context, c, h, w) past latents, (b, a) actions in [-1, 1], (b, l, e) text to (b, 1, c, h, w)."""
+    def __call__(
+        self, context: Tensor, action: Tensor, text: Tensor | None = None, motion: Tensor | None = None
+    ) -> Tensor:
+        """(b, 1, c, h, w) of (b, context, c, h, w) past latents and the conditions of the transformer."""
         net, width = self.net, self.net.config.width
         tokens = F.linear(net.patchify(context.to(self.dtype).flatten(1, 2)), self.patch_in)
+        if net.rays is not None:
+            tokens = tokens + net.rays(motion)
         add_d, add_3d = net.action(action.to(self.dtype))
         low = F.linear(F.silu(net.embedding_norm(self.features + add_d)).to(self.dtype), self.down)
         low = low.unflatten(1, (len(self.parts), -1)).transpose(0, 1)  # (modulations, b, rank)

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.on_disk import some
 from procosm.world_model.data.windows import context_index, cut, draw
+from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.distillation import ConsistencyLoss
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.settings import Count, Positive

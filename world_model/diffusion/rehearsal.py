@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from procosm.world_model.data.batch import Batch, random_batch
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.sparsity import sparsify
 

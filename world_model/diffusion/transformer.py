@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.conditioning.actions import ActionEmbedding
+from procosm.world_model.conditioning.rays import CameraConfig, RayEmbedding
 from procosm.world_model.conditioning.text import TextAttention
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
@@ -51,8 +52,9 @@ class DiffusionTransformer(nn.Module):
         context: int,
         action_size: int,
         text_size: int | None = None,
+        camera: CameraConfig | None = None,
     ) -> None:
-        """``text_size``: numbers of a text's tokens; None takes no text."""
+        """``text_size``: numbers of a text's tokens; None takes no text. ``camera``: what actions move, if any."""
         super().__init__()
         c, h, w = latent_shape
         self.config, p, d = config, config.patch, config.width
@@ -66,9 +68,9 @@ class DiffusionTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(d, config.heads, config.adaln_rank, config.mlp_ratio) for _ in range(config.layers)
         )
-        self.text = nn.ModuleList(
-            TextAttention(d, config.heads, text_size) for _ in range(0 if text_size is None else config.layers)
-        )
+        each = () if text_size is None else [text_size] * config.layers
+        self.text = nn.ModuleList(TextAttention(d, config.heads, size) for size in each)
+        self.rays = None if camera is None else RayEmbedding(camera, d, p, self.grid)
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
         self.patch_out = nn.Linear(d, c * p * p, bias=False)
@@ -79,7 +81,13 @@ class DiffusionTransformer(nn.Module):
         self.register_buffer("sin", sin.to(dtype), persistent=False)
 
     def forward(
-        self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor, text: Tensor | None = None
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        context: Tensor,
+        action: Tensor,
+        text: Tensor | None = None,
+        motion: Tensor | None = None,
     ) -> Tensor:
         """One pass.
 
@@ -88,11 +96,14 @@ class DiffusionTransformer(nn.Module):
             context: (b, context, c, h, w), the clean past, joined on channels.
             action: (b, a), what the network is told of actions; values in [-1, 1].
             text: (b, l, e), what it is told in words; None, as zeros, tells nothing.
+            motion: (b, 6), of the camera in the step, where actions move one.
 
         Returns:
             (b, 1, c, h, w).
         """
         tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))
+        if self.rays is not None:
+            tokens = tokens + self.rays(motion)
         features = fourier_features(c_noise, self.config.width)
         add_d, add_3d = self.action(action)
         shared = self.time_out(F.silu(self.time_hidden(features))) + add_3d

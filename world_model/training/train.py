@@ -14,6 +14,7 @@ from tqdm import tqdm
 from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders, registry
+from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task
@@ -82,6 +83,9 @@ class TrainConfig(Settings):
     """Tell the dynamics what was asked for in each episode, in words; of diffusion alone."""
     acts: bool = True
     """Tell the dynamics what was done; without (--no-acts), words alone say what will happen."""
+    rays: Annotated[float, Interval(gt=0, lt=180)] | None = None
+    """Vertical field of view, degrees, of a camera whose motion the actions are (velocity, m/s, and turn rate, rad/s,
+    in its own coordinates): each place of a picture is told of the ray along which it will see; of diffusion alone."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Each stage ends with the average of its weights, of which every step keeps this share; 0: with the last ones."""
     warm: Path | None = None
@@ -119,7 +123,7 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
-    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, _told(config, sizes.dynamics))
+    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, _told(config, sizes.dynamics, task))
     parts = thin_parts(config, sizes, task, tokenizer, dynamics)
     if config.warm is None:
         with first_alone():
@@ -151,7 +155,7 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
         return checkpoint.save(config.out, made) if rank() == 0 else config.out
 
 
-def _told(config: TrainConfig, dynamics: Any) -> Any:
+def _told(config: TrainConfig, dynamics: Any, task: Task) -> Any:
     """The dynamics' config with the conditions that are asked for.
 
     Raises:
@@ -159,9 +163,13 @@ def _told(config: TrainConfig, dynamics: Any) -> Any:
     """
     if config.text:
         dynamics = registry.with_condition(dynamics, "text")
+    if config.rays is not None:
+        if not hasattr(dynamics, "camera"):
+            raise SettingsError("--rays: such dynamics take no camera; take --family diffusion")
+        dynamics = replace(dynamics, camera=CameraConfig(config.rays, task.dt_s))
     if not config.acts:
-        if not config.text:
-            raise SettingsError("--no-acts without --text: nothing would say what will happen")
+        if not config.text and config.rays is None:
+            raise SettingsError("--no-acts without --text or --rays: nothing would say what will happen")
         dynamics = replace(dynamics, acts=False)
     return dynamics
 

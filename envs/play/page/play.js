@@ -204,7 +204,7 @@ function greet(message) {
   document.title = `procosm play · ${message.task}`;
   byId("task").textContent = message.task;
   byId("conditions").textContent = message.conditions.length ? `told of ${message.conditions.join(" and ")}` : "told of frames alone";
-  byId("words").hidden = !message.conditions.includes("text");
+  byId("words").hidden = !message.takes_words;
   byId("texts").replaceChildren(...message.texts.map((text) => Object.assign(document.createElement("option"), { value: text })));
   byId("weakness").textContent = message.weakness;
   byId("weakness").hidden = !message.weakness;

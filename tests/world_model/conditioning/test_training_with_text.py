@@ -68,7 +68,7 @@ def test_what_is_done_changes_nothing_where_it_is_not_told(model):
 
 
 def test_no_acts_needs_words_and_tokens_take_none_here(log, tmp_path):
-    with pytest.raises(SettingsError, match="--no-acts without --text"):
+    with pytest.raises(SettingsError, match="--no-acts without --text or --rays"):
         train(TrainConfig(data=log, out=tmp_path / "a", acts=False), SIZES)
     tokens = preset("debug", dynamics="autoregressive")
     with pytest.raises(SettingsError, match="no text can be added to such dynamics"):

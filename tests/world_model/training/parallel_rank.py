@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from procosm.sparse.baselines import make
 from procosm.world_model.data.batch import Batch, random_batch
 from procosm.world_model.data.share import share
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_json

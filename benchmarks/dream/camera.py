@@ -1,0 +1,105 @@
+"""Does a dream show what is to be seen from where its camera is sent?
+
+    python -m procosm.benchmarks.dream.camera --out runs/bench/camera
+
+A camera is moved through a room that stands still (``Gallery-v0``). World models learn from the same logs, told of its
+motion as Plücker rays, as the action's embedding, or not at all. Held-out motions then send the camera along, and every
+generated frame is compared with MuJoCo's picture from the commanded pose, beside the last frame that was given. ``low``
+and ``high`` are 95 % intervals over windows.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from procosm.agents.judge.open_loop import choose_windows, open_loop
+from procosm.benchmarks.record import RESULTS, record
+from procosm.envs.collect.collect import CollectConfig, collect
+from procosm.envs.truth.gallery import FOV_Y_DEG
+from procosm.world_model import checkpoint, command
+from procosm.world_model.conditioning.rays import CameraConfig
+from procosm.world_model.data.episodes import is_whole, load_episodes, load_task
+from procosm.world_model.settings import Count, Settings
+from procosm.world_model.threads import one_thread
+from procosm.world_model.training.presets import Preset, preset
+from procosm.world_model.training.train import TrainConfig, train
+
+FRAME = 32
+HORIZONS = (1, 2, 4, 8)
+ARMS: dict[str, dict[str, bool]] = {
+    "rays": {"acts": False, "rays": True},
+    "rays and actions": {"acts": True, "rays": True},
+    "actions": {"acts": True, "rays": False},
+    "told nothing": {"acts": False, "rays": False},
+}
+
+
+@dataclass(frozen=True)
+class CameraBenchConfig(Settings):
+    """How much is logged and learned."""
+
+    out: Path
+    """Folder for data and checkpoints; what is finished there is not made again."""
+    result: Path = RESULTS / "camera.json"
+    """Where the result goes."""
+    logged: Count = 2400
+    """Steps of the camera, a tenth of them held out."""
+    steps: Count = 400
+    """Of the main stage of training."""
+    seeds: Count = 1
+    """Of training, from 0 up."""
+    windows: Count = 48
+    """Held-out windows that judge."""
+
+
+def sizes(steps: int, dt_s: float, acts: bool, rays: bool) -> Preset:
+    """The small preset for frames of 32 pixels, told what an arm is told."""
+    small = preset("small")
+    dynamics = replace(
+        small.dynamics,
+        transformer=replace(small.dynamics.transformer, width=64, layers=3),
+        acts=acts,
+        camera=CameraConfig(FOV_Y_DEG, dt_s) if rays else None,
+    )
+    made = replace(small, tokenizer=replace(small.tokenizer, width=16), dynamics=dynamics)
+    made = made.with_stage("tokenizer", steps=max(1, steps // 2), batch=24)
+    made = made.with_stage("state_head", steps=max(1, steps // 2), batch=64)
+    made = made.with_stage("manifold", steps=max(1, steps // 2), batch=128)
+    made = made.with_stage("diffusion", steps=steps, batch=32)
+    return made.with_stage("unroll", steps=max(1, steps // 8), batch=16, growth_gate=None, extensions=0)
+
+
+@one_thread()
+def measure(config: CameraBenchConfig) -> Path:
+    """Train all arms, judge them, and write what came of it; after each seed what there is so far."""
+    data = config.out / "data"
+    if not is_whole(data):
+        collect(
+            CollectConfig(
+                env="Gallery-v0", out=config.out, steps=config.logged, frame_size=FRAME, camera=("eye",), wide=0.0,
+                constant=0.0, policy="noise:1", processes=1,
+            )
+        )  # fmt: skip
+    task = load_task(data)
+    held_out = [episode for episode in load_episodes(data) if episode.kind == "holdout"]
+    windows = choose_windows(held_out, 3, max(HORIZONS), config.windows, 0)
+    rows: list[dict[str, Any]] = []
+    written = config.result
+    for seed in range(config.seeds):
+        for arm, told in ARMS.items():
+            out = config.out / f"{arm.replace(' ', '-')}-seed{seed}" / "world_model"
+            if not checkpoint.is_model(out):
+                train(
+                    TrainConfig(data=data, out=out, seed=seed, device="cpu"),
+                    sizes(config.steps, task.dt_s, **told),
+                )
+            for row in open_loop(checkpoint.load(out), windows, None, 0):
+                if row["metric"] == "psnr_db" and row["horizon"] in HORIZONS:
+                    rows.append({"task": task.id, "arm": arm, "seed": seed, **row, "unit": "dB"})
+        details = {"logged": config.logged, "steps": config.steps, "seeds": seed + 1}
+        written = record(config.result.stem, rows, config.result.parent, details)
+    return written
+
+
+if __name__ == "__main__":
+    command.main(measure, CameraBenchConfig)
