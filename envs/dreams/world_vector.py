@@ -189,8 +189,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             shown = np.where(mask[:, None, None, None, None], self.dreams.step_frames, np.uint8(0))
             infos |= {"frames": shown, "_frames": mask.copy()}
         if self.dreams.said is not None:
-            infos |= {"instruction": np.where(mask, np.array(self.dreams.said, object), None)}
-            infos |= {"_instruction": mask.copy()}
+            told = [text if there else None for text, there in zip(self.dreams.said, mask, strict=True)]
+            infos |= {"instruction": np.array(told, object), "_instruction": mask.copy()}
         infos |= {"start": np.where(mask, self.dreams.start, 0), "_start": mask.copy()}
         if self.dreams.trust is not None:
             infos |= {"trust": np.where(mask, self.dreams.trust, np.float32(0)), "_trust": mask.copy()}

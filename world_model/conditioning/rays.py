@@ -10,7 +10,7 @@ A camera looks along -z, x to its right and y up, as MuJoCo's do.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -59,7 +59,7 @@ def plucker(position: Tensor, rotation: Tensor, fov_y_deg: float, height: int, w
         fov_y_deg: vertical field of view; cells are square.
     """
     reach = math.tan(math.radians(fov_y_deg) / 2)
-    kind = {"dtype": position.dtype, "device": position.device}
+    kind: dict[str, Any] = {"dtype": position.dtype, "device": position.device}
     y = reach * (1 - 2 * (torch.arange(height, **kind) + 0.5) / height)
     x = reach * (width / height) * (2 * (torch.arange(width, **kind) + 0.5) / width - 1)
     own = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), -torch.ones(height, width, **kind)], dim=-1)

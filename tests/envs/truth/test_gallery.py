@@ -30,13 +30,14 @@ def test_each_pixel_has_the_colour_of_what_its_ray_hits(room):
     model, data, hit, alike, seen = room.simulator.model, room.simulator.data, np.zeros(1, np.int32), 0, 0
     for row in range(0, SIDE, 3):
         for column in range(0, SIDE, 3):
-            if mujoco.mj_ray(model, data, position, rays[:3, row, column].numpy(), None, 1, -1, hit, None) < 0:
-                continue
+            mujoco.mj_ray(model, data, position, rays[:3, row, column].numpy(), None, 1, -1, hit, None)
+            if hit[0] < 0 or model.geom_type[hit[0]] == mujoco.mjtGeom.mjGEOM_PLANE:
+                continue  # the renderer has floors of its own
             own, drawn = model.geom_rgba[hit[0], :3], frame[row, column] / 255
             seen += 1
             # Light changes how bright a colour is, and not which it is.
             alike += own @ drawn > 0.995 * np.linalg.norm(own) * np.linalg.norm(drawn)
-    assert seen > 60 and alike > 0.9 * seen
+    assert seen > 40 and alike > 0.9 * seen
 
 
 def test_the_eye_stays_in_the_room_and_the_picture_changes(room):
