@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
-from procosm.world_model.data.episodes import Episode, load_episodes, load_task, write_dataset
+from procosm.world_model.data.datasets import load_episodes, load_task
+from procosm.world_model.data.episodes import Episode, write_dataset
 from procosm.world_model.data.task import Task
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.folders import check_apart, check_out
@@ -28,7 +29,7 @@ class MixConfig(Settings):
     """Which datasets to mix, and where to put what comes of it."""
 
     data: Annotated[tuple[Path, ...], Field(min_length=2)]
-    """Datasets (RUN/data), two or more; their frames must be of one size."""
+    """Datasets (RUN/data) or shards, two or more; their frames must be of one size."""
     out: Path
     """Run folder; the dataset goes to OUT/data."""
 

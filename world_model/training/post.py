@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.conditioning.actions import resized_columns
-from procosm.world_model.data.episodes import acting_policies, load_task
+from procosm.world_model.data.clip_frames import Damaged
+from procosm.world_model.data.datasets import are_shards, load_task
+from procosm.world_model.data.episodes import acting_policies
 from procosm.world_model.data.task import Task
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.model import WorldModel
@@ -40,7 +42,7 @@ class PostTrainConfig(Settings):
     base: Path
     """Folder of the world model to begin with: a checkpoint, or a published model; it is not written to."""
     data: Path
-    """Folder of a dataset (RUN/data); frames must be of the size that the model knows."""
+    """Folder of a dataset (RUN/data) or of shards; frames must be of the size that the model knows."""
     out: Path
     """Folder of the checkpoint to make."""
     method: Literal["full", "lora"] = "full"
@@ -67,6 +69,8 @@ class PostTrainConfig(Settings):
     """Where to train: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
     frames: Literal["auto", "memory", "disk"] = "auto"
     """Where frames and latents lie meanwhile; auto: in memory, if they take less than half of what is free."""
+    damaged: Damaged = "refuse"
+    """What becomes of a shard that is not what its checksum says: refuse, or skip, which names it and goes on."""
     accumulate: Count = 1
     """Parts that a batch of the dynamics is taken in: less memory, the same result."""
     recompute: bool = False
@@ -103,9 +107,10 @@ def _post_train(config: PostTrainConfig, given: Mapping[str, Stage] | None) -> P
     tokenizer, dynamics, new = continued(base, task, config.add)
     adapted = _adapted(config, dynamics, new) if config.method == "lora" else []
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
-    tables = read_tables(config.data, dynamics, device, config.frames)
+    tables = read_tables(config.data, dynamics, device, config.frames, config.damaged)
     out = folders.named(config.out)
-    training = Training(tokenizer, dynamics, tables, config.seed, out.with_name(out.name + ".training"), how=how)
+    work, in_epochs = out.with_name(out.name + ".training"), are_shards(config.data)
+    training = Training(tokenizer, dynamics, tables, config.seed, work, how=how, in_epochs=in_epochs)
     training.metrics |= {"trained": _trained(dynamics), "signals": learned_from(training)}
     for name, stage in stages.items():
         training.metrics |= stage.run(name, training)
