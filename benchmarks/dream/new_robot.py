@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from procosm.agents.judge.open_loop import Windows, choose_windows, open_loop
 from procosm.benchmarks.record import RESULTS, record
@@ -46,15 +45,15 @@ class NewRobotConfig(Settings):
     """Tasks of the mixture."""
     robot: str = "InvertedPendulum-v5"
     """The new one."""
-    known_steps: Count = 1200
+    known_steps: Count = 2500
     """Steps of each known task."""
-    budgets: tuple[Count, ...] = (500,)
+    budgets: tuple[Count, ...] = (500, 2000)
     """Steps of the new robot, its own held-out tenth included."""
-    seeds: Count = 2
+    seeds: Count = 3
     """Seeds of every arm, from 0 up; the data are the same for all."""
-    pretraining: Count = 300
+    pretraining: Count = 900
     """Steps of the main stage of pre-training."""
-    steps: Count = 150
+    steps: Count = 300
     """Steps of the main stage of every arm."""
     windows: Count = 48
     """Held-out windows that judge."""
@@ -142,41 +141,6 @@ def judged(folder: Path, windows: Windows, scale: np.ndarray) -> Iterator[dict[s
             yield {**row, "unit": METRICS[str(row["metric"])]}
 
 
-def bytes_of_training(folder: Path, rank: int = 8) -> dict[str, dict[str, int]]:
-    """Bytes of weights, gradients and optimizer's state of one real step of each method, of one model."""
-    from procosm.world_model.data.batch import random_batch
-    from procosm.world_model.training.lora import adapt
-    from procosm.world_model.training.stage import Optimizer
-
-    found = {}
-    for method in ("full", "lora"):
-        model: Any = checkpoint.load(folder).dynamics
-        model.requires_grad_(True)
-        model.reader.requires_grad_(False)
-        model.manifold.requires_grad_(False)
-        if method == "lora":
-            model.net.requires_grad_(False)
-            adapt(model, rank, 2.0 * rank, model.stay_dense)
-            model.net.action.requires_grad_(True)
-        config = next(each for each in sizes(8).stages.values() if each.chooses == "dynamics")
-        optimizer = Optimizer(model, config)
-        made = {"state": model.state_head.size, "reward": 1}
-        batch = random_batch(4, model.context, 1, len(model.action_low), made, latent=model.latent_shape)
-        model.diffusion_loss(batch, torch.Generator().manual_seed(0))[0].backward()
-        optimizer.step(1e-4)
-        state = [each for kept in optimizer.adam.state.values() for each in kept.values()]
-        gradients = [p.grad for p in model.net.parameters() if p.grad is not None]
-        net = set(model.net.parameters())
-        own = [each for p, kept in optimizer.adam.state.items() if p in net for each in kept.values()]
-        found[method] = {
-            "weights of the network": sum(p.nbytes for p in net),
-            "gradients of the network": sum(each.nbytes for each in gradients),
-            "optimizer's state of the network": sum(each.nbytes for each in own),
-            "optimizer's state in all": sum(each.nbytes for each in state),
-        }
-    return found
-
-
 @one_thread()
 def measure(config: NewRobotConfig) -> Path:
     """Train all arms, judge them, and write what came of it; after each seed what there is so far."""
@@ -197,15 +161,9 @@ def measure(config: NewRobotConfig) -> Path:
                         rows.append({**said, **row, "arm": arm})
                     elif arm == "from scratch" and row["method"] == "copy last frame" and seed == 0:
                         rows.append({**said, **row, "arm": "copy last frame"})
-        folder = config.out / f"{config.robot}-{config.budgets[0]}" / "seed0" / "many-full"
-        memory = [
-            {"metric": metric, "task": config.robot, "value": value, "unit": "bytes", "method": method}
-            for method, each in bytes_of_training(folder).items()
-            for metric, value in each.items()
-        ]
         told = {"known": list(config.known), "known_steps": config.known_steps, "steps": config.steps}
         told |= {"pretraining": config.pretraining, "seeds": seed + 1}
-        written = record(config.result.stem, rows + memory, config.result.parent, told)
+        written = record(config.result.stem, rows, config.result.parent, told)
     return written
 
 

@@ -1,12 +1,10 @@
-"""The benchmark of a new robot: its control has actions that mean nothing, and memory is counted from a real step."""
+"""The benchmark of a new robot: its control has actions that mean nothing, and all arms have equal steps."""
 
 import numpy as np
-import pytest
 
-from procosm.benchmarks.dream.new_robot import bytes_of_training, in_another_order, sizes
-from procosm.world_model import checkpoint
+from procosm.benchmarks.dream.new_robot import in_another_order, sizes
 from procosm.world_model.data.episodes import Episode, load_episodes, write_dataset
-from tests.conftest import restless_model, simulated_task
+from tests.conftest import simulated_task
 
 
 def test_the_control_has_the_same_actions_in_another_order(tmp_path):
@@ -29,18 +27,3 @@ def test_all_arms_have_equal_steps_and_the_unrolled_stage_is_never_prolonged():
     stages = sizes(400).stages
     assert stages["unroll"].extensions == 0 and stages["unroll"].growth_gate is None
     assert {stage.steps for stage in stages.values()} == {200, 400, 50}
-
-
-@pytest.mark.parametrize("rank", [2, 4])
-def test_low_rank_updates_take_gradients_and_optimizer_state_of_their_factors_alone(tmp_path, rank):
-    model = restless_model(simulated_task("Any-v0", 32, 2))
-    found = bytes_of_training(checkpoint.save(tmp_path / "model", model), rank)
-    full, low = (found[method] for method in ("full", "lora"))
-    # Adam keeps two numbers for each weight, and a count for each tensor.
-    assert full["optimizer's state of the network"] == pytest.approx(2 * full["gradients of the network"], rel=0.02)
-    block = model.dynamics.net.blocks[0]
-    layers = (block.attention.qkv, block.attention.out, block.mlp[0], block.mlp[2])
-    factors = sum(rank * sum(layer.weight.shape) for layer in layers)
-    action = sum(each.numel() for each in model.dynamics.net.action.parameters())
-    assert low["gradients of the network"] == 4 * (factors + action)
-    assert low["weights of the network"] == full["weights of the network"] + 4 * factors
