@@ -59,8 +59,8 @@ class PostTrainConfig(Settings):
     """Conditions that the model shall take beside those it takes, such as text; they change nothing until trained."""
     preset: str = "small"
     """Whose stages are run: debug, small, base, or another that `procosm train` has for this kind of model."""
-    length: Positive = 1.0
-    """Steps of every stage over the preset's."""
+    effort: Annotated[float, Interval(gt=0, le=100)] = 1.0
+    """Steps of every stage, as a multiple of the preset's."""
     rate: Positive = 1.0
     """Learning rate of every stage over the preset's."""
     seed: Seed = 0
@@ -154,7 +154,7 @@ def recipe_stages(config: PostTrainConfig, base: WorldModel) -> dict[str, Stage]
         found |= recipes[config.preset].stages
     return {
         name: replace(
-            stage, steps=max(1, round(stage.steps * config.length)), learning_rate=stage.learning_rate * config.rate
+            stage, steps=max(1, round(stage.steps * config.effort)), learning_rate=stage.learning_rate * config.rate
         )
         for name, stage in found.items()
     }
