@@ -91,7 +91,7 @@ def test_the_loss_of_a_consistent_network_is_none():
     model = DiffusionDynamics(CONFIG, SHAPE, action_size=1, state_size=1)
     loss = ConsistencyLoss(model, 200, 5)
 
-    def denoise(x, sigma, seen, actions, net=None):
+    def denoise(x, sigma, seen, actions, net=None, text=None):
         s, variance = SIGMA_DATA, sigma.view(-1, 1, 1, 1, 1) ** 2
         return x * (s**2 / (s**2 + variance) if net is not None else s / (s**2 + variance).sqrt())
 
