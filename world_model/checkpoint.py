@@ -141,8 +141,7 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
         # Empty where there is none: an older model's must not stay.
         write_tensors(staging / "trust.safetensors", model.trust or {})
         write_tensors(staging / "resets.safetensors", resets)
-        if adapter or (folder / "adapter.safetensors").exists():
-            write_tensors(staging / "adapter.safetensors", dict(adapter or {}))
+        write_tensors(staging / "adapter.safetensors", dict(adapter or {}))
         config = Config(
             format=FORMAT,
             task=model.task,

@@ -92,7 +92,7 @@ def _t5_model(folder: str) -> tuple[Any, Any]:
     try:
         from transformers import AutoTokenizer, T5EncoderModel
     except ImportError as error:
-        raise ProcosmError(f"a T5 encoder needs transformers: pip install transformers ({error})") from error
+        raise ProcosmError(f"a T5 encoder needs transformers: pip install 'procosm[text]' ({error})") from error
     if not Path(folder).is_dir():
         raise ProcosmError(f"there is no T5 encoder in {folder}: give the folder of one, or the encoder letters")
     return AutoTokenizer.from_pretrained(folder), T5EncoderModel.from_pretrained(folder).eval()

@@ -25,7 +25,7 @@ def wrong(path, kind):
     if "env_kwargs" in path and path[-1] != "env_kwargs":
         return False
     if kind == "missing" and path[0] in ("sparse", "sha256"):  # older checkpoints have none
-        return path[-1] not in ("sparse", "sha256", "trust.safetensors", "resets.safetensors")
+        return path[-1] not in ("sparse", "sha256", "texts", "trust.safetensors", "resets.safetensors", "adapter.safetensors")
     if path[:2] == ("task", "signals") and path[2:] == ("termination",) and kind == "missing":
         return False
     if kind == "missing" and path in LATER:
