@@ -24,8 +24,9 @@ def wrong(path, kind):
         return kind in ("type", "unknown")  # any part may be missing
     if "env_kwargs" in path and path[-1] != "env_kwargs":
         return False
-    if kind == "missing" and path[0] in ("sparse", "sha256"):  # older checkpoints have none
-        return path[-1] not in ("sparse", "sha256", "texts", "trust.safetensors", "resets.safetensors", "adapter.safetensors")
+    if kind == "missing" and path[0] in ("sparse", "sha256", "texts"):  # older checkpoints have none
+        later = [f"{name}.safetensors" for name in ("trust", "resets", "adapter")]
+        return path[-1] not in ("sparse", "sha256", "texts", *later)
     if path[:2] == ("task", "signals") and path[2:] == ("termination",) and kind == "missing":
         return False
     if kind == "missing" and path in LATER:
