@@ -10,11 +10,13 @@ goes on from the last mark.
 
 import sys
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib
 import numpy as np
+from annotated_types import Ge
 from tqdm import tqdm
 
 from procosm.agents.judge.stats import t_interval
@@ -58,6 +60,10 @@ class SparseCurveConfig(Settings):
     """Peak learning rate of the dense arm."""
     sparse_rate: Positive = 8e-4
     """Peak learning rate of the sparse arm, before the factor that training gives the values of blocks."""
+    longer: Count = 2
+    """Times as many steps of the third arm."""
+    longer_seeds: Annotated[int, Ge(0)] = 1
+    """Seeds of the third arm."""
     marks: Count = 8
     """How often each model is judged, in equal distances."""
     turn: Count = 5
@@ -72,7 +78,8 @@ class SparseCurveConfig(Settings):
     def sizes(self, arm: str) -> Preset:
         """The preset with the length and the rate of an arm."""
         learning_rate = self.dense_rate if arm == "dense" else self.sparse_rate
-        stage = {"steps": self.steps, "batch": self.batch, "learning_rate": learning_rate}
+        steps = self.steps * (self.longer if arm == "longer" else 1)
+        stage = {"steps": steps, "batch": self.batch, "learning_rate": learning_rate}
         return preset(self.preset).with_stage("diffusion", **stage)
 
 
@@ -80,7 +87,7 @@ def given(config: SparseCurveConfig) -> Given:
     """Data, tokenizer and latents, made where they are not on disk."""
     home, tokenize = config.out / config.task, replace(Protocol().tokenize, steps=config.tokenizer_steps)
     protocol = Protocol(config.real_steps, tokenize)
-    here = desk(home, config.task, protocol)
+    here = desk(home, config.task, protocol, CPU)
     cell = Cell(config.task, "tokenizer", "dense", 1.0, 0)
     return Given(here, *tokenized(cell, home, here, protocol), config.windows)
 
@@ -101,6 +108,18 @@ def race(config: SparseCurveConfig, seed: int, block: int, shared: Given) -> dic
                 racer.advance(stop)
             bar.update(max(0, stop - bar.n))
     return {arm: racer.points for arm, racer in racers.items()}
+
+
+def race_longer(config: SparseCurveConfig, seed: int, block: int, shared: Given) -> list[dict[str, Any]]:
+    """Points of the third arm of one seed."""
+    sizes = config.sizes("longer")
+    steps = sizes.stages["diffusion"].steps
+    marks = [round(steps * (k + 1) / config.marks) for k in range(config.marks)]
+    cell = Cell(config.task, f"{config.preset}_longer", "procrustes", config.density, seed)
+    racer = Racer(cell, sizes, block, shared, marks, config.out / config.task / "models")
+    for mark in tqdm(marks, desc=f"seed {seed}, longer", unit="mark"):
+        racer.advance(mark)
+    return racer.points
 
 
 def reached(points: list[dict[str, Any]], metric: str, level: float, clock: str) -> float | None:
@@ -144,32 +163,71 @@ def rows_of(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCur
                     {"metric": f"seconds to the same {metric}, {words}", "task": task, "seed": seed, "value": sooner}
                     | {"unit": "dense time / sparse time", "level_db": level, "dense_end_db": dense[-1][metric]}
                 )
+    return rows + longer_rows(found, task)
+
+
+def longer_rows(found: dict[int, dict[str, list[dict[str, Any]]]], task: str) -> list[dict[str, Any]]:
+    """Where the third arm ends, and when it reaches what dense ends with, in processor seconds."""
+    rows: list[dict[str, Any]] = []
+    for seed, arms in found.items():
+        if "longer" not in arms:
+            continue
+        dense, longer = arms["dense"][-1], arms["longer"]
+        share = {
+            "metric": "processor seconds of more steps over dense's",
+            "value": longer[-1]["cpu_s"] / dense["cpu_s"],
+        }
+        rows.append(share | {"task": task, "seed": seed, "unit": "1", "step": longer[-1]["step"]})
+        for metric in JUDGED:
+            place = {"task": task, "seed": seed, "step": longer[-1]["step"]}
+            lead = longer[-1][metric] - dense[metric]
+            rows.append({"metric": f"{metric} of more steps minus dense's end", "value": lead, "unit": "dB", **place})
+            taken = reached(longer, metric, dense[metric], "cpu_s")
+            sooner = dense["cpu_s"] / taken if taken else None
+            unit = "dense time / sparse time"
+            rows.append({"metric": f"seconds to dense's last {metric}", "value": sooner, "unit": unit, **place})
     return rows
 
 
 def draw(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCurveConfig, path: Path) -> None:
-    """Error against that of copying, over seconds, one and eight steps ahead: a line a seed."""
+    """Error against that of copying, one and eight steps ahead, over both clocks: a line a seed."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, grid = pyplot.subplots(1, 2, figsize=(10, 3.8))
-    colours = {"dense": "black", "procrustes": "tab:orange"}
+    figure, grid = pyplot.subplots(2, 2, figsize=(10, 7), sharey="col")
+    colours = {"dense": "black", "procrustes": "tab:orange", "longer": "tab:red"}
     names = {"dense": "dense", "procrustes": f"density {config.density:g}, Procrustes"}
-    for axes, horizon in zip(grid, (1, 8), strict=True):
+    names["longer"] = f"the same, {config.longer} times the steps"
+    for axes, (clock, horizon) in zip(grid.flat, product(("wall_s", "cpu_s"), (1, 8)), strict=True):
         for seed, arms in found.items():
             for arm, points in arms.items():
-                x = np.array([point["wall_s"] for point in points])
+                if (arm, clock) == ("longer", "wall_s"):
+                    continue  # other work was on the machine then
+                x = np.array([point[clock] for point in points])
                 y = np.array([-point[f"better_than_copy_{horizon}_db"] for point in points])
                 axes.plot(x, y, color=colours[arm], marker=".", label=None if seed else names[arm])
         ahead = "one step" if horizon == 1 else f"{horizon} steps"
-        axes.set(xlabel="wall-clock seconds of training", ylabel="latent error against copying, dB")
-        axes.set(title=f"{config.task}, {ahead} ahead", ylim=(None, None))
+        axes.set(xlabel=f"{CLOCKS[clock]} of training", ylabel="latent error against copying, dB")
+        axes.set(title=f"{config.task}, {ahead} ahead", xlim=(0, None))
         axes.grid(alpha=0.3)
-    grid[0].legend()
+    grid[1, 0].legend(fontsize=8)
     figure.suptitle(f"Preset {config.preset}: equal steps, one thread, {len(found)} seeds, held-out windows")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def write(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCurveConfig, block: int) -> None:
+    """The result and its figure, from the seeds there are."""
+    rows = rows_of(found, config)
+    draw(found, config, config.result.with_suffix(".png"))
+    details = {"processor": processor(), "threads": 1, "bfloat16": bfloat16_pays(CPU), "block": block}
+    details |= {"steps": config.steps, "batch": config.batch, "windows": config.windows}
+    details |= {"rates": {"dense": config.dense_rate, "sparse": config.sparse_rate}}
+    record(config.result.stem, rows, config.result.parent, details)
+    for row in rows:
+        if "step" not in row and "seed" not in row:
+            print(row["metric"], row["value"], row.get("low"), row.get("high"), file=sys.stderr)
 
 
 @one_thread()
@@ -180,15 +238,10 @@ def benchmark(config: SparseCurveConfig) -> Path:
     found: dict[int, dict[str, list[dict[str, Any]]]] = {}
     for seed in range(config.seeds):
         found[seed] = race(config, seed, block, shared)
-        rows = rows_of(found, config)
-        draw(found, config, config.result.with_suffix(".png"))
-        details = {"processor": processor(), "threads": 1, "bfloat16": bfloat16_pays(CPU), "block": block}
-        details |= {"steps": config.steps, "batch": config.batch, "windows": config.windows}
-        details |= {"rates": {"dense": config.dense_rate, "sparse": config.sparse_rate}}
-        record(config.result.stem, rows, config.result.parent, details)
-        for row in rows:
-            if "step" not in row and "seed" not in row:
-                print(row["metric"], row["value"], row.get("low"), row.get("high"), file=sys.stderr)
+        write(found, config, block)
+    for seed in range(min(config.longer_seeds, config.seeds)):
+        found[seed]["longer"] = race_longer(config, seed, block, shared)
+        write(found, config, block)
     return config.result
 
 

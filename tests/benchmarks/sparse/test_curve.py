@@ -6,7 +6,7 @@ import pytest
 
 from procosm.benchmarks.sparse import curve
 from procosm.benchmarks.sparse.cells import Cell
-from procosm.benchmarks.sparse.curve import JUDGED, SparseCurveConfig, given, reached, rows_of
+from procosm.benchmarks.sparse.curve import JUDGED, SparseCurveConfig, given, longer_rows, reached, rows_of
 from procosm.benchmarks.sparse.racing import Given, Racer
 from procosm.world_model.files import read_json
 
@@ -53,6 +53,18 @@ def test_rows_compare_the_arms_of_each_seed() -> None:
     assert rows["seconds to the same psnr_1_db, processor seconds"]["level_db"] == pytest.approx(1.8)
 
 
+def test_more_steps_are_compared_with_the_end_of_dense() -> None:
+    def arm(scale: float, end: float, steps: int) -> list[dict[str, float]]:
+        return [{"step": k, "cpu_s": scale * k, **dict.fromkeys(JUDGED, end * k)} for k in range(1, steps + 1)]
+
+    rows = {
+        row["metric"]: row["value"] for row in longer_rows({0: {"dense": arm(3, 1.0, 2), "longer": arm(1, 0.8, 4)}}, "")
+    }
+    assert rows["processor seconds of more steps over dense's"] == pytest.approx(4 / 6)
+    assert rows["psnr_1_db of more steps minus dense's end"] == pytest.approx(1.2)
+    assert rows["seconds to dense's last psnr_1_db"] == pytest.approx(6 / 2.5)  # 2.0 = 0.8 x 2.5 steps of 1 s
+
+
 def test_a_killed_model_goes_on_to_the_same_numbers(config: SparseCurveConfig, shared: Given, tmp_path: Path) -> None:
     cell, sizes = Cell(config.task, "debug", "procrustes", 0.5, 0), config.sizes("procrustes")
 
@@ -75,7 +87,8 @@ def test_a_killed_model_goes_on_to_the_same_numbers(config: SparseCurveConfig, s
 def test_a_miniature_writes_points_verdict_and_figure(config: SparseCurveConfig, shared: Given) -> None:
     rows = read_json(curve.benchmark(config))["rows"]
     assert {(row["arm"], row["step"]) for row in rows if "arm" in row} == {
-        (arm, step) for arm in curve.ARMS for step in (2, 4, 6)
+        *((arm, step) for arm in curve.ARMS for step in (2, 4, 6)),
+        *(("longer", step) for step in (4, 8, 12)),
     }
     assert {row["metric"] for row in rows if "seed" not in row and "arm" not in row} == {
         *(f"{metric} minus dense at equal steps" for metric in JUDGED),
