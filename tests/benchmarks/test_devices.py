@@ -14,6 +14,7 @@ ELSEWHERE = {
     "machine/threads.py": "asks about threads of the CPU",
     "sparse/accelerator.py": "models hardware",
     "sparse/cpu.py": "asks about products on the CPU",
+    "sparse/curve.py": "asks about seconds of training on the CPU",
     "sparse/steps.py": "asks about training steps on the CPU",
 }
 COMMANDS = {
