@@ -140,7 +140,8 @@ def judged(
     whole |= {"weights": sum(p.numel() for p in model.parameters())}
     if model.spec.vocabulary:
         episodes = [e.frames for t in (*TRAINING, *UNSEEN) for e in load_episodes(config.out / "data" / t / "data")]
-        use = judge_codebook(model, ClipSampler(episodes, FRAMES, SIDE, SIDE), config.seed)
+        cuts = ClipSampler(episodes, FRAMES, CUT, CUT)  # at any place: whole frames show their patches at one alone
+        use = judge_codebook(folder.load(config.out / name, CUT, CUT), cuts, config.seed)
         whole |= {f"codebook {key}": value for key, value in use.items()}
         whole["codebook use of 80 % reached"] = float(use["share used"] >= 0.8)
     about = {"task": ALL, "method": name, "seed": config.seed}

@@ -66,7 +66,8 @@ def judge_codebook(model: CausalTokenizer, sampler: ClipSampler, seed: int) -> d
 
     ``ceiling`` is the share that as many tokens would use of a codebook whose codes are all as likely (Poisson).
     """
-    vocabulary, tokens, count = model.spec.vocabulary or 0, [], 0
+    vocabulary, count = model.spec.vocabulary or 0, 0
+    tokens: list[torch.Tensor] = []
     while count < EACH * vocabulary:
         drawn = sampler.draw(CUTS, seed, len(tokens)).to(model.mean.device)
         tokens.append(model.quantize(model.encode(drawn)).flatten().cpu())
