@@ -71,7 +71,7 @@ def compare(config: DistillationConfig) -> Path:
     device = config.resolved()
     model = load(config.world_model, device)
     tables = read_tables(config.data, model.dynamics, device)
-    few = copy.deepcopy(model.dynamics)
+    few: Any = copy.deepcopy(model.dynamics)
     work = config.out / "distillation.training"
     training = Training(model.tokenizer, few, tables, config.seed, work)
     learned = Distill(config.steps, config.batch, 1e-4).run("distill", training)

@@ -43,9 +43,11 @@ from procosm.world_model.settings import Count
 from procosm.world_model.threads import one_thread
 from procosm.world_model.tokenizer import folder
 from procosm.world_model.tokenizer.model import CausalTokenizer
+from procosm.world_model.tokenizer.rates import RateName
 from procosm.world_model.training.stage import StageConfig, run_stage
 
-TOKENS, FINE = "DV4x8x8", "CV4x8x8"
+TOKENS: RateName = "DV4x8x8"
+FINE: RateName = "CV4x8x8"
 DRAWN = Sampling(8, "unipc")
 CLIP = 9
 """Frames of a clip that the decoder is trained on."""
