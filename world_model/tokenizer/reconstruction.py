@@ -32,7 +32,7 @@ class ReconstructionWeights(Settings):
     """Of errors that flicker against the optical flow of the real frames."""
     gram: Weight = 0.0
     """Of the difference of the Gram matrices of Gabor features."""
-    uneven: Weight = 0.1
+    uneven: Weight = 1.0
     """Of tokens being used unevenly; of discrete tokenizers alone."""
 
     def __post_init__(self) -> None:

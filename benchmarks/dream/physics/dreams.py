@@ -16,10 +16,11 @@ from procosm.benchmarks.dream.fidelity.ssim import ssim
 from procosm.benchmarks.dream.physics.colours import ColourClassifier, object_iou
 from procosm.benchmarks.dream.physics.data import CLIP, CONDITION, draws, first_frame
 from procosm.benchmarks.dream.physics.film import film
+from procosm.benchmarks.dream.physics.sharpness import sharpness
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.interface import Sampling
 
-UNITS = {"psnr_db": "dB", "ssim": "1", "iou": "1"}
+UNITS = {"psnr_db": "dB", "ssim": "1", "sharpness": "1", "iou": "1"}
 ARMS = {"9 frames": CONDITION, "1 frame": 1}
 MEAN, SAMPLED = "mean", "sampled"
 """One denoising step from zero, as environments dream unless asked; or ``SAMPLER_STEPS`` from drawn noise."""
@@ -138,7 +139,7 @@ class _Judged:
     def compare(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """(b, t) of each metric of (b, t, H, W, 3) frames."""
         seen, true = _flat(frames), _flat(self.true)
-        alike = {"psnr_db": psnr_db(seen, true), "ssim": ssim(seen, true)}
+        alike = {"psnr_db": psnr_db(seen, true), "ssim": ssim(seen, true), "sharpness": sharpness(seen, true)}
         return {key: values.reshape(frames.shape[:2]) for key, values in alike.items()} | {"iou": self.iou(frames)}
 
     def iou(self, frames: np.ndarray) -> np.ndarray:
