@@ -71,8 +71,9 @@ def _without_imports(arguments: Sequence[str]) -> list[str]:
         from procosm.envs.truth.names import allow_module
 
         module = module if equals else next(coming, "")
-        if not all(part.isidentifier() for part in module.split(".")):
-            print(f"procosm: --allow-import needs the name of a module (my_tasks), got {module!r}", file=sys.stderr)
+        if not module.endswith(".py") and not all(part.isidentifier() for part in module.split(".")):
+            wanted = "the name of a module (my_tasks) or a file (tasks/arm.py)"
+            print(f"procosm: --allow-import needs {wanted}, got {module!r}", file=sys.stderr)
             sys.exit(USAGE)
         allow_module(module)
     return rest

@@ -41,7 +41,8 @@ class RunConfig(Settings):
     """The whole road for one task."""
 
     env: str
-    """Task: a Gymnasium id (Reacher-v5, or module:Id of your own), dm_control/<domain>-<task>, or a name of ours."""
+    """Task: a Gymnasium id (Reacher-v5, or module:Id of your own), path/to/task.py:make (a function of your own that
+    makes the environment), dm_control/<domain>-<task>, fetch/<task>, metaworld/<task>, or a name of ours."""
     out: Path
     """Run folder; the same command goes on with what is there."""
     preset: str = "small"

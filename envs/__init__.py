@@ -18,6 +18,13 @@ TASKS = {
 }
 """Names of ours that have ids of their own, and the Gymnasium tasks they stand for."""
 
+ROBOTS = {
+    **{f"fetch/{name}": 50 for name in ("reach", "push", "pick-and-place")},
+    **{f"metaworld/{name}": 200 for name in ("reach", "push", "door-open", "drawer-close")},
+}
+"""Manipulation tasks that are registered under names of ours, see ``truth.robots``, and lengths of their episodes.
+Meta-World's own are 500 steps, of which its scripted policies need less than half."""
+
 _WORLD = "procosm.envs.dreams.world:make_dream"
 _WORLD_VECTOR = "procosm.envs.dreams.world_vector:WorldModelVectorEnv"
 _TRUTH = "procosm.envs.truth.truth:make_truth"
@@ -31,6 +38,10 @@ def _register() -> None:
     for name, task in TASKS.items():
         gym.register(f"Procosm/{name}-v0", entry_point=_WORLD, vector_entry_point=_WORLD_VECTOR, kwargs={"name": name})
         gym.register(f"Procosm/{name}Truth-v0", entry_point=_TRUTH, kwargs={"task": task})
+    for name, steps in ROBOTS.items():
+        package, task = name.split("/")
+        entry = f"procosm.envs.truth.robots:{package}"
+        gym.register(name, entry_point=entry, kwargs={"name": task}, max_episode_steps=steps)
 
 
 _register()

@@ -5,7 +5,7 @@ Each part is written when it is done, and of the returns every ten episodes, so 
 """
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,7 +126,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     }
     for name in ("returns", "open_loop", "growth"):
         if found.get(name):
-            write_csv(folder / f"{name}.csv", found[name])
+            write_csv(folder / f"{name}.csv", _alike(found[name]))
     for path in metrics_of(config):
         write_json(path, metrics)
     return folder
@@ -238,9 +238,16 @@ def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
     return rows + _rows("dream", "trained", dreamed)
 
 
+def _alike(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Rows with the columns of all of them, empty where one has no such number."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in columns} for row in rows]
+
+
 def _rows(world: str, policy: str, played: list[Played]) -> list[dict[str, object]]:
     return [
         {"world": world, "policy": policy, "seed": episode.seed, "return": episode.total, "steps": episode.steps}
         | {"terminated": episode.terminated}
+        | ({} if episode.success < 0 else {"success": bool(episode.success)})
         for episode in played
     ]

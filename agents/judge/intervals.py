@@ -74,6 +74,23 @@ def estimate(values: np.ndarray, seed: int = 0, least: float = -np.inf) -> Estim
     return Estimate(found.value, deviation, max(low, min(least, found.value)), high, found.n)
 
 
+def proportion(successes: np.ndarray) -> Interval:
+    """The share of n independent trials that succeeded, (n,) bool, with Wilson's 95 % interval.
+
+    It has a width where all of them did, or none, too (Brown, Cai & DasGupta, Statistical Science 2001).
+
+    Raises:
+        ValueError: no trials.
+    """
+    n = len(successes)
+    if not n:
+        raise ValueError("of no trials there is no share")
+    share, z = float(np.mean(successes)), float(ndtri((1 + LEVEL) / 2))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return Interval(share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)), n)
+
+
 def interval(
     statistic: Statistic,
     *samples: np.ndarray,

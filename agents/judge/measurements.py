@@ -19,6 +19,7 @@ Several = Annotated[int, Field(ge=1, le=10**9)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 Side = Annotated[int, Field(ge=8, le=16384)]
 Magnitude = Annotated[float, Field(ge=0, le=1e15)]
+Part = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, Field(max_length=100_000, pattern=r"^[^\x00]*$")]
 Object = Annotated[dict[str, Any], AfterValidator(finite_json)]
@@ -53,8 +54,21 @@ class _Mean(TypedDict):
     n: Several
 
 
+class _Rate(TypedDict):
+    rate: Part
+    low: Part
+    high: Part
+    n: Several
+
+
+def _held(found: dict[str, Any]) -> dict[str, Any]:
+    around(found, "rate")
+    return found
+
+
 class _MeanOfEpisodes(_Mean):
     mean_steps: Annotated[float, Field(ge=1, le=1e9)]
+    success: NotRequired[Annotated[_Rate, AfterValidator(_held)]]
 
 
 Gap = Annotated[_Mean, AfterValidator(_estimate)]
@@ -192,6 +206,7 @@ Played = TypedDict(
         "return": Number,
         "steps": Several,
         "terminated": bool,
+        "success": NotRequired[bool],
     },
 )
 Compared = Annotated[list[_Compared], Field(min_length=1), AfterValidator(_by_horizon)]

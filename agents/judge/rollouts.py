@@ -32,7 +32,13 @@ Act = Callable[[np.ndarray], np.ndarray]
 SLOTS = 10
 """Episodes that one process plays side by side, so that the tokenizer sees a batch."""
 
-NUMBERS = {"seed": torch.int64, "total": torch.float64, "steps": torch.int64, "terminated": torch.bool}
+NUMBERS = {
+    "seed": torch.int64,
+    "total": torch.float64,
+    "steps": torch.int64,
+    "terminated": torch.bool,
+    "success": torch.int8,
+}
 """What is saved of an episode beside its first frame, in the order of ``Played``."""
 
 
@@ -59,12 +65,15 @@ class Player:
 
 
 class Played(NamedTuple):
-    """One episode: seed, return, steps, whether it ended for good, and its first frame (H, W, 3) if one was seen."""
+    """One episode: seed, return, steps, whether it ended for good, whether its last step was at the task's goal (1, 0;
+    -1 where nothing tells), and its first frame (H, W, 3) if one was seen.
+    """
 
     seed: int
     total: float
     steps: int
     terminated: bool
+    success: int
     first_frame: np.ndarray | None
 
 
@@ -110,7 +119,8 @@ def _wave(player: Player, seeds: Sequence[int], saves: Path | None) -> list[Play
         frames = [torch.from_numpy(p.first_frame) for p in played if p.first_frame is not None]
         write_tensors(path, numbers | ({"first_frame": torch.stack(frames)} if frames else {}))
     advice = f"delete {path}, and run the same command again to play these episodes"
-    found = read_tensors(path, advice)
+    untold = {"success": torch.full((len(seeds),), -1, dtype=torch.int8)}  # as in files of earlier versions
+    found = untold | read_tensors(path, advice)
     if not _is_wave(found, seeds, player.kind == "trained"):
         raise CheckpointError(f"{path} does not hold the episodes that its name says: {advice}")
     rows = zip(*(found[name].tolist() for name in NUMBERS), strict=True)
@@ -124,7 +134,7 @@ def _is_wave(found: dict[str, torch.Tensor], seeds: Sequence[int], seen: bool) -
     if not whole or any(found[name].dtype != kind for name, kind in NUMBERS.items()):
         return False
     numbers = found["seed"].tolist() == list(seeds) and bool(
-        (found["steps"] > 0).all() and found["total"].isfinite().all()
+        (found["steps"] > 0).all() and found["total"].isfinite().all() and (found["success"].abs() <= 1).all()
     )
     if not seen or not numbers:
         return numbers and set(found) == set(NUMBERS)
@@ -142,6 +152,7 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     first = np.stack([join(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
     totals, steps = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     terminated, going = np.zeros(len(seeds), bool), np.arange(len(seeds))
+    success = np.full(len(seeds), -1)
     shown = first
     while len(going):
         observed = eyes.see(going, shown, first=not steps.any()) if seen else shown
@@ -149,11 +160,12 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
         totals[going] += [float(outcome[1]) for outcome in outcomes]
         steps[going] += 1
         terminated[going] = [outcome[2] for outcome in outcomes]
+        success[going] = [outcome[4].get("success", -1) for outcome in outcomes]
         on = np.array([not (outcome[2] or outcome[3]) for outcome in outcomes])
         going, shown = going[on], np.stack([join(outcome[0]) for outcome in outcomes])[on]
     return [
-        Played(int(seed), float(totals[i]), int(steps[i]), bool(terminated[i]), first[i] if seen else None)
-        for i, seed in enumerate(seeds)
+        Played(seed, float(totals[i]), int(steps[i]), bool(terminated[i]), int(success[i]), first[i] if seen else None)
+        for i, seed in enumerate(map(int, seeds))
     ]
 
 
@@ -181,7 +193,7 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
             ended |= ends | cuts
             bar.update()
     env.close()
-    return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), None) for i in range(n)]
+    return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), -1, None) for i in range(n)]
 
 
 def before_first(model: WorldModel, frames: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from procosm.agents.judge.intervals import estimate
+from procosm.agents.judge.intervals import estimate, proportion
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.data.task import Task
 
@@ -15,7 +15,8 @@ Rows = Sequence[Mapping[str, Any]]
 def summarise(rows: Rows) -> dict[str, Any]:
     """Returns by world and policy with 95 % intervals, and what the policy earns more in its dream than in MuJoCo.
 
-    ``gap`` pairs each dream with the MuJoCo episode whose first frame it began with; exploitation makes it large.
+    Where a task tells of success, ``success`` is the share of episodes whose last step is at the goal. ``gap`` pairs
+    each dream with the MuJoCo episode whose first frame it began with; exploitation makes it large.
     """
     found: dict[str, Any] = {}
     for world, policy in dict.fromkeys((row["world"], row["policy"]) for row in rows):
@@ -23,6 +24,9 @@ def summarise(rows: Rows) -> dict[str, Any]:
         steps = float(np.mean([row["steps"] for row in chosen]))
         totals = estimate(np.array([row["return"] for row in chosen])).as_dict()
         found.setdefault(world, {})[policy] = totals | {"mean_steps": steps}
+        if all("success" in row for row in chosen):
+            share = proportion(np.array([row["success"] for row in chosen])).as_dict()
+            found[world][policy]["success"] = {"rate": share.pop("value"), **share}
     real = {row["seed"]: row["return"] for row in rows if (row["world"], row["policy"]) == ("mujoco", "trained")}
     gaps = [row["return"] - real[row["seed"]] for row in rows if row["world"] == "dream"]
     found["gap"] = estimate(np.array(gaps)).as_dict()

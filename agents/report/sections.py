@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from procosm.agents.report.charts import Bar, Line, bar_chart, line_chart
-from procosm.agents.report.verdict import GATE, dream_verdict, interval, number, policy_verdict
+from procosm.agents.report.verdict import GATE, dream_verdict, interval, number, policy_verdict, success
 
 Metrics = Mapping[str, Any]
 
@@ -66,6 +66,7 @@ def returns_section(metrics: Metrics) -> str:
         "<h2>Return of an episode</h2>"
         f"<p>In its dream the policy earns {number(abs(gap['mean']))} {more} than in MuJoCo from the same first frames "
         f"(dream − MuJoCo, 95 %: {number(gap['low'])} to {number(gap['high'])}). {meaning}</p>"
+        + "".join(f"<p>{escape(name)}: {success(each)}.</p>" for name, each, _ in shown if "success" in each)
         + bar_chart(bars, "mean return with 95 % intervals")
         + table("all numbers", ["", "mean", "std", "low", "high", "steps", "episodes"], rows)
     )

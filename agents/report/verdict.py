@@ -18,6 +18,12 @@ def interval(found: Mapping[str, float]) -> str:
     return f"{number(found['mean'])} ({number(found['low'])} to {number(found['high'])})"
 
 
+def success(found: Mapping[str, Any]) -> str:
+    """The success rate of judged episodes with its 95 % interval, in percent."""
+    rate, low, high = (f"{100 * found['success'][name]:.0f}" for name in ("rate", "low", "high"))
+    return f"{rate} % of episodes end at the goal ({low} to {high})"
+
+
 def policy_verdict(returns: Mapping[str, Any]) -> str:
     """Whether the policy earns more in MuJoCo than the zero action does, beyond chance (95 %)."""
     trained, zero = returns["mujoco"]["trained"], returns["mujoco"]["zero"]
@@ -55,6 +61,7 @@ def told(metrics: Mapping[str, Any]) -> str:
         rows += [("random actions, MuJoCo", real["random"]), ("trained policy, dream", dream)]
         lines = [f"Return of an episode of {metrics['task']}, mean and 95 % interval:"]
         lines += [f"  {name:<24}{interval(found)}, {found['n']} episodes" for name, found in rows]
+        lines += [f"  {name:<24}{success(found)}" for name, found in rows if "success" in found]
         verdicts.insert(0, policy_verdict(metrics["returns"]))
     verdicts += [f"left out: {name}, for {why}" for name, why in metrics.get("left_out", {}).items()]
     return "\n".join([*lines, *(f"{verdict[:1].upper()}{verdict[1:]}." for verdict in verdicts)])

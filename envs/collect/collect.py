@@ -47,8 +47,8 @@ PART_STEPS = 500
 CONSTANT_EPISODES = 32
 SIGNALS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "reward": ("reward", "termination"),
-    "all": ("state", "reward", "termination"),
+    "reward": ("reward", "termination", "success"),
+    "all": ("state", "reward", "termination", "success"),
 }
 """Names of what is logged, by ``--signals``."""
 SHORTEST, LONGEST = 40, 100
@@ -63,15 +63,16 @@ class CollectConfig(Settings):
     """What to collect, and where to put it."""
 
     env: str
-    """Gymnasium id (Reacher-v5, or module:Id of your own), dm_control/<domain>-<task>, or a name of ours (Reacher)."""
+    """Gymnasium id (Reacher-v5, or module:Id of your own), path/to/task.py:make, dm_control/<domain>-<task>,
+    fetch/<task>, metaworld/<task>, or a name of ours (Reacher)."""
     out: Path
     """Run folder; the dataset goes to OUT/data."""
     steps: Annotated[int, Interval(ge=LEAST_STEPS, le=10**8)] = 10000
     """Real steps in all, held-out ones included."""
     policy: str = "noise:0.7,random:0.3"
     """Behaviour and shares: noise (smooth), random (uniform), policy:PATH.zip ("policy:zoo/*.zip:0.6" is all of them),
-    which sees the true state or the frame, run:RUN, the policy of a run, which sees through its world model. A policy
-    has its share of the steps, the two noises share the rest by episodes."""
+    which sees the true state or the frame, run:RUN, the policy of a run, which sees through its world model, expert, a
+    script, where the task has one. A policy has its share of the steps, the others share the rest by episodes."""
     frame_size: int | str = 64
     """Height and width of a view, pixels (32 to 256): 64 for both, or 64x96."""
     action_repeat: Annotated[int, Interval(ge=1, le=1000)] = 1
@@ -84,8 +85,8 @@ class CollectConfig(Settings):
     """Steps after which an episode of noise is cut, 0 for never. Default: 40 to 60 where noise soon ends an episode,
     else 100. Held-out episodes run to 64 at least, and a saved policy's to their end."""
     signals: Literal["none", "reward", "all"] = "all"
-    """What is logged beside pixels and actions. none: nothing; reward: rewards, and whether an episode ended for good;
-    all: the true state too."""
+    """What is logged beside pixels and actions. none: nothing; reward: rewards, whether an episode ended for good and,
+    where the task tells, succeeded; all: the true state too."""
     wide: Annotated[float, Interval(ge=0, le=1)] = 0.75
     """Share of episodes that start from states the task's own reset does not give; 0 takes its reset alone."""
     constant: Annotated[float, Interval(ge=0, lt=0.5)] = 0.05

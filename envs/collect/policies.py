@@ -14,7 +14,7 @@ from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 
 SMOOTHEST = 0.95
-KIND = re.compile(r"\s*(random|noise|policy:|run:)")
+KIND = re.compile(r"\s*(random|noise|expert|policy:|run:)")
 
 
 class Behaviour(Protocol):
@@ -32,7 +32,7 @@ class Share:
     """One part of a mixture.
 
     Attributes:
-        kind: ``random``, ``noise``, ``policy`` or ``run``. share: of the steps.
+        kind: ``random``, ``noise``, ``expert``, ``policy`` or ``run``. share: of the steps.
         path: the zip of a policy that sees the true state or the frame; the folder of a run, whose policy sees through
             the run's world model.
     """
@@ -95,9 +95,11 @@ def _parse_shares(item: str) -> list[Share]:
         share = float(number or 1.0)
     except ValueError:
         share = -1.0
-    known = kind in ("policy", "run") if path else kind in ("random", "noise")
+    known = kind in ("policy", "run") if path else kind in ("random", "noise", "expert")
     if not known or not 0 < share < math.inf:
-        raise TaskError(f"behaviour {item!r} is not of the form random:0.3, noise:0.7, policy:PATH.zip:0.5 or run:RUN")
+        raise TaskError(
+            f"behaviour {item!r} is not of the form random:0.3, noise:0.7, expert:0.5, policy:PATH.zip:0.5 or run:RUN"
+        )
     paths = [path] if not path or _acts(kind, path) else [each for each in _matching(path) if _acts(kind, each)]
     if not paths:
         missing = f"file {path}" if kind == "policy" else f"run {path} with a policy (policy/policy.zip)"
@@ -128,6 +130,10 @@ def make_behaviour(share: Share, task: Task, trust_pickle: bool = False) -> Beha
         from procosm.envs.collect.run_policy import RunPolicy  # brings a world model, which noise does not need
 
         return RunPolicy(Path(share.path), task)
+    if share.kind == "expert":
+        from procosm.envs.collect.experts import Expert  # they add smooth noise of this module
+
+        return Expert(task)
     return Smooth(task) if share.kind == "noise" else Uniform(task)
 
 

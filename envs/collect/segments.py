@@ -166,7 +166,7 @@ class Collector:
         shares = np.array([job.mixture[i].share for i in part.behaviours])
         which = part.behaviours[rng.choice(len(shares), p=shares / shares.sum())]
         # A saved policy shows what it reaches late in an episode too, so it is not cut short.
-        free = bool(job.mixture[which].path) or not job.segment
+        free = bool(job.mixture[which].path) or job.mixture[which].kind == "expert" or not job.segment
         cut = max(job.segment, HELD_OUT_STEPS) if part.kind == "holdout" else job.segment
         return self._behaviours[which], job.task.max_episode_steps if free else min(cut, job.task.max_episode_steps)
 
@@ -185,7 +185,7 @@ class Collector:
         task = self._job.task
         frames, states, physics_states = [task.join(observation)], [info["state"]], [info["physics"]]
         actions: list[np.ndarray] = []
-        rewards, terminated, truncated = [], False, False
+        rewards, successes, terminated, truncated = [], [], False, False
         while len(actions) < min(limit, left) and not (terminated or truncated):
             action = behaviour.act(states[-1], lambda: frames[-1])
             action = np.clip(action, env.action_space.low, env.action_space.high)
@@ -195,7 +195,9 @@ class Collector:
             physics_states.append(info["physics"])
             actions.append(action)
             rewards.append(reward)
-        seen = {"state": np.stack(states), "reward": np.array(rewards, np.float32)}
+            successes.append(info.get("success", False))
+        told = {"reward": np.array(rewards, np.float32), "success": np.array(successes, np.float32)}
+        seen = {"state": np.stack(states), **told}
         logged = task.signals
         episode = Episode(
             np.stack(frames),

@@ -1,7 +1,7 @@
 """Any Gymnasium task that runs on MuJoCo as a simulator, with the wrappers it was registered with."""
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import gymnasium as gym
@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 
 from procosm.envs.truth.backend import mujoco
-from procosm.envs.truth.names import close_names, import_module_of
+from procosm.envs.truth.names import close_names, function_of, import_module_of, is_file_name
 from procosm.envs.truth.simulator import DEFAULT_STEPS, finite_bounds
 from procosm.world_model.errors import TaskError
 
@@ -42,8 +42,10 @@ class GymnasiumTask:
             self.state_size = gym.spaces.flatdim(self._env.observation_space)
         except (ValueError, NotImplementedError) as error:
             raise TaskError(f"task {name!r} has observations that are no list of numbers: {error}") from error
+        self.success: bool | None = None
         self.dt_s = self._control_seconds()
-        self.reads_state = self._can_read_state()
+        # Where bodies are led by hand (mocap), the physics state is not all that decides the next step.
+        self.reads_state = not self.model.nmocap and self._can_read_state()
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -75,7 +77,8 @@ class GymnasiumTask:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         """One control step: state, reward, whether the task ended for good, and whether it was cut off."""
-        observation, reward, terminated, truncated, _ = self._env.step(action)
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        self._note_success(info)
         return self._vector(observation), float(reward), bool(terminated), bool(truncated)
 
     def state(self) -> np.ndarray:
@@ -132,18 +135,28 @@ class GymnasiumTask:
             return False
 
     def _control_seconds(self) -> float:
-        """Seconds of simulated time in a control step: the task's own ``dt``, or else what one step takes."""
+        """Seconds of simulated time in a control step: the task's own ``dt``, or else what one step takes.
+
+        The step shows whether the task tells of success, too.
+        """
+        self._env.reset()
+        begun, middle = self.data.time, 0.5 * (self.action_low + self.action_high)
+        self._note_success(self._env.step(middle.astype(self._env.action_space.dtype))[4])
         dt = getattr(self._env.unwrapped, "dt", None)
         if isinstance(dt, float | int | np.number) and dt > 0:
             return float(dt)
-        self._env.reset()
-        begun = self.data.time
-        self._env.step((0.5 * (self.action_low + self.action_high)).astype(self._env.action_space.dtype))
         return float(self.data.time - begun) or float(self.model.opt.timestep)
+
+    def _note_success(self, info: Mapping[str, Any]) -> None:
+        """Gymnasium-Robotics and Meta-World say it by different names."""
+        told = info.get("is_success", info.get("success"))
+        self.success = None if told is None else bool(told)
 
 
 def _make(name: str, env_kwargs: Mapping[str, Any]) -> tuple[gym.Env, int | None]:
     """The environment without the time limit that ``gym.make`` adds, and that limit."""
+    if is_file_name(name):
+        return _made_by(function_of(name), name, env_kwargs)
     import_module_of(name)
     try:
         spec = gym.spec(name.rpartition(":")[2])
@@ -159,6 +172,19 @@ def _make(name: str, env_kwargs: Mapping[str, Any]) -> tuple[gym.Env, int | None
     declared = sum(wrapper.entry_point.endswith(":TimeLimit") for wrapper in spec.additional_wrappers)
     limits = [layer for layer in _layers(env) if isinstance(layer, TimeLimit)]
     return _without(env, limits[declared]), spec.max_episode_steps
+
+
+def _made_by(function: Callable[..., Any], name: str, env_kwargs: Mapping[str, Any]) -> tuple[gym.Env, int | None]:
+    """What a function of the user's makes; its outermost ``TimeLimit`` says how long episodes are, and is left out."""
+    try:
+        env = function(**env_kwargs)
+    except Exception as error:
+        line = traceback.format_tb(error.__traceback__)[-1].strip().splitlines()[0]
+        raise TaskError(f"task {name!r} cannot be made: {error!r}; at {line}") from error
+    if not isinstance(env, gym.Env):
+        raise TaskError(f"task {name!r} gave {type(env).__name__}: it must return a gymnasium.Env")
+    limit = next((layer for layer in _layers(env) if isinstance(layer, TimeLimit)), None)
+    return (env, None) if limit is None else (_without(env, limit), limit._max_episode_steps)
 
 
 def _layers(env: gym.Env) -> Iterator[gym.Wrapper]:

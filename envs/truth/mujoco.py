@@ -20,7 +20,7 @@ from procosm.envs.truth.model_camera import read_camera
 from procosm.envs.truth.names import allow_import, check_import
 from procosm.envs.truth.render import MULTISAMPLES, VERSION
 from procosm.envs.truth.tasks import checked_kwargs, open_task
-from procosm.world_model.data.task import MAIN, Name, Task, Twin, View, logged_signals
+from procosm.world_model.data.task import MAIN, SUCCESS, Name, Task, Twin, View, logged_signals
 from procosm.world_model.errors import TaskError
 from procosm.world_model.schema import check_arguments
 
@@ -34,7 +34,8 @@ class MujocoEnv(PortableSpec, gym.Env):
     Actions outside the bounds are clipped to them before the task sees them, so a task's control cost is that of the
     clipped action. ``info`` holds ``state`` (float32 (s,), the task's own observation vector) and ``physics``
     (float64, MuJoCo's full physics state), which ``reset(options={"physics": ...})`` takes back: what a task keeps
-    outside it (dm_control reacher's target is part of the model) comes from the seed.
+    outside it (dm_control reacher's target is part of the model) comes from the seed. ``success`` is there where the
+    task tells whether its goal is reached.
 
     Args:
         task: a Gymnasium id such as ``Reacher-v5`` or ``module:Mine-v0``, or ``dm_control/<domain>-<task>``.
@@ -112,7 +113,8 @@ class MujocoEnv(PortableSpec, gym.Env):
             action_repeat=action_repeat,
             dt_s=self._simulator.dt_s * action_repeat,
             max_episode_steps=limit,
-            signals=logged_signals(self._simulator.state_size),
+            signals=logged_signals(self._simulator.state_size)
+            | ({} if self._simulator.success is None else {"success": SUCCESS}),
             twin=self.twin,
         )
         self.render_mode = render_mode
@@ -221,7 +223,9 @@ class MujocoEnv(PortableSpec, gym.Env):
         )
 
     def _info(self) -> dict:
-        told = {"instruction": self._simulator.instruction} if self._simulator.instruction else {}
+        told: dict[str, Any] = {"instruction": self._simulator.instruction} if self._simulator.instruction else {}
+        if self._simulator.success is not None:
+            told["success"] = self._simulator.success
         return {"state": self._read_state(), "physics": self.physics(), **told}
 
     def _read_state(self) -> np.ndarray:

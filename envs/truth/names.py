@@ -1,8 +1,8 @@
 """How tasks are named, and which names may import a module.
 
-``module:Id`` is Gymnasium's form for a task that registers when its module is imported. A user who writes such a name
-wants the import. A checkpoint or dataset may come from a stranger, and what it names is imported only if it was
-already, or if the user allowed the module.
+``module:Id`` is Gymnasium's form for a task that registers when its module is imported; ``path/to/task.py:make`` is a
+function in a file that makes the environment. A user who writes such a name wants the import. A checkpoint or dataset
+may come from a stranger, and what it names is imported only if it was already, or if the user allowed the module.
 """
 
 import difflib
@@ -10,8 +10,9 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from procosm.envs import TASKS
 from procosm.world_model.errors import TaskError
@@ -23,7 +24,46 @@ ALLOWED = "PROCOSM_ALLOW_IMPORT"
 def resolve_name(env: str) -> str:
     """The task meant by ``--env``: one of our names (``Reacher``, ``Procosm/Reacher-v0``) or a task's own id."""
     name = env.removeprefix("procosm.envs:").removeprefix("Procosm/").removesuffix("-v0").removesuffix("Truth")
+    if is_file_name(env):
+        path, _, function = env.rpartition(":")
+        return f"{_absolute(path)}:{function}"  # as workers and later commands find it
     return TASKS.get(name, env)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a task is named by a file of Python and a function in it."""
+    return module_of(name).endswith(".py")
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """The function that ``path/to/task.py:make`` names; the file is run, its folder on Python's path.
+
+    Raises:
+        TaskError: there is no such file or function, or the file failed.
+    """
+    path, function = Path(module_of(name)), name.rpartition(":")[2]
+    module = sys.modules.get(str(path))
+    if module is None:
+        spec = importlib.util.spec_from_file_location(str(path), path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise TaskError(f"task {name!r}: there is no file {path}")
+        module = importlib.util.module_from_spec(spec)
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))  # last, so that nothing beside the file hides an installed module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            line = traceback.format_tb(error.__traceback__)[-1].strip().splitlines()[0]
+            raise TaskError(f"task {name!r}: running {path} failed: {error!r}; at {line}") from error
+        sys.modules[str(path)] = module
+    made = getattr(module, function, None)
+    if not callable(made):
+        raise TaskError(f"task {name!r}: {path} has no function {function}")
+    return made
 
 
 def close_names(name: str, known: list[str]) -> str:
@@ -32,7 +72,7 @@ def close_names(name: str, known: list[str]) -> str:
     close = [fold[item] for item in difflib.get_close_matches(name.lower(), fold, n=5, cutoff=0.5)]
     if close:
         return f"close names: {', '.join(close)}"
-    return "a task of your own is named module:Id, after the module that registers it"
+    return "a task of your own is named module:Id, after the module that registers it, or path/to/task.py:make"
 
 
 def module_of(name: str) -> str:
@@ -46,8 +86,8 @@ def allow_import(name: str) -> None:
 
 
 def allow_module(module: str) -> None:
-    """Let a module be imported for the sake of a task, here and in worker processes."""
-    allowed = allowed_modules()
+    """Let a module, or a file of Python, be imported for the sake of a task, here and in worker processes."""
+    module, allowed = _absolute(module) if module.endswith(".py") else module, allowed_modules()
     if module and module not in allowed:
         os.environ[ALLOWED] = ",".join([*allowed, module])
 
@@ -74,7 +114,7 @@ def import_module_of(name: str) -> None:
         TaskError: it is not there, or failed.
     """
     module = module_of(name)
-    if not module or module in sys.modules:
+    if not module or module in sys.modules or is_file_name(name):
         return
     here = str(Path.cwd())
     try:

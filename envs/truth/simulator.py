@@ -22,6 +22,7 @@ class Simulator(Protocol):
         dt_s: seconds of simulated time for each control step.
         reads_state: whether :meth:`state` can be asked; if not, a state is known after a reset or a step alone.
         instruction: what is asked for in words in this episode; "" in tasks that ask for nothing.
+        success: whether the last step reached the task's goal; None where the task tells of none.
     """
 
     action_low: np.ndarray
@@ -31,6 +32,7 @@ class Simulator(Protocol):
     dt_s: float
     reads_state: bool
     instruction: str
+    success: bool | None
 
     @property
     def model(self) -> mujoco.MjModel: ...

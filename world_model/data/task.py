@@ -75,8 +75,9 @@ class Signal:
     per: Literal["frame", "step"]
 
 
-REWARD = TERMINATION = Signal((), "step")
-"""Numbers of these kinds are logged as ``reward`` and ``termination``; the latter stand in ``Episode.terminated``."""
+REWARD = TERMINATION = SUCCESS = Signal((), "step")
+"""Numbers of these kinds are logged as ``reward``, ``termination`` and ``success`` (1 in a step that is at the task's
+goal, else 0); terminations stand in ``Episode.terminated``."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Task:
             raise TaskError(f"{self.id} has views {names} and cameras {list(self.twin.cameras)}: give each its own")
         if taken := {"pixels", "actions", "physics", "text"} & set(self.signals):
             raise TaskError(f"no signal of {self.id} can be called {', '.join(sorted(taken))}: logs have these besides")
-        for name, wanted in (("reward", REWARD), ("termination", TERMINATION)):
+        for name, wanted in (("reward", REWARD), ("termination", TERMINATION), ("success", SUCCESS)):
             if self.signals.get(name, wanted) != wanted:
                 raise TaskError(f"signal {name!r} of {self.id} is {self.signals[name]}, and must be {wanted}")
         state = self.signals.get("state")
