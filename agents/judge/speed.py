@@ -48,9 +48,9 @@ def speeds(model: WorldModel, dreams: int, processes: int, seconds: float = 2.0)
     return found
 
 
-def truth_speed(task: Task, seconds: float) -> float:
-    """Steps a second of one truth env in this process: physics, rendering and resets."""
-    env = gym.vector.SyncVectorEnv([lambda: truth(task, "pixels")])
+def truth_speed(task: Task, seconds: float, observation: str = "pixels") -> float:
+    """Steps a second of one truth env in this process: physics and resets, and rendering where it shows ``pixels``."""
+    env = gym.vector.SyncVectorEnv([lambda: truth(task, observation)])
     rate = _calls_per_second(env, seconds)
     env.close()
     return rate

@@ -66,13 +66,14 @@ def _point(returns: np.ndarray) -> tuple[float, float, float]:
 
 
 def _title(scores: Scores, rows: Sequence[dict[str, Any]]) -> str:
-    """The horizon, r with its interval where there is one, MMRV, and r of what knows nothing of the dream, as the rows
-    of the result have them; it says where the panel cannot tell the dream from that.
+    """The horizon, r with its interval, MMRV, regret, and r of what knows nothing of the dream, where the result has
+    them; it says where the panel cannot tell the dream from that.
     """
     found = {(row.get("panel"), row["metric"]): row for row in rows if row["horizon"] == scores.horizon}
     r = found.get(("all", "Pearson r"))
     told = f"r {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" if r else "r undefined"
-    told += f", MMRV {found['all', 'MMRV']['value']:.3f}" if ("all", "MMRV") in found else ""
+    for metric, name in (("MMRV", "MMRV"), ("regret@1", "regret")):
+        told += f", {name} {found['all', metric]['value']:.3f}" if ("all", metric) in found else ""
     rivals = {name: found.get((panel, "Pearson r")) for name, panel in RIVALS.items()}
     said = ", ".join(f"{name} r {row['value']:.3f}" for name, row in rivals.items() if row)
     as_good = [name for name, row in rivals.items() if row and r and row["value"] >= r["low"]]

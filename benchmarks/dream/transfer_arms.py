@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from stable_baselines3 import TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
@@ -24,6 +25,7 @@ from procosm.agents.policy.baselines.logged import Logged
 from procosm.agents.policy.baselines.offline import learn_offline
 from procosm.agents.policy.baselines.online import save_on_the_way
 from procosm.agents.policy.baselines.shuffled import Shuffled
+from procosm.agents.policy.baselines.td3_bc import learn_td3_bc
 from procosm.agents.policy.learners import new_learner
 from procosm.agents.policy.train import PolicyConfig, train_policy
 from procosm.agents.policy.worlds import ScaledReward, dreams, reward_scale, truth
@@ -36,6 +38,8 @@ from procosm.world_model.files import read_json
 Algorithm = Literal["ppo", "sac"]
 MODEL_FREE_WIDTH = 64
 """Of each of the two hidden layers of model-free actors and critics, as in the panel of `ranking`."""
+TD3_BC_WIDTH, TD3_BC_RATE = 256, 3e-4
+"""Of both hidden layers of actor and critics, and Adam's rate: arXiv 2106.06860, table 3."""
 TRUTH_SLOTS = 50
 
 
@@ -57,7 +61,7 @@ class Practice:
     """Where online learners are judged, in units of the run's collected steps; SAC, which takes a gradient step for
     each real one, up to 1."""
     gradient_steps: int = 6000
-    """Of offline SAC."""
+    """Of offline SAC and TD3+BC."""
     clone_steps: int = 2000
     """Gradient steps of cloning."""
 
@@ -167,6 +171,17 @@ def offline_sac(desk: Desk) -> list[Point]:
     return [desk.point(_saved(desk, learner), "sac", time.process_time() - began)]
 
 
+def offline_td3_bc(desk: Desk) -> list[Point]:
+    """TD3+BC on the logged transitions alone, with the networks and rates of its paper."""
+    data, settings = desk.logged(), desk.settings(algorithm="sac", width=TD3_BC_WIDTH)
+    began, blank = time.process_time(), _blank(desk, settings)
+    kwargs = {key: value for key, value in blank.policy_kwargs.items() if key != "use_sde"}  # which TD3 does not know
+    given: dict[str, Any] = {"gamma": settings.gamma, "policy_kwargs": kwargs, "seed": desk.seed, "device": "cpu"}
+    learner = TD3("MlpPolicy", blank.env, TD3_BC_RATE, buffer_size=1, **given)
+    learn_td3_bc(learner, data, reward_scale(desk.model(), settings.gamma), desk.practice.gradient_steps, desk.seed)
+    return [desk.point(_saved(desk, learner), "td3", time.process_time() - began)]
+
+
 def online(desk: Desk, algorithm: Algorithm) -> list[Point]:
     """A fresh learner in MuJoCo itself, on the true state, judged at several numbers of its own real steps."""
     slots, length = (8, 128) if algorithm == "ppo" else (1, 256)
@@ -200,6 +215,7 @@ ARMS: dict[str, Callable[[Desk], list[Point]]] = {
     "cloned": cloned,
     "cloned_best": lambda desk: cloned(desk, best=True),
     "offline_sac": offline_sac,
+    "offline_td3_bc": offline_td3_bc,
     "online_ppo": lambda desk: online(desk, "ppo"),
     "online_sac": lambda desk: online(desk, "sac"),
     "shuffled": shuffled,

@@ -112,6 +112,7 @@ def main(config: TrustConfig) -> Path:
         "reading": reading(rows),
         "bound": f"root mean square error of the state at most {bound} deviations of the data",
         "first_seed": FIRST_SEED,
+        "world_model": {key: model.provenance.get(key) for key in ("commit", "command", "date")},
         "intervals": "95 % jackknife over dreams, all steps of a dream together",
     }
     return record(f"trust_{name}", [{"task": model.task.id, **row} for row in rows], config.out, details)

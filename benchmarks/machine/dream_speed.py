@@ -1,4 +1,4 @@
-"""How fast is the dream? Batched world-model steps, the SB3 adapter, and MuJoCo with rendering, all in one run.
+"""How fast is the dream? Batched world-model steps, the SB3 adapter, and MuJoCo, rendered or not, all in one run.
 
     python -m procosm.benchmarks.machine.dream_speed --checkpoint OUT/world_model [OUT2/world_model …]
 
@@ -35,6 +35,8 @@ from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Positive
 
 SEED = 0
+TRUTHS = {"pixels": "mujoco_rendered", "state": "mujoco_without_rendering"}
+"""What MuJoCo is timed with; a policy that acts on states needs no picture of it."""
 
 
 @dataclass(frozen=True)
@@ -115,34 +117,39 @@ def setups(config: DreamSpeedConfig, model: WorldModel) -> Iterator[tuple[dict, 
 
 
 def measure(config: DreamSpeedConfig, model: WorldModel) -> list[tuple[dict, list[float]]]:
-    """Each row's first columns and its rate in every round; MuJoCo's is the last."""
+    """Each row's first columns and its rate in every round; those of MuJoCo are the last."""
     timed = list(setups(config, model))
     rates: list[list[float]] = [[] for _ in timed]
-    truth: list[float] = []
+    truths: dict[str, list[float]] = {observation: [] for observation in TRUTHS}
     with (
         worker_processes(config.processes) as pool,
-        tqdm(total=config.rounds * (len(timed) + 1), desc="dream_speed", unit="setup") as bar,
+        tqdm(total=config.rounds * (len(timed) + len(truths)), desc="dream_speed", unit="setup") as bar,
     ):
         for _ in range(config.rounds):
             for found, (_, step, actions) in zip(rates, timed, strict=True):
                 rate(step, actions, config.seconds / 4)  # caches of the setup before are cold
                 found.append(rate(step, actions, config.seconds))
                 bar.update()
-            each = [model.task] * config.processes, [config.seconds * 2] * config.processes
-            truth.append(sum(pool.map(truth_speed, *each)))
-            bar.update()
-    mujoco = {"metric": "mujoco_rendered_steps_per_s", "batch": config.processes, "frame_size": model.task.height}
-    return [(row, found) for (row, *_), found in zip(timed, rates, strict=True)] + [(mujoco, truth)]
+            for observation, found in truths.items():
+                asked = (model.task, config.seconds * 2, observation)
+                found.append(sum(pool.map(truth_speed, *([each] * config.processes for each in asked))))
+                bar.update()
+    place = {"batch": config.processes, "frame_size": model.task.height}
+    mujoco = [({"metric": f"{TRUTHS[name]}_steps_per_s", **place}, found) for name, found in truths.items()]
+    return [(row, found) for (row, *_), found in zip(timed, rates, strict=True)] + mujoco
 
 
 def ratios(measured: list[tuple[dict, list[float]]]) -> Iterator[tuple[dict, list[float]]]:
     """Rates over each other, round by round: dream over MuJoCo, dynamics over dream, adapter over raw."""
     by_metric: dict[tuple, list[float]] = {(row["metric"], row["batch"]): found for row, found in measured}
-    truth = measured[-1][1]
+    truths = {row["metric"]: found for row, found in measured if row["metric"].startswith("mujoco")}
+    rendered, unrendered = (truths[f"{name}_steps_per_s"] for name in TRUTHS.values())
     for row, found in measured:
         place = {key: value for key, value in row.items() if key != "metric"}
         if row["metric"] == "dream_steps_per_s":
-            yield {"metric": "dream_over_mujoco", **place}, [a / b for a, b in zip(found, truth, strict=True)]
+            yield {"metric": "dream_over_mujoco", **place}, [a / b for a, b in zip(found, rendered, strict=True)]
+            against = [a / b for a, b in zip(found, unrendered, strict=True)]
+            yield {"metric": "dream_over_mujoco_without_rendering", **place}, against
             alone = by_metric["dynamics_steps_per_s", row["batch"]]
             share = [1 - a / b for a, b in zip(found, alone, strict=True)]
             yield {"metric": "share_of_step_outside_dynamics", **place}, share

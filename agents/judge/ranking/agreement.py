@@ -127,14 +127,18 @@ def control_rows(scores: Scores, real: np.ndarray, dreamed: np.ndarray, runs: np
 
 
 def gaps(members: Sequence[Member], scores: Scores) -> list[dict[str, Any]]:
-    """Exploitability: what each dream-trained policy earns more in the dream than in MuJoCo, over the panel's range."""
+    """Exploitability: what each policy that was trained or searched for in a dream earns more there than in MuJoCo.
+
+    In shares of the range of the panel's true scores.
+    """
     size = float(np.ptp(scores.real.mean(axis=1)))
     rows = []
     for member, real, dreamed in zip(members, scores.real, scores.dreamed, strict=True):
-        if member.family == "dream":
+        if member.family in ("dream", "exploit"):
             found = paired_difference(dreamed / size, real / size)
             rows.append(
-                {"metric": "exploitability gap", "policy": member.name, "horizon": scores.horizon, "unit": "1"}
+                {"metric": "exploitability gap", "policy": member.name, "family": member.family}
+                | {"horizon": scores.horizon, "unit": "1", "steps": member.steps}
                 | {"value": found.mean, "low": found.low, "high": found.high, "n": found.n}
             )
     return rows

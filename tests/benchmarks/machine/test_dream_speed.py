@@ -15,9 +15,11 @@ def test_ratios_are_taken_round_by_round():
         ({"metric": "raw_short_episodes_steps_per_s", "observation": "state", "batch": 4}, [40.0, 20.0]),
         ({"metric": "sb3_short_episodes_steps_per_s", "observation": "state", "batch": 4}, [36.0, 10.0]),
         ({"metric": "mujoco_rendered_steps_per_s", "batch": 2}, [50.0, 10.0]),
+        ({"metric": "mujoco_without_rendering_steps_per_s", "batch": 2}, [400.0, 500.0]),
     ]
     found = {row["metric"]: values for row, values in ratios(measured)}
     assert found["dream_over_mujoco"] == [2.0, 5.0]
+    assert found["dream_over_mujoco_without_rendering"] == [0.25, 0.1]
     assert found["share_of_step_outside_dynamics"] == pytest.approx([0.2, 0.5])
     assert found["sb3_over_raw"] == [0.9, 0.5]
 
@@ -38,8 +40,10 @@ def test_a_short_run_writes_every_row(truth_checkpoint, tmp_path):
     assert counted == {
         *((metric, batch) for metric in ("dream_steps_per_s", "dynamics_steps_per_s") for batch in (1, 2)),
         *((metric, batch) for metric in ("dream_over_mujoco", "share_of_step_outside_dynamics") for batch in (1, 2)),
+        *(("dream_over_mujoco_without_rendering", batch) for batch in (1, 2)),
         ("raw_short_episodes_steps_per_s", 2),
         ("sb3_short_episodes_steps_per_s", 2),
         ("sb3_over_raw", 2),
         ("mujoco_rendered_steps_per_s", 1),
+        ("mujoco_without_rendering_steps_per_s", 1),
     }
