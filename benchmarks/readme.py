@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from procosm.benchmarks.ladder import ladder_table
 from procosm.benchmarks.record import RESULTS
 from procosm.world_model.files import read_json, write_bytes
 
@@ -173,6 +174,7 @@ def tokenizers_table() -> list[str]:
 TABLES: dict[str, tuple[Path, Callable[[], list[str]]]] = {
     "returns": (ROOT / "README.md", returns_table),
     "rankings": (ROOT / "docs" / "results.md", rankings_table),
+    "ladder": (ROOT / "docs" / "results.md", lambda: ladder_table(RESULTS)),
     "speed": (ROOT / "docs" / "results.md", speed_table),
     "sparse steps": (ROOT / "docs" / "results.md", sparse_steps_table),
     "tokenizers": (ROOT / "docs" / "tokenizers.md", tokenizers_table),
