@@ -4,7 +4,7 @@ Policies saved at several times of one training are alike, and a policy with noi
 as if they were independent, as a bootstrap of policies does, they give intervals that are too short. So whole runs are
 left out (delete-a-group jackknife; Efron & Tibshirani 1993, §11), and Student's t of their number is applied where the
 statistic is nearly normal: Fisher's z for a correlation, the logit for a share. Statistics that jump, such as which
-policy is best, have no jackknife: of them whole runs are drawn again. What these intervals cover is simulated in
+policy is best, have no jackknife: of them is told where another panel's would lie. What all this covers is simulated in
 ``tests/agents/judge/test_coverage.py``.
 """
 
@@ -28,6 +28,8 @@ class Scale:
 
 FISHER, SHARE = Scale(np.arctanh, np.tanh), Scale(logit, expit)
 PLAIN = Scale(np.asarray, np.asarray)
+PART = 1 / 3
+"""Of the runs, in the smaller panels that say how much a statistic that jumps may differ."""
 
 
 def jackknife(statistic: Statistic, *samples: np.ndarray, runs: Sequence[Hashable], scale: Scale = PLAIN) -> Interval:
@@ -55,19 +57,23 @@ def jackknife(statistic: Statistic, *samples: np.ndarray, runs: Sequence[Hashabl
     return Interval(value, float(low), float(high), len(run))
 
 
-def bootstrap(statistic: Statistic, *samples: np.ndarray, runs: Sequence[Hashable], seed: int = 0) -> Interval:
-    """The same for statistics that jump: percentiles over panels of as many runs, drawn with replacement.
+def another_panel(statistic: Statistic, *samples: np.ndarray, runs: Sequence[Hashable], seed: int = 0) -> Interval:
+    """The same for statistics that jump: where that of another panel like this one lies, 95 times in a hundred.
+
+    Percentiles over panels of a third of the runs, drawn without replacement (Politis & Romano 1994), widened to hold
+    the value itself. Of as many runs drawn with replacement, as a bootstrap has them, the regret of another panel lies
+    within only 73 to 93 times in a hundred: the best policy is drawn again too often.
 
     Raises:
         ValueError: fewer than three runs.
     """
     rows, run = _numbered(samples, runs)
     own = [np.flatnonzero(run == each) for each in range(run.max() + 1)]
-    drawn = np.random.default_rng(seed).integers(len(own), size=(RESAMPLES, len(own)))
-    panels = (np.concatenate([own[each] for each in again]) for again in drawn)
+    fewer, rng = max(2, round(len(own) * PART)), np.random.default_rng(seed)
+    panels = (np.concatenate([own[each] for each in rng.permutation(len(own))[:fewer]]) for _ in range(RESAMPLES))
     again = np.array([float(statistic(*(row[panel] for row in rows))) for panel in panels])
-    low, high = np.nanpercentile(again, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Interval(float(statistic(*rows)), float(low), float(high), len(run))
+    value, (low, high) = float(statistic(*rows)), np.nanpercentile(again, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Interval(value, min(float(low), value), max(float(high), value), len(run))
 
 
 def _numbered(samples: Sequence[np.ndarray], runs: Sequence[Hashable]) -> tuple[list[np.ndarray], np.ndarray]:

@@ -71,7 +71,7 @@ def controllers(config: ControllersConfig) -> Path:
     means = [scores.mean(axis=1).tolist() for scores in (every[0].real, every[0].dreamed)]
     pairs = zip(members, *means, strict=True)
     details = {
-        "intervals": "95 % over controllers: jackknife, of top-k and regret bootstrap",
+        "intervals": "95 % over controllers: jackknife; top-k and regret of another such panel",
         "first_seed": FIRST_SEED,
         "returns": [{"controller": m.name, "gains": m.gains, "mujoco": r, "dream": d} for m, r, d in pairs],
         "world_model": {key: model.provenance.get(key) for key in ("commit", "command", "date")},

@@ -20,6 +20,7 @@ from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.ranking import reaching, regulator
 from procosm.agents.judge.ranking.members import Member
 from procosm.agents.judge.ranking.paired import Dream, Truth, World
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.dreams.weights import find_checkpoint
 from procosm.world_model import command
@@ -27,7 +28,7 @@ from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 from procosm.world_model.precision import has_bfloat16
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 
 FIRST_SEED = 9_800_000
 RAIL_M = 1.0
@@ -38,7 +39,7 @@ REST_RAD_S = 0.1
 
 
 @dataclass(frozen=True)
-class ProbesConfig(Settings):
+class ProbesConfig(OnDevice):
     """Probe one world model."""
 
     checkpoint: Path
@@ -138,7 +139,7 @@ def probes(config: ProbesConfig) -> Path:
     Raises:
         TaskError: a world model of another task, or one that tells no states.
     """
-    model = load(find_checkpoint(config.checkpoint, None))
+    model = load(find_checkpoint(config.checkpoint, None), config.device)
     model.task.require("these probes", "state", "reward", "twin")
     if model.task.id not in (regulator.TASK, reaching.TASK):
         raise TaskError(f"probes are made for {regulator.TASK} and {reaching.TASK}, not for {model.task.id}")

@@ -36,7 +36,7 @@ from procosm.world_model.settings import Count
 FIRST_SEED = 9_100_000
 """Seed of the first episode: none of collecting, training or judging is near it."""
 TRUTH_SLOTS = 64
-INTERVALS = "95 % over training runs: jackknife, of top-k and regret bootstrap; gaps over paired episodes"
+INTERVALS = "95 % over training runs: jackknife; top-k and regret of another such panel; gaps over paired episodes"
 SPREAD, SEED = 0.35, 5
 """Of the gains of linear policies."""
 EXPLOIT_STEPS = 300

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from procosm.agents.judge.by_run import FISHER, PLAIN, SHARE, Scale, bootstrap, jackknife
+from procosm.agents.judge.by_run import FISHER, PLAIN, SHARE, Scale, another_panel, jackknife
 from procosm.agents.judge.ranking.controls import action_cost, bands, shuffled
 from procosm.agents.judge.ranking.members import Member
 from procosm.agents.judge.stats import (
@@ -101,7 +101,7 @@ def _of_part(
         statistic, scale = STATISTICS[name]
         try:
             if scale is None:
-                found = bootstrap(statistic, real, dreamed, runs=runs.tolist())
+                found = another_panel(statistic, real, dreamed, runs=runs.tolist())
             else:
                 found = jackknife(statistic, real, dreamed, runs=runs.tolist(), scale=scale)
         except ValueError:

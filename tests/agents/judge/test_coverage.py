@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from procosm.agents.judge.by_run import FISHER, SHARE, bootstrap, jackknife
+from procosm.agents.judge import by_run
+from procosm.agents.judge.by_run import FISHER, SHARE, another_panel, jackknife
 from procosm.agents.judge.intervals import estimate, interval
-from procosm.agents.judge.stats import bias, mmrv, pearson
+from procosm.agents.judge.stats import mmrv, pearson, regret, top_k
 
 SIZES = [4] * 12 + [1] * 10
 RUNS = np.repeat(np.arange(len(SIZES)), SIZES)
@@ -84,8 +85,33 @@ def test_of_means_it_is_students_interval():
     assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
 
 
-def test_drawing_runs_again_is_about_as_wide_as_leaving_them_out():
-    real, dreamed = panel(np.random.default_rng(5), 0.35)
-    drawn, left = (each(bias, real, dreamed, runs=RUNS.tolist()) for each in (bootstrap, jackknife))
-    assert drawn.value == left.value
-    assert drawn.high - drawn.low == pytest.approx(left.high - left.low, rel=0.2)
+@pytest.mark.parametrize("noise", [0.1, 0.35, 1.0])
+@pytest.mark.parametrize(
+    "statistic", [regret, lambda x, y: top_k(x, y, 1), lambda x, y: top_k(x, y, 3)], ids=["regret", "top-1", "top-3"]
+)
+def test_what_jumps_lies_in_another_panel_where_it_is_told_to(statistic, noise, monkeypatch):
+    """Fresh panels against the interval of each of some panels: what somebody meets who makes another."""
+    monkeypatch.setattr(by_run, "RESAMPLES", 100)
+    rng = np.random.default_rng(6)
+    fresh = np.array([statistic(*panel(rng, noise)) for _ in range(200)])
+    found = [another_panel(statistic, *panel(rng, noise), runs=RUNS.tolist()) for _ in range(40)]
+    assert np.mean([(each.low <= fresh) & (fresh <= each.high) for each in found]) > HONEST
+
+
+def test_the_regret_of_another_panel_is_missed_where_runs_are_drawn_with_replacement():
+    """The control: the percentile bootstrap of runs, as it was done before."""
+    rng, own = np.random.default_rng(6), [np.flatnonzero(run == RUNS) for run in range(len(SIZES))]
+    fresh = np.array([regret(*panel(rng, 1.0)) for _ in range(200)])
+    held = []
+    for _ in range(40):
+        real, dreamed = panel(rng, 1.0)
+        drawn = [np.concatenate([own[run] for run in rng.integers(len(own), size=len(own))]) for _ in range(100)]
+        low, high = np.percentile([regret(real[each], dreamed[each]) for each in drawn], [2.5, 97.5])
+        held.append((low <= fresh) & (fresh <= high))
+    assert np.mean(held) < HONEST
+
+
+def test_the_value_itself_lies_within():
+    real = np.arange(8.0)
+    found = another_panel(regret, real, np.array([0.0, 9, 2, 3, 4, 5, 6, 7]), runs=range(8))
+    assert found.low <= found.value == 6.0 <= found.high
