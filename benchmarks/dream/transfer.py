@@ -8,6 +8,7 @@ Arms, each with the same seeds, judged on the same MuJoCo episodes:
 - ``dream``: `procosm train-policy` in the world model's dream, with the settings of ``make bench``.
 - ``shuffled``: the same in a dream whose slots take one another's actions, so that acting teaches nothing.
 - ``offline_sac``: model-free on the very transitions the world model had, SAC's gradient steps only.
+- ``offline_td3_bc``: the same with TD3+BC (arXiv 2106.06860), which keeps to what was done.
 - ``online_ppo``, ``online_sac``: model-free, a fresh learner in MuJoCo, judged at several numbers of real steps. It
   acts on the true state and chooses what it sees, advantages that no other arm has.
 - ``cloned``, ``cloned_best``: behaviour cloning on all logged episodes, or on the tenth of highest return. The data

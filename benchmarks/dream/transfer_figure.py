@@ -15,6 +15,7 @@ LOOKS = {
     "dream": ("#d55e00", "*", "trained in the dream"),
     "shuffled": ("#e69f00", "v", "in a dream with shuffled actions"),
     "offline_sac": ("#009e73", "s", "the same transitions, SAC offline"),
+    "offline_td3_bc": ("#66a61e", "P", "the same transitions, TD3+BC"),
     "cloned": ("#56b4e9", "D", "cloning, all episodes"),
     "cloned_best": ("#0072b2", "d", "cloning, best tenth"),
     "online_ppo": ("#cc79a7", "o", "PPO in MuJoCo, true state"),

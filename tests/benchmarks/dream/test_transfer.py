@@ -99,9 +99,11 @@ def test_cells_are_done_once_and_the_missing_are_named(config, monkeypatch):
     assert result["details"]["missing"] == [f"{TASK}/{arm}-0" for arm in ("dream", "online_ppo", "online_sac")]
     assert {row["task"] for row in result["rows"]} == {"InvertedPendulum-v5"}, "as a report looks for it"
     stored = {cell: json.loads((config.out / f"{cell}.json").read_text()) for cell in result["details"]["cells"]}
-    assert len(stored) == 5 and stored == result["details"]["cells"], "what goes on elsewhere from these is the same"
+    assert len(stored) == 6 and stored == result["details"]["cells"], "what goes on elsewhere from these is the same"
     steps = {row["arm"]: row["real_steps"] for row in result["rows"] if row["metric"] == "return"}
-    assert steps == {"untrained": 0} | dict.fromkeys(("cloned", "cloned_best", "offline_sac", "shuffled"), 300)
+    assert steps == {"untrained": 0} | dict.fromkeys(
+        ("cloned", "cloned_best", "offline_sac", "offline_td3_bc", "shuffled"), 300
+    )
     assert (config.out.parent / "results" / "figures" / "transfer_invertedpendulum.png").stat().st_size > 10_000
     monkeypatch.setattr(transfer, "ARMS", dict.fromkeys(transfer.ARMS, lambda _: pytest.fail("a cell was done twice")))
     assert json.loads(main(only)[0].read_text())["rows"] == result["rows"]
@@ -120,7 +122,7 @@ def test_ppo_learns_online_only_beside_a_dream_of_ppo():
     cells = list(plan(TransferConfig(tasks=(TASK, "Reacher"), seeds=2)))
     assert Cell(TASK, "online_ppo", 1) in cells and Cell("Reacher", "online_sac", 1) in cells
     assert not [cell for cell in cells if (cell.task, cell.arm) == ("Reacher", "online_ppo")]
-    assert len(set(cells)) == len(cells) == 2 * (8 + 7)
+    assert len(set(cells)) == len(cells) == 2 * (9 + 8)
 
 
 def test_a_seed_takes_its_own_run_or_the_next_in_turn(tmp_path):

@@ -18,6 +18,7 @@ from procosm.world_model.registry import untrained
 from procosm.world_model.tokenizer.loss import TokenizerLoss, TokenizerLossConfig
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.training import validation
+from procosm.world_model.training.growth import growth
 from procosm.world_model.training.presets import preset
 from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.train import assembled
@@ -62,10 +63,10 @@ def test_states_are_counted_in_deviations_of_the_training_episodes(tmp_path):
 
 
 def test_growth_is_judged_by_constant_actions_and_without_them_by_what_was_held_out(tmp_path):
-    right = validation.growth(training(tmp_path, train=2.0, holdout=2.0, constant=1.0))
+    right = growth(training(tmp_path, train=2.0, holdout=2.0, constant=1.0))
     assert max(row["error"] for row in right) < 1e-4
-    assert max(row["error"] for row in validation.growth(training(tmp_path, train=2.0, holdout=1.0))) < 1e-4
-    assert max(row["error"] for row in validation.growth(training(tmp_path, train=1.0, holdout=2.0))) > 0.1
+    assert max(row["error"] for row in growth(training(tmp_path, train=2.0, holdout=1.0))) < 1e-4
+    assert max(row["error"] for row in growth(training(tmp_path, train=1.0, holdout=2.0))) > 0.1
 
 
 def test_dreams_start_from_held_out_windows(tmp_path):
