@@ -27,7 +27,7 @@ def learn_td3_bc(learner: TD3, data: Logged, scale: float, steps: int, seed: int
     for step, (at, noise) in enumerate(batches(len(done), done.shape[1], steps, seed)):
         seen, acted = data.seen[at], done[at]
         wanted = target(learner, data.after[at], scale * data.rewards[at], data.ends[at], noise)
-        loss = sum(F.mse_loss(value, wanted) for value in learner.critic(seen, acted))
+        loss = torch.stack([F.mse_loss(value, wanted) for value in learner.critic(seen, acted)]).sum()
         _descend(learner.critic.optimizer, loss)
         if step % ACTOR_EVERY == 0:
             chosen = learner.actor(seen)
