@@ -42,7 +42,7 @@ class ImagineConfig(Settings):
     steps: Count = 64
     """Of each dream, at most."""
     policy: str = "noise:0.7,random:0.3"
-    """Who acts, as in procosm collect: noise (smooth), random (uniform), policy:PATH.zip; shares count episodes."""
+    """Who acts, as in procosm collect: noise, random, policy:PATH.zip, run:RUN; shares count episodes."""
     actions: Path | None = None
     """Dataset or shards: its held-out episodes are dreamed again under their logged actions, in place of --policy."""
     starts: Literal["task", "wide"] = "task"
@@ -180,10 +180,10 @@ class _Actor:
 
     def __init__(self, share: Share, model: WorldModel, trust_pickle: bool) -> None:
         self.kind, self._policy, self._frames = "pixels", None, list[np.ndarray]()
-        if share.kind != "policy":
+        if share.kind not in ("policy", "run"):
             self._behaviour = make_behaviour(share, model.task)
             return
-        self._policy = load_policy(Path(share.path), trust_pickle)
+        self._policy = load_policy(share.policy, trust_pickle)
         height, width, colours = model.task.frame_shape
         kinds = {tuple(model.starts.shape[1:]): "latent", (height, width, colours * STACK): "pixels",
                  (colours * STACK, height, width): "pixels"}  # fmt: skip
