@@ -87,6 +87,8 @@ bench: $(DEV)
 	$(BIN)/python -m procosm.benchmarks.dream.beyond --run runs/logged/HalfCheetah
 	$(BIN)/python -m procosm.benchmarks.dream.controllers --checkpoint envs/checkpoints/InvertedPendulum
 	$(BIN)/python -m procosm.benchmarks.dream.near_rest --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.dream.probes --checkpoint envs/checkpoints/InvertedPendulum
+	$(BIN)/python -m procosm.benchmarks.dream.probes --checkpoint envs/checkpoints/Reacher
 	$(BIN)/python -m procosm.benchmarks.dream.trust --checkpoint envs/checkpoints/InvertedPendulum --policies \
 	  runs/ranking/InvertedPendulum/zoo/dream-s0/policy.zip runs/ranking/InvertedPendulum/zoo/ppo-s0-4.zip
 	$(BIN)/python -m procosm.benchmarks.dream.physics --publish
