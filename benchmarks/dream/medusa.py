@@ -64,12 +64,12 @@ def dream(model: WorldModel, actions: Tensor, batch: int, heads: int) -> Dreamed
     starts = model.starts[torch.linspace(0, len(model.starts) - 1, len(actions)).long()]
     for window, acted in zip(starts.split(batch), actions.split(batch), strict=True):
         memory = dynamics.begin(window)
-        newest, frames = memory.newest, []
+        before, frames = memory.frame, []
         for action in dynamics.unit_action(acted).unbind(1):
             frame = (memory.cache.lengths[:, None] + 1) // dynamics.net.frame_tokens
             dynamics.net.act(memory.cache, action[:, None], frame)
-            made = generate(dynamics.net, memory.cache, newest, heads=heads)
-            newest, passes = made.tokens[:, -1], passes + made.passes
+            made = generate(dynamics.net, memory.cache, before, heads=heads)
+            before, passes = made.tokens, passes + made.passes
             frames.append(made.tokens)
         found.append(torch.stack(frames, dim=1))
     tokens = torch.cat(found).cpu()  # waits for a device

@@ -28,6 +28,7 @@ from procosm.world_model.settings import Count, Settings, Share
 from procosm.world_model.sparsity import sparsify
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
+from procosm.world_model.training.layouts import LAYOUTS
 from procosm.world_model.training.presets import PRESETS, Preset, preset
 
 CPU, SEED = torch.device("cpu"), 0
@@ -39,7 +40,7 @@ class SparseStepsConfig(Settings):
 
     out: Path = RESULTS / "sparse_steps.json"
     """Where the result goes."""
-    presets: tuple[str, ...] = tuple(name for name in PRESETS if name != "debug")
+    presets: tuple[str, ...] = tuple(name for name in PRESETS if name not in ("debug", *LAYOUTS))
     """Presets."""
     densities: tuple[Share, ...] = (0.5, 0.25, 0.1)
     """Densities beside 1."""

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from procosm.world_model.autoregressive.cost import draft_flops, frame_flops, video_flops
 from procosm.world_model.autoregressive.loss import video_loss
 from procosm.world_model.autoregressive.medusa import generate
 from procosm.world_model.autoregressive.memory import AutoregressiveMemory
@@ -50,7 +51,7 @@ class AutoregressiveConfig:
 class AutoregressiveDynamics(Readouts):
     """Satisfies :class:`procosm.world_model.interface.Dynamics`."""
 
-    stay_dense = ("*_head.*", "net.action.*", "net.text", "net.unembed", "net.medusa")
+    stay_dense = ("*_head.*", "net.action.*", "net.text", "net.unembed", "net.medusa*")
     """What sparse training leaves alone: the heads, which judge, embeddings and the last layers. Attention and MLPs are
     left to it."""
     trained_whole = ("*_head.*", "net.action.*", "net.no_action", "net.text.*")
@@ -79,6 +80,18 @@ class AutoregressiveDynamics(Readouts):
         )
         self.add_readouts(config.readouts, config.features, config.context, spec.shape, action_size, state_size)
         self.mixed = False
+
+    def frame_flops(self) -> int:
+        """FLOPs of one frame of a dream, by a pass for each of its tokens, none of them drafted."""
+        net, vocabulary = self.net, self.net.unembed.out_features
+        return frame_flops(net.config, self.context, net.frame_tokens, vocabulary, self.action_low.numel())
+
+    def window_flops(self, horizon: int) -> int:
+        """FLOPs of the network's forward pass in the loss of one window of so many steps."""
+        net, frames = self.net, self.context + horizon
+        n, vocabulary = net.frame_tokens, net.unembed.out_features
+        whole = video_flops(net.config, frames, n, vocabulary, self.action_low.numel())
+        return whole + draft_flops(net.config, (frames - 1) * n, vocabulary)
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -109,7 +122,8 @@ class AutoregressiveDynamics(Readouts):
             self.net.act(cache, torch.cat([torch.full_like(past[:, :1], torch.nan), past], dim=1), frames)
             self.net.advance(cache, tokens[:, :-1], positions)
         cache.lengths.add_(tokens.shape[1] - 1)
-        return AutoregressiveMemory(cache, tokens[:, -1].clone(), seen.clone(), self.reader.physical(self.reader(seen)))
+        newest = tokens[:, -self.net.frame_tokens :].clone()
+        return AutoregressiveMemory(cache, newest, seen.clone(), self.reader.physical(self.reader(seen)))
 
     def _text(self, condition: Condition | None) -> Tensor | None:
         """The text of a condition; a ProcosmError where the network takes none, or none such."""
@@ -138,12 +152,12 @@ class AutoregressiveDynamics(Readouts):
         uniforms = None if draws is None or sampling.steps == 1 else draw_uniforms(draws, n, unit.device)
         with torch.autocast(unit.device.type, torch.bfloat16, enabled=self.mixed):
             self.net.act(memory.cache, unit[:, None], (memory.cache.lengths[:, None] + 1) // n)
-            tokens = generate(self.net, memory.cache, memory.newest, uniforms, sampling).tokens
+            tokens = generate(self.net, memory.cache, memory.frame, uniforms, sampling).tokens
         latent = self.tokenizer.dequantize(tokens.unflatten(1, (1, *self.grid)))[:, 0]
         after = torch.cat([memory.latents[:, 1:], latent[:, None]], dim=1)
         reward, termination, read = self.outcome(memory.latents[:, -1], before, after, unit)
         told = self.named(reward, termination, read)
-        return AutoregressiveMemory(memory.cache, tokens[:, -1], after, read), Prediction(latent, told)
+        return AutoregressiveMemory(memory.cache, tokens, after, read), Prediction(latent, told)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """``loss, metrics`` of the tokens of windows' frames, and of what their steps lead to.

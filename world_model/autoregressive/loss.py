@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.autoregressive.transformer import AutoregressiveTransformer
+from procosm.world_model.precision import sent
 
 DECAY = 0.8
 """Weight of each Medusa head over that of the one before (Medusa, arXiv 2401.10774, §2.2)."""
@@ -49,26 +50,30 @@ def video_loss(
         right = ((logits.argmax(-1) == targets) * weight).sum() / weight.sum()
         metrics = {"nll": nll.detach(), "right": right}
     if net.config.medusa_heads and medusa_weight:
-        offset = int(torch.randint(STRIDE, (1,), generator=generator))
-        drafted, right = _draft_loss(net, hidden, targets, weight, offset)
+        offset = torch.randint(STRIDE, (1,), generator=generator)
+        drafted, right = _draft_loss(net, hidden, flat, weight, offset)
         loss = loss + medusa_weight * drafted
         metrics |= {"drafts_right": right}
     return loss, metrics | {"loss": loss.detach()}
 
 
 def _draft_loss(
-    net: AutoregressiveTransformer, hidden: Tensor, targets: Tensor, weight: Tensor, offset: int
+    net: AutoregressiveTransformer, hidden: Tensor, tokens: Tensor, weight: Tensor, offset: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the heads on every ``STRIDE``-th token, and how often they are right.
 
     Head i, from 0 up, drafts the token i + 1 places after the next one, and only within its frame.
     """
     n, heads = net.frame_tokens, net.config.medusa_heads
-    at = torch.arange(offset, targets.shape[1], STRIDE, device=targets.device)
+    targets = tokens[:, n:]
+    count = -(-targets.shape[1] // STRIDE)
+    at = sent(offset, targets.device) + STRIDE * torch.arange(count, device=targets.device)
     ahead = at[:, None] + 1 + torch.arange(heads, device=targets.device)  # (tokens, heads)
     there = (ahead // n == at[:, None] // n) & (ahead < targets.shape[1])
-    wanted = targets[:, ahead.clamp_max(targets.shape[1] - 1)]
-    logits = net.drafts(hidden[:, at])
+    at = at.clamp_max(targets.shape[1] - 1)  # of a token beyond the end nothing is there
+    ahead = ahead.clamp_max(targets.shape[1] - 1)
+    wanted, before = targets[:, ahead], tokens[:, ahead]  # the same place, a frame earlier
+    logits = net.drafts(hidden[:, at], before)
     counted = weight[:, at, None] * there
     decay = DECAY ** torch.arange(heads, device=weight.device, dtype=weight.dtype)
     loss = (token_losses(logits, wanted)[0] * counted * decay).sum() * STRIDE

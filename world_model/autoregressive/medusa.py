@@ -1,8 +1,9 @@
 """The tokens of a frame, several a pass: Medusa heads draft, the model decides (Cosmos §5.2, arXiv 2401.10774).
 
-The heads guess the tokens that follow the next one. One pass over them gives the model's own choice behind each; drafts
-are taken as far as they are that choice, with one more that comes for nothing. So every token is the one that would
-have been taken without heads, sampled ones too. Without trees: one draft, as in Cosmos.
+The heads guess the tokens that follow the next one, and are told what stood there in the frame before; at a frame's
+beginning that is itself the guess. One pass over them gives the model's own choice behind each; drafts are taken as far
+as they are that choice, with one more that comes for nothing. So every token is the one that would have been taken
+without heads, sampled ones too. Without trees: one draft, as in Cosmos.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def heads_that_pay(net: AutoregressiveTransformer, batch: int, device: torch.dev
 def generate(
     net: AutoregressiveTransformer,
     cache: Cache,
-    newest: Tensor,
+    before: Tensor,
     uniforms: Tensor | None = None,
     sampling: Sampling = MEAN,
     heads: int | None = None,
@@ -47,17 +48,19 @@ def generate(
     """The next frame of every dream; its tokens but the last are in the cache afterwards.
 
     Args:
-        cache: where all tokens but the newest are, and what is done before the frame. newest: (b,), the token before.
+        cache: where all tokens but the newest are, and what is done before the frame.
+        before: (b, n), the tokens of the frame before, the newest last.
         uniforms: (b, n), see ``sampling``; None takes the most probable.
         heads: how many draft; None for as many as pay.
     """
-    batch, n = len(newest), net.frame_tokens
-    heads = heads_that_pay(net, batch, newest.device) if heads is None else heads
-    tokens = newest.new_zeros(batch, n + 2 + heads)  # drafts may reach beyond the frame
-    tokens[:, 0] = newest  # index i + 1 is place i of the frame
-    start, done = cache.lengths.clone(), newest.new_zeros(batch)
-    drafts, passes = newest.new_zeros(batch, 0), 0
-    rows = torch.arange(batch, device=newest.device)[:, None]
+    (batch, n), device = before.shape, before.device
+    heads = heads_that_pay(net, batch, device) if heads is None else heads
+    tokens = before.new_zeros(batch, n + 2 + heads)  # drafts may reach beyond the frame
+    tokens[:, 0] = before[:, -1]  # index i + 1 is place i of the frame
+    start, done = cache.lengths.clone(), before.new_zeros(batch)
+    drafts, passes = before[:, :heads], 0
+    rows = torch.arange(batch, device=device)[:, None]
+    every = torch.arange(net.config.medusa_heads, device=device)
 
     def drawn(first: Tensor, count: int) -> Tensor | None:
         """The numbers of ``count`` places from ``first`` (b,) on."""
@@ -68,7 +71,7 @@ def generate(
     while (left := n - int(done.min())) > 0:
         drafts = drafts[:, : left - 1]
         width = 1 + drafts.shape[1]
-        ahead = torch.arange(width, device=newest.device)
+        ahead = torch.arange(width, device=device)
         inputs = torch.cat([tokens.gather(1, done[:, None]), drafts], dim=1)
         hidden = net.advance(cache, inputs, (start + done)[:, None] + ahead)
         chosen = choose(net.logits(hidden), drawn(done, width), sampling)
@@ -79,6 +82,7 @@ def generate(
         done, passes = done + taken, passes + 1
         if heads:
             last = hidden[rows[:, 0], (taken - 1).clamp_min(0)]
-            drafts = choose(net.drafts(last)[:, :heads], drawn(done, heads), sampling)
+            there = before.gather(1, (done[:, None] + every).clamp_max(n - 1))
+            drafts = choose(net.drafts(last, there)[:, :heads], drawn(done, heads), sampling)
     cache.lengths.add_(n)
     return Frame(tokens[:, 1 : n + 1], passes)

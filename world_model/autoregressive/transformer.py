@@ -170,9 +170,9 @@ class AutoregressiveTransformer(nn.Module):
         self.norm = nn.RMSNorm(d, eps=1e-6)
         self.unembed = nn.Linear(d, vocabulary, bias=False)
         if config.medusa_heads:
-            self.medusa = nn.Linear(d, config.medusa_heads * d)
-            nn.init.zeros_(self.medusa.weight)
-            nn.init.zeros_(self.medusa.bias)
+            self.medusa, self.medusa_before = nn.Linear(d, config.medusa_heads * d), nn.Linear(d, d, bias=False)
+            for weight in (*self.medusa.parameters(), self.medusa_before.weight):
+                nn.init.zeros_(weight)
         dims, theta, (height, width) = axis_dims(config.head_dim), config.rope_theta, grid
         rows = torch.arange(height)[:, None] * frequencies(dims[1], theta)
         columns = torch.arange(width)[:, None] * frequencies(dims[2], theta)
@@ -277,7 +277,11 @@ class AutoregressiveTransformer(nn.Module):
         """(…, d) to (…, v): the next token."""
         return self.unembed(hidden)
 
-    def drafts(self, hidden: Tensor) -> Tensor:
-        """(…, d) to (…, medusa heads, v): the tokens after the next one, by a residual layer each (Cosmos §5.2.3)."""
+    def drafts(self, hidden: Tensor, before: Tensor) -> Tensor:
+        """(…, d) to (…, medusa heads, v): the tokens after the next one, by a residual layer each (Cosmos §5.2.3).
+
+        Args:
+            before: (…, medusa heads), the tokens at those places in the frame before: most of a scene stands still.
+        """
         ahead = self.medusa(hidden).unflatten(-1, (self.config.medusa_heads, -1))
-        return self.unembed(hidden[..., None, :] + F.silu(ahead))
+        return self.unembed(hidden[..., None, :] + F.silu(ahead) + self.medusa_before(self.embed(before)))

@@ -21,6 +21,7 @@ from procosm.world_model.conditioning.text import checked_text, embedded, some_u
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import share
 from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.cost import pass_flops
 from procosm.world_model.diffusion.manifold import Manifold
 from procosm.world_model.diffusion.memory import DiffusionMemory
 from procosm.world_model.diffusion.one_step import OneStep
@@ -102,6 +103,11 @@ class DiffusionDynamics(Readouts):
     def action_columns(self) -> dict[str, int]:
         """How many actions stand among the columns of a weight, by its name."""
         return dict.fromkeys(("net.action.hidden_d.weight", "net.action.hidden_3d.weight"), self.context)
+
+    def frame_flops(self) -> int:
+        """FLOPs of one frame by one denoising step: a pass of the network, text and camera left out."""
+        told = self.net.action.hidden_d.in_features
+        return pass_flops(self.config.transformer, self.latent_shape, self.context, told)
 
     def fit_residual(self, context: Tensor, latent: Tensor) -> None:
         """Fit inertia by least squares, and the size of what it leaves, to (n, context, …) latents and their next."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from procosm.world_model.data.batch import Batch
@@ -21,8 +21,9 @@ from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.settings import Count, Positive
 from procosm.world_model.training.growth import describe_growth, growth, growth_verdict
+from procosm.world_model.training.layouts import LAYOUTS
 from procosm.world_model.training.readers import Read, fit_rewards
-from procosm.world_model.training.recipes import Recipe, Stage, Training, rehearsed
+from procosm.world_model.training.recipes import Recipe, Stage, Training
 from procosm.world_model.training.validation import open_loop
 
 
@@ -80,12 +81,16 @@ class Diffuse(Stage):
         with coarse_products(dynamics, table.device):
             return {name: training.optimise(name, dynamics, losses, self, self.chooses)}
 
-    def rehearse(self, module: DiffusionDynamics, batch: Batch) -> Callable[[], None]:
+    def rehearsal(self, module: DiffusionDynamics, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
         """See Stage; the noise is the same every time."""
         device = module.action_low.device
         freeze_judges(module)
         module.mixed, batch = bfloat16_pays(device), batch.to(device)
-        return rehearsed(lambda: module.diffusion_loss(batch, torch.Generator().manual_seed(0))[0], module, self)
+        return module, lambda: module.diffusion_loss(batch, torch.Generator().manual_seed(0))[0]
+
+    def window_flops(self, dynamics: DiffusionDynamics) -> int:
+        """See Stage."""
+        return dynamics.frame_flops()
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,17 @@ class Unroll(Stage):
     tested."""
     extensions: Annotated[int, Ge(0)] = 2
     """How often it may run again before training stops and says that the gate was missed."""
+
+    def rehearsal(self, module: DiffusionDynamics, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
+        """See Stage."""
+        device = module.action_low.device
+        freeze_judges(module)
+        module.mixed, batch = bfloat16_pays(device), batch.to(device)
+        return module, lambda: module.unrolled_loss(batch)[0]
+
+    def window_flops(self, dynamics: DiffusionDynamics) -> int:
+        """See Stage; of a stage that does not run again."""
+        return self.horizon * dynamics.frame_flops()
 
     def run(self, name: str, training: Training) -> dict[str, Any]:
         """See Stage."""
@@ -193,4 +209,11 @@ RECIPES = {
         Diffuse(1200, 128, 3e-4),
         Unroll(300, 64, 1e-4),
     ),
+} | {
+    name: _recipe(
+        DynamicsConfig(transformer=TransformerConfig(size.width, size.layers, size.heads, adaln_rank=256)),
+        Diffuse(100_000, 1024, 2**-14.5, weight_decay=0.1),
+        Unroll(3000, 128, 2**-16, horizon=12),
+    )
+    for name, size in LAYOUTS.items()
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.on_disk import some
@@ -17,7 +17,8 @@ from procosm.world_model.heads import StateHead
 from procosm.world_model.precision import bfloat16_pays
 from procosm.world_model.tokenizer.loss import MotionHead, TokenizerLoss, TokenizerLossConfig
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
-from procosm.world_model.training.recipes import Recipe, Stage, Training, rehearsed
+from procosm.world_model.training.layouts import LAYOUTS
+from procosm.world_model.training.recipes import Recipe, Stage, Training
 
 LEAST = 3
 """Frames in a window, at least: of fewer nobody can tell how straight their latents are."""
@@ -55,7 +56,7 @@ class Tokenize(Stage):
             tokenizer.fit_latents(torch.cat([tokenizer.to_latents(tokenizer.pixels(part)) for part in parts]))
         return {name: metrics}
 
-    def rehearse(self, module: CausalTokenizer, batch: Batch) -> Callable[[], None]:
+    def rehearsal(self, module: CausalTokenizer, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
         """See Stage."""
         device, frames, actions = module.mean.device, batch.frames.shape[1], batch.actions.shape[2]
         head: StateHead | MotionHead = MotionHead(frames, module.spec.shape, actions)
@@ -63,7 +64,7 @@ class Tokenize(Stage):
             head = StateHead(frames - 1, module.spec.shape, batch.signals["state"].shape[2])
         batch, loss = batch.to(device), TokenizerLoss(self.loss, module, head).to(device)
         module.mixed = device.type == "cuda" and bfloat16_pays(device)
-        return rehearsed(lambda: loss(batch)[0], loss, self)
+        return loss, lambda: loss(batch)[0]
 
 
 def mean_frame(table: Table) -> Tensor:
@@ -96,4 +97,7 @@ RECIPES = {
     "medium": Recipe(TokenizerConfig(), {"tokenizer": Tokenize(2400, 32, 1.5e-3)}),
     "base": Recipe(TokenizerConfig(), {"tokenizer": Tokenize(6000, 64, 1e-3)}),
     "wide": _SMALL,
+} | {
+    name: Recipe(TokenizerConfig(latent_channels=16, width=128, blocks=2), {"tokenizer": Tokenize(20_000, 64, 5e-4)})
+    for name in LAYOUTS
 }

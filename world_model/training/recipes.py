@@ -94,9 +94,28 @@ class Stage(StageConfig):
         """Train, or go on with, what the stage is about; returns what it found, by name."""
         raise NotImplementedError
 
-    def rehearse(self, module: Any, batch: Batch) -> Callable[[], None]:
-        """A training step of a module on a made-up batch, for what times one; of stages that choose blocks."""
+    def rehearsal(self, module: Any, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
+        """What the stage trains of a module, and its loss on a made-up batch; of stages that choose blocks or train the
+        dynamics' network.
+        """
         raise NotImplementedError
+
+    def rehearse(self, module: Any, batch: Batch) -> Callable[[], None]:
+        """A training step of a module as ``run_stage`` takes it, on a made-up batch and without a save."""
+        trained, loss = self.rehearsal(module, batch)
+        optimizer = Optimizer(trained, self)
+
+        def step() -> None:
+            with float32_convolutions():
+                loss().backward()
+            optimizer.step(rate(0, self))
+            optimizer.adam.zero_grad(set_to_none=True)
+
+        return step
+
+    def window_flops(self, dynamics: Any) -> int:
+        """FLOPs of the forward pass of a dynamics' network on one window of a batch; 0 where it is not trained."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -114,16 +133,3 @@ class Recipe:
     stages: Mapping[str, Stage]
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     further: Mapping[str, Stage] = field(default_factory=dict)
-
-
-def rehearsed(loss: Callable[[], Tensor], module: nn.Module, config: StageConfig) -> Callable[[], None]:
-    """A training step as ``run_stage`` takes it, without a save."""
-    optimizer = Optimizer(module, config)
-
-    def step() -> None:
-        with float32_convolutions():
-            loss().backward()
-        optimizer.step(rate(0, config))
-        optimizer.adam.zero_grad(set_to_none=True)
-
-    return step

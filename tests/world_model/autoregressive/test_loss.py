@@ -53,7 +53,8 @@ def test_heads_are_trained_on_the_tokens_after_the_next_of_the_same_frame():
     expected = 0.0
     for b in range(3):
         for p in range(N - 1 + offset, 4 * N - 1, STRIDE):
-            logits = net.drafts(hidden[b, p]).numpy()
+            places = (p + 2 + torch.arange(3)).clamp_max(4 * N - 1) - N  # of the drafted tokens, a frame earlier
+            logits = net.drafts(hidden[b, p], tokens[b, places]).numpy()
             for head in range(3):
                 at = p + 2 + head
                 if at < 4 * N and at // N == (p + 1) // N and MASK[b, at // N]:
