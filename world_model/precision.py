@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from procosm.world_model.errors import ProcosmError
 
@@ -45,6 +45,16 @@ def float32_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def place(module: nn.Module, device: torch.device) -> None:
+    """Lay a module on a device, one tensor after the other; ``Module.to`` does not take tensors without memory."""
+    for part in module.modules():
+        for held in (part._parameters, part._buffers):
+            for name, tensor in held.items():
+                if tensor is not None and tensor.device != device:
+                    there = tensor.detach().to(device)
+                    held[name] = nn.Parameter(there, tensor.requires_grad) if held is part._parameters else there
 
 
 def describe(device: torch.device) -> str:

@@ -110,7 +110,7 @@ def set_exploration(learner: BaseAlgorithm, share: float) -> None:
     if isinstance(learner, PPO):
         space = learner.action_space
         assert isinstance(space, spaces.Box)  # a task's actions are motors
-        half = torch.as_tensor((space.high - space.low) / 2, dtype=torch.float32)  # (a,)
+        half = torch.as_tensor((space.high - space.low) / 2, dtype=torch.float32).flatten()  # (a,), of chunks (k a,)
         learner.policy.log_std.requires_grad_(False)
         learner.policy.log_std.data.copy_(torch.log(half * share))
 

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.policy.vecenv import WorldModelVecEnv
+from procosm.envs.dreams.reward import Reward
 from procosm.envs.truth.mujoco import settings_of
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.task import Task
@@ -64,11 +65,18 @@ class JoinedViews(VecEnvWrapper):
 
 
 def dreams(
-    model: WorldModel, count: int, observation: str, horizon: int, gamma: float, trust_below: float | None = None
+    model: WorldModel,
+    count: int,
+    observation: str,
+    horizon: int,
+    gamma: float,
+    trust_below: float | None = None,
+    reward: Reward | None = None,
 ) -> VecEnv:
     """``count`` dreams of at most ``horizon`` steps to train in, their rewards multiplied by ``reward_scale``.
 
-    Below ``trust_below`` a dream is cut, as at its horizon.
+    Below ``trust_below`` a dream is cut, as at its horizon. ``reward`` stands in place of the model's own, as in
+    ``procosm.envs.dreams.reward``; published models have none.
     """
     batch = gym.make_vec(
         "Procosm/World-v0",
@@ -77,6 +85,7 @@ def dreams(
         observation=observation,
         max_episode_steps=horizon,
         trust_below=trust_below,
+        reward=reward,
         starts="wide",  # practice begins where policies get, not only where the task does
         autoreset_mode="SAME_STEP",
     )

@@ -59,7 +59,8 @@ class Windows:
         if isinstance(starts, str) and starts == "task":
             if self.count > held_out:
                 return np.arange(held_out, self.count)
-            _say_that_starts_are_wide(self._model.task.id)
+            if "published" not in self._model.provenance:  # whose start frames are all there is
+                _say_that_starts_are_wide(self._model.task.id)
             return np.arange(held_out)
         windows = numbers(starts, "starts")
         if windows.ndim != 1 or windows.dtype.kind not in "iu" or not len(windows):
@@ -127,6 +128,8 @@ def given_start(model: WorldModel, options: Mapping[str, Any], batch: tuple[int,
     actions = _actions(model, options.get("actions"), (*batch, frames.shape[len(batch)] - 1))
     frames, actions = (each if batch else each[None] for each in (frames, actions))
     context, device = model.starts.shape[1], model.starts.device
+    if model.frames_per_step > 1:
+        return Start(_coded_together(model, frames, context), unknown(model, len(frames)))
     latents = model.encode(frames[:, -context:]).to(model.starts.dtype)
     missing = context - latents.shape[1]
     latents = torch.cat([latents[:, :1].expand(-1, missing, -1, -1, -1), latents], dim=1)
@@ -157,6 +160,14 @@ def said(model: WorldModel, options: Mapping[str, Any], count: int) -> tuple[str
     return texts
 
 
+def _coded_together(model: WorldModel, frames: np.ndarray, context: int) -> torch.Tensor:
+    """(n, context, c, h, w) of the newest of (n, t, H, W, 3), as one video; before too few stands the first."""
+    wanted = 1 + (context - 1) * model.tokenizer.spec.frames_per_latent
+    video = frames[:, -wanted:]
+    video = np.concatenate([video[:, :1]] * (wanted - video.shape[1]) + [video], axis=1)
+    return model.tokenizer.encode(torch.from_numpy(video).to(model.starts.device)).to(model.starts.dtype)
+
+
 def _frames(model: WorldModel, given: Any, batch: tuple[int, ...]) -> np.ndarray:
     """(*batch, t, H, W, 3) uint8."""
     names = [view.name for view in model.task.views]
@@ -177,8 +188,6 @@ def _frames(model: WorldModel, given: Any, batch: tuple[int, ...]) -> np.ndarray
     if not fits or frames.dtype != np.uint8 or not frames.shape[len(batch)]:
         said = ", ".join(map(str, wanted))
         raise TaskError(f"options['frames'] are {frames.dtype} {frames.shape}: give uint8 ({said}), t at least 1")
-    if model.frames_per_step > 1 and frames.shape[len(batch)] > 1:
-        raise TaskError(f"a step of the model of {model.task.id} is several frames: give one frame to begin with")
     return frames
 
 

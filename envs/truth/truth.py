@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from procosm.envs.dreams.spec import NO_LIMIT, checked_limit, with_time_limit
+from procosm.envs.truth.chunks import ChunkedSteps
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.names import allow_import
 from procosm.world_model.errors import TaskError
@@ -23,6 +24,7 @@ def make_truth(
     observation: str | Sequence[str] = "pixels",
     max_episode_steps: int | None = None,
     device: "str | torch.device" = "cpu",
+    frames_per_step: int | None = None,
     **kwargs: Any,
 ) -> gym.Env:
     """A truth env by task id, or the one that belongs to a checkpoint.
@@ -36,6 +38,8 @@ def make_truth(
         observation: ``pixels``, ``state``, with a checkpoint also ``latent``, or a tuple of them.
         max_episode_steps: from a spec; ``gym.make`` keeps its own to itself. None for the task's own, -1 for no limit.
         device: where the checkpoint's model looks, as in ``WorldModelVectorEnv``.
+        frames_per_step: steps of the task in each step here, as ``procosm.envs.truth.chunks`` takes them: the twin of a
+            published model, whose steps are several frames. None for one.
         kwargs: what else :class:`~procosm.envs.truth.mujoco.MujocoEnv` takes.
 
     Raises:
@@ -48,7 +52,12 @@ def make_truth(
         if task is None:
             raise TaskError("a truth env needs task='Reacher-v5' (any MuJoCo task) or checkpoint=PATH")
         env = MujocoEnv(task, observation=observation, **kwargs)
-        return with_time_limit(env, limit or env.task.max_episode_steps)
+        if frames_per_step is None:
+            return with_time_limit(env, limit or env.task.max_episode_steps)
+        several = ChunkedSteps(env, frames_per_step)
+        return with_time_limit(several, limit or -(-env.task.max_episode_steps // several.frames_per_step))
+    if frames_per_step is not None:
+        raise TaskError("frames_per_step is of task=...: a checkpoint that has a twin takes steps of one frame")
     from procosm.envs.dreams.perceive import PerceiveWrapper
     from procosm.envs.dreams.weights import open_model
 

@@ -87,10 +87,10 @@ class PretrainedDynamics(nn.Module):
         _check_latents(net, shape, config.given + config.drawn)
         self._tokenizer: tuple[PretrainedTokenizer, ...] = ()  # not a module of it: it is stored by itself
         if self.frames_per_step > 1:
-            if not isinstance(tokenizer, PretrainedTokenizer) or config.given > 1:
+            if not isinstance(tokenizer, PretrainedTokenizer):
                 raise ProcosmError(
                     f"{config.drawn} latents of {k} frames for a step: a step of several frames takes a published "
-                    f"tokenizer and 1 given latent, not {type(tokenizer).__name__} and {config.given}"
+                    f"tokenizer, not {type(tokenizer).__name__}"
                 )
             self._tokenizer = (tokenizer,)
         slots = {"none": 0, "together": self.frames_per_step, "each": k}[config.actions]
@@ -131,8 +131,12 @@ class PretrainedDynamics(nn.Module):
             return GivenLatents(kept), Prediction(latents[:, -1], {})
         (tokenizer,) = self._tokenizer
         video = tokenizer.to_pixels(torch.cat([memory.latents, latents], dim=1))
-        kept = tokenizer.to_latents(video[:, :, -1:])  # not of rounded pixels, which would double small differences
-        return GivenLatents(kept), Prediction(kept[:, 0], {}, tokenizer.to_frames(video[:, :, -self.frames_per_step :]))
+        # Coded again, for the first latent of a video is one frame; not rounded, which would double small differences.
+        again = 1 + (self.context - 1) * tokenizer.spec.frames_per_latent
+        kept = tokenizer.to_latents(video[:, :, -again:])
+        return GivenLatents(kept), Prediction(
+            kept[:, -1], {}, tokenizer.to_frames(video[:, :, -self.frames_per_step :])
+        )
 
     def loss(self, video: Tensor, actions: Tensor, mask: Tensor, mean: bool, generator: torch.Generator) -> Tensor:
         """Denoising loss of the latents after the given ones, weighed as an error of the network's output.

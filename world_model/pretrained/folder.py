@@ -19,9 +19,12 @@ from typing_extensions import TypedDict
 from procosm.world_model.data.task import MAIN, Bound, Id, Task, View
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.model import WorldModel
+from procosm.world_model.precision import resolve_device
 from procosm.world_model.pretrained.config import RESTORE
 from procosm.world_model.pretrained.dynamics import PretrainedDynamics, PretrainedDynamicsConfig
 from procosm.world_model.pretrained.sampling import NoiseConfig
+from procosm.world_model.pretrained.spread import spread
+from procosm.world_model.pretrained.text import T5
 from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
 from procosm.world_model.pretrained.transformer_files import load_transformer, read_transformer_config
 from procosm.world_model.pretrained.vae_files import load_vae
@@ -43,13 +46,17 @@ class Use:
         image: each frame is coded alone, as the action models of Predict1 have it.
         drawn: latents that a step makes; each is one frame where ``image``, else as many as the VAE has for one. 3, or
             as many as there are learned positions for, where None.
-        given: latents of the past that a step sees; 1 where a step is several frames.
+        given: latents of the past that a step sees: the first is one frame, and each further one as many as the VAE has
+            for a latent.
         actions: ``none``, ``together`` or ``each``, see ``PretrainedDynamicsConfig``.
         action_low, action_high: bounds of one frame's action. action_scale: what each number is multiplied by for the
             network; 1 where it is None.
         fps: frames per second; those that the family is published with where it is None.
         max_episode_steps: steps after which an episode is truncated.
         guidance: see ``PretrainedDynamicsConfig``.
+        prompt, negative_prompt: what the model is told, and what guidance leads away from; encoded by the T5 in
+            ``text_encoder/`` and ``tokenizer/``, in place of ``text.safetensors``.
+        devices: those that the transformer's layers are spread over, in order; where everything else lies, where None.
     """
 
     id: Id | None = None
@@ -65,6 +72,11 @@ class Use:
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     max_episode_steps: Annotated[int, Field(ge=1, le=10**9)] = 100
     guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
+    prompt: Annotated[str, Field(max_length=10_000)] = ""
+    negative_prompt: Annotated[str, Field(max_length=10_000)] = ""
+    devices: Annotated[tuple[Annotated[str, Field(max_length=20)], ...], Field(min_length=1, max_length=64)] | None = (
+        None
+    )
 
 
 class Scheduler(TypedDict, total=False):
@@ -93,6 +105,7 @@ def open_published(folder: Path, device: torch.device) -> WorldModel:
     use: Use = read_file(Use, path, RESTORE) if path.is_file() else Use()
     try:
         tokenizer, dynamics = _modules(folder, use)
+        _place(tokenizer, dynamics, device, use.devices)
         fps = use.fps or dynamics.config.fps or 16.0
         task = Task(
             id=use.id or folder.resolve().name,
@@ -109,21 +122,36 @@ def open_published(folder: Path, device: torch.device) -> WorldModel:
         raise CheckpointError(f"{folder}: {error}") from error
     if use.actions == "none":
         logging.getLogger("procosm").warning("the model in %s takes no actions: what is done changes nothing", folder)
-    tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
     frames = _starts(folder, tokenizer.config.height, tokenizer.config.width).to(device)
-    latents = torch.cat([tokenizer.encode(frame[None, None]) for frame in frames])  # one at a time: frames may be large
+    still = 1 + (dynamics.context - 1) * tokenizer.spec.frames_per_latent
+    videos = (frame.expand(1, still, -1, -1, -1) for frame in frames)
+    latents = torch.cat([tokenizer.encode(video) for video in videos])  # one at a time: frames may be large
+    one_by_one = tokenizer.spec.frames_per_latent == 1 or dynamics.context == 1  # the first latent stands for others
     return WorldModel(
         task=task,
         tokenizer=tokenizer,
         dynamics=dynamics,
         start_frames=frames[:, None].expand(-1, dynamics.context, -1, -1, -1),
         start_states=None,
-        starts=latents.expand(-1, dynamics.context, -1, -1, -1).contiguous(),
+        starts=latents,
         reward_range=None,
         metrics={},
         provenance={"published": str(folder)},
-        resets=latents[:, 0],
+        resets=latents[:, 0] if one_by_one else None,
     )
+
+
+def _place(
+    tokenizer: PretrainedTokenizer, dynamics: PretrainedDynamics, device: torch.device, devices: tuple[str, ...] | None
+) -> None:
+    """Everything on one device, but for the transformer where it is spread over several."""
+    if devices is not None:
+        spread(dynamics.net, [resolve_device(name) for name in devices], device)
+        for name, buffer in dynamics.named_buffers(recurse=False):
+            setattr(dynamics, name, buffer.to(device))
+    else:
+        dynamics.to(device)
+    tokenizer.to(device)
 
 
 def _modules(folder: Path, use: Use) -> tuple[PretrainedTokenizer, PretrainedDynamics]:
@@ -137,7 +165,7 @@ def _modules(folder: Path, use: Use) -> tuple[PretrainedTokenizer, PretrainedDyn
     )
     tokenizer = PretrainedTokenizer(tokens, vae)
     noise, fps = _noise(folder, isinstance(vae, WanVAE))
-    drawn, texts = use.drawn or max(1, min(3, t - use.given)), _texts(folder)
+    drawn, texts = use.drawn or max(1, min(3, t - use.given)), _texts(folder, use)
     config = PretrainedDynamicsConfig(
         net,
         noise,
@@ -180,9 +208,14 @@ def _noise(folder: Path, wan: bool) -> tuple[NoiseConfig, float | None]:
     raise CheckpointError(f"{path} is of a {name:.60}, which no Cosmos model is published with: {RESTORE}")
 
 
-def _texts(folder: Path) -> dict[str, Tensor]:
-    """Embeddings of what the model is told, by name; none where there is no file of them."""
+def _texts(folder: Path, use: Use) -> dict[str, Tensor]:
+    """Embeddings of what the model is told, by name; none where there is neither a prompt nor a file of them."""
     path = folder / "text.safetensors"
+    if use.prompt or use.negative_prompt:
+        if path.is_file():
+            raise CheckpointError(f"{path} and a prompt in {folder / SIDECAR} both say what it is told: leave out one")
+        text, negative = T5(folder)([use.prompt, use.negative_prompt])
+        return {"text": text.float(), "negative": negative.float()}
     if not path.is_file():
         return {}
     found = mapped(path)

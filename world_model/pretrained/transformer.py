@@ -111,7 +111,7 @@ class CosmosTransformer(nn.Module):
         if self.positions is not None:
             place = self.positions(size).to(x.dtype).view(1, *x.shape[1:])
         for block in self.blocks:
-            x = block(x if self.positions is None else x + place, embedding, shared, turn, text, text_mask)
+            x = block(x if self.positions is None else x + place.to(x.device), embedding, shared, turn, text, text_mask)
         shift, scale = self.modulate_out(embedding, shared)
         return self._unpatched(self.patch_out(modulated(x, shift, scale)), size)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -12,10 +13,16 @@ from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import save_file
 
+from procosm.agents.policy.train import PolicyConfig, train_policy
+from procosm.agents.policy.worlds import dreams
+from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.dreams.spec import portable
 from procosm.envs.dreams.weights import open_model
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.errors import CheckpointError, TaskError
+from procosm.world_model.pretrained.config import CosmosTransformerConfig
+from procosm.world_model.pretrained.spread import spread
+from procosm.world_model.pretrained.transformer import CosmosTransformer
 from tests.world_model.pretrained import published
 
 published.make_do()
@@ -173,7 +180,8 @@ def test_weights_in_bfloat16_stay_so(tmp_path):
     [
         ({"heigth": 32}, "heigth"),
         ({"height": 30}, "30 by 48 pixels for a tokenizer of"),
-        ({"given": 2}, "1 given latent, not PretrainedTokenizer and 2"),
+        ({"devices": ["tpu"]}, "device tpu is no device"),
+        ({"devices": ["cpu"] * 3}, "3 devices for 2 blocks"),
         ({"actions": "each"}, "action_embedder_B_D.fc1.weight is torch.float32 (96, 16), floats (96, 8)"),
         ({"actions": "none"}, "holds the unknown action_embedder"),
         ({"action_low": [-1]}, "action_embedder_B_D.fc1.weight"),
@@ -232,3 +240,78 @@ def test_a_name_on_the_hub_is_asked_for_what_is_needed_and_stays_a_name(tmp_path
     assert name == "owner/model" and {"vae/*", "transformer/*", "procosm.json"} <= set(patterns)
     assert env.unwrapped.spec.kwargs["checkpoint"] == "owner/model"
     assert portable({"checkpoint": "tests/none"})["checkpoint"].endswith("/tests/none")  # tests/ is a folder here
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_given_latents_are_the_last_frames_of_the_video_before(tmp_path, family):
+    folder = write_published(tmp_path / "model", family, USE | {"given": 2, "actions": "none"})
+    shown(folder)
+    model = load(folder)
+    k, dynamics, tokenizer = 4, model.dynamics, model.tokenizer
+    assert model.starts.shape[1] == 2 and model.resets is None
+    still = model.start_frames[:1, :1].expand(-1, 1 + k, -1, -1, -1)
+    assert torch.equal(model.starts[:1], tokenizer.encode(still))
+    memory, made = dynamics.step(dynamics.begin(model.starts[:1]), torch.zeros(1, 2 * k, 2))
+    assert made.frames.shape == (1, 2 * k, 32, 48, 3)
+    again = tokenizer.encode(made.frames[:, -1 - k :])
+    assert memory.latents.shape == again.shape and (memory.latents - again).abs().max() < 0.05  # frames are rounded
+    assert torch.equal(made.latents, memory.latents[:, -1])
+
+
+def test_a_dream_begins_after_as_many_given_frames_as_its_latents_stand_for(tmp_path):
+    folder = write_published(tmp_path / "model", use=USE | {"given": 2, "actions": "none"})
+    env = gym.make(ID, checkpoint=str(folder), reward=brightness, observation="latent")
+    frames = np.random.default_rng(0).integers(0, 256, (7, 32, 48, 3)).astype(np.uint8)
+    code = env.unwrapped.dreams.model.tokenizer.encode
+    for count in (1, 3, 5, 7):
+        given = frames[:count][-5:]
+        whole = np.concatenate([given[:1]] * (5 - len(given)) + [given])
+        seen, _ = env.reset(options={"frames": frames[:count]})
+        assert np.array_equal(seen, code(torch.from_numpy(whole)[None])[0].numpy())
+
+
+def test_layers_spread_over_devices_compute_the_same(tmp_path):
+    folder, video = write_published(tmp_path / "model", use=USE), []
+    for devices in ({}, {"devices": ["cpu", "cpu"]}):
+        (folder / "procosm.json").write_text(json.dumps(USE | devices))
+        model = load(folder)
+        video.append(model.dynamics.step(model.dynamics.begin(model.starts), torch.ones(1, 8, 2))[1].frames)
+    assert torch.equal(*video)
+
+
+@pytest.mark.parametrize("variant", ["video2world", "predict2.5"])
+def test_each_layer_computes_on_its_own_device(variant):
+    """The second device is one without memory: no operation takes tensors of it together with those of another."""
+    config = CosmosTransformerConfig(**published.TRANSFORMER | published.VARIANTS[variant])
+    first, second = torch.device("cpu"), torch.device("meta")
+    net = CosmosTransformer(config, action_size=3)
+    spread(net, (first, second), home=second)
+
+    def devices(*layers: str) -> set[torch.device]:
+        return {p.device for layer in layers for p in net.get_submodule(layer).parameters()}
+
+    assert devices("patch_in", "time_hidden", "time_out", "action", "blocks.0") == {first}
+    assert devices("blocks.1", "modulate_out", "patch_out") == {second}
+    width = config.crossattn_proj_in_channels if config.use_crossattn_projection else config.text_embed_dim
+    made = net(
+        torch.zeros(2, 4, 3, 16, 16),
+        torch.zeros(2, 3),
+        torch.zeros(2, 5, width),
+        condition_mask=torch.ones(2, 1, 3, 16, 16),
+        action=torch.zeros(2, 3),
+    )
+    assert made.device == second and made.shape == (2, 4, 3, 16, 16)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_policies_are_trained_on_steps_of_several_frames(tmp_path, algorithm):
+    folder = write_published(tmp_path / "model", use=USE)
+    small = {"dreams": 2, "horizon": 2, "rollout_steps": 2, "iterations": 2, "width": 8, "epochs": 1, "minibatches": 1}
+    config = PolicyConfig(folder, tmp_path / "policy", algorithm=algorithm, device="cpu", **small)
+    made = train_policy(config, partial(dreams, reward=brightness))
+    learner = load_policy(made / "policy.zip")
+    env = gym.make(ID, checkpoint=str(folder), reward=brightness, observation="latent")
+    seen, _ = env.reset(seed=0)
+    action, _ = learner.predict(seen)
+    assert action.shape == (8, 2) and env.action_space.contains(action)
+    env.step(action)
