@@ -3,7 +3,7 @@
 Axis letters: n window, t step, h w pixels, c channel, s true state, a action.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,6 +17,8 @@ from procosm.world_model.errors import DatasetError
 from procosm.world_model.interface import Prediction
 from procosm.world_model.training.validation import imagine
 
+FrameScore = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(n,) scores of seen, true and last given (n, h, w, 3) uint8 frames."""
 METHODS = ("dream", "shuffled actions", "copy last frame", "tokenizer")
 """What is scored; ``tokenizer`` encodes and decodes the true frame: the best the decoder allows."""
 
@@ -90,7 +92,11 @@ def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iter
 
 
 def open_loop(
-    model: WorldModel, windows: Windows, state_scale: np.ndarray | None, seed: int
+    model: WorldModel,
+    windows: Windows,
+    state_scale: np.ndarray | None,
+    seed: int,
+    further: Mapping[str, FrameScore] | None = None,
 ) -> list[dict[str, object]]:
     """Error by horizon of the dream and its controls.
 
@@ -101,6 +107,7 @@ def open_loop(
     Args:
         state_scale: (s,) deviations; None where no state was logged or the model tells none: it is then not compared.
         seed: of the action shuffle and the intervals.
+        further: scores of frames by name, beside those above; NaN where one is not defined.
 
     Returns:
         one row for each horizon, method and metric, with a 95 % interval over windows.
@@ -126,8 +133,14 @@ def open_loop(
             "tokenizer": (decode(model, truth[1]), truth[1], None),
         }
         for method in METHODS:
-            for metric, values in errors(seen[method], truth, state_scale).items():
-                scored = estimate(values[there], seed, least=0.0)
+            scores = errors(seen[method], truth, state_scale)
+            for name, score in (further or {}).items():
+                scores[name] = score(seen[method][0], truth[0], last[0])
+            for metric, values in scores.items():
+                defined = there & ~np.isnan(values)
+                if not defined.any():
+                    continue
+                scored = estimate(values[defined], seed, least=0.0)
                 rows.append(
                     {"horizon": t + 1, "method": method, "metric": metric, "value": scored.mean}
                     | {"low": scored.low, "high": scored.high, "n": scored.n}

@@ -2,17 +2,22 @@
 
     python -m procosm.benchmarks.dream.families --data RUN/data --world-models A/world_model B/world_model
 
-Each checkpoint dreams on from the same windows of held-out episodes; errors by horizon stand beside copying the last
+Each checkpoint dreams on from the same windows of held-out episodes; scores by horizon stand beside copying the last
 frame, dreaming under shuffled actions, and what the checkpoint's own tokenizer allows. ``low`` and ``high`` are 95 %
-bootstrap intervals over windows. How long each was trained stands in its provenance, which is kept.
+bootstrap intervals over windows. ``moved_iou`` is the intersection over union of the pixels that changed since the last
+given frame, in the dream and in truth, of windows where any did. How long each was trained stands in its provenance,
+which is kept in ``details``; checkpoints of a family may be of several seeds.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from procosm.agents.judge.open_loop import choose_windows, open_loop
 from procosm.benchmarks.device import OnDevice
+from procosm.benchmarks.dream.fidelity.ssim import ssim
 from procosm.benchmarks.record import RESULTS, record
 from procosm.world_model import command
 from procosm.world_model.checkpoint import load, read_config
@@ -21,7 +26,21 @@ from procosm.world_model.errors import ProcosmError
 from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 
-UNITS = {"psnr_db": "dB", "pixel_mse": "1", "latent_mse": "standardised latent²"}
+UNITS = {
+    "psnr_db": "dB", "pixel_mse": "1", "latent_mse": "standardised latent²", "ssim": "1", "moved_iou": "1"
+}  # fmt: skip
+CHANGED = 25
+"""Levels of a colour, of 255, beyond which a pixel has changed."""
+
+
+def moved_iou(seen: np.ndarray, true: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(n,) intersection over union of the pixels that changed since the last given frame; NaN where none truly did."""
+    dreamed, really = (np.abs(each.astype(int) - last).max(axis=3) > CHANGED for each in (seen, true))
+    shared, either = ((dreamed & really).sum(axis=(1, 2)), (dreamed | really).sum(axis=(1, 2)))
+    return np.where(really.any(axis=(1, 2)), shared / np.maximum(either, 1), np.nan)
+
+
+SCORES = {"ssim": lambda seen, true, last: ssim(seen, true), "moved_iou": moved_iou}
 
 
 @dataclass(frozen=True)
@@ -59,9 +78,11 @@ def compare(config: FamiliesConfig) -> Path:
     details = {}
     for folder, model in zip(config.world_models, models, strict=True):
         family = read_config(folder).kinds.dynamics
-        details[family] = {"commit": model.provenance["commit"], "sizes": model.provenance["configs"]["sizes"]}
-        for row in open_loop(model, windows, None, config.seed):
-            rows.append({"task": task.id, "family": family, **row, "unit": UNITS[str(row["metric"])]})
+        trained = model.provenance["configs"]
+        details[str(folder)] = {"commit": model.provenance["commit"], "family": family, **trained}
+        for row in open_loop(model, windows, None, config.seed, SCORES):
+            told = {"task": task.id, "family": family, "seed": trained["train"]["seed"]}
+            rows.append({**told, **row, "unit": UNITS[str(row["metric"])]})
     return record(config.out.stem, rows, config.out.parent, details)
 
 
