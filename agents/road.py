@@ -32,7 +32,7 @@ from procosm.world_model.training.parallel import joined, lead
 from procosm.world_model.training.post import PostTrainConfig, post_train
 from procosm.world_model.training.post import check_outs as post_train_outs
 from procosm.world_model.training.presets import Family, check_frame_size
-from procosm.world_model.training.train import TrainConfig, train
+from procosm.world_model.training.train import TrainConfig, dry_run, train
 from procosm.world_model.training.train import check_outs as train_outs
 
 
@@ -170,7 +170,10 @@ def collect_stage(config: CollectConfig) -> Path:
 
 
 def train_stage(config: TrainConfig) -> Path | None:
-    """Train a world model on a dataset and calibrate its trust, once."""
+    """Train a world model on a dataset and calibrate its trust, once; of a dry run, print what that would take."""
+    if config.dry_run:
+        print(dry_run(config))
+        return None
     train_outs(config)
     inputs = {"dataset": fingerprint(config.data, contents(config.data))}
     inputs |= {} if config.warm is None else {"warm": _weights(config.warm)}

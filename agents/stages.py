@@ -30,7 +30,10 @@ from procosm.world_model.schema import read_file
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-UNCOMPARED = {"processes", "device", "trust_pickle", "frames", "parallel", "accumulate", "recompute"}
+UNCOMPARED = {
+    *("processes", "device", "trust_pickle", "frames", "parallel", "accumulate", "recompute"),
+    *("dry_run", "devices", "flops"),  # of what comes to no record
+}
 """Settings that change no result but its rounding."""
 Config = TypeVar("Config", bound="DataclassInstance")
 

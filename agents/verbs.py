@@ -133,7 +133,9 @@ VERBS = {
         "train a world model on logged episodes",
         "Trains a tokenizer, then a diffusion model of what each action does to its latents, then that model on its "
         "own predictions; a growth test on held-out episodes decides when the last part is done.\n\n"
-        "Example:  procosm train --data runs/reacher/data --out runs/reacher/world_model\n\n"
+        "Example:  procosm train --data runs/reacher/data --out runs/reacher/world_model\n"
+        "          procosm train --data runs/reacher/data --out runs/7b --preset 7b --parallel fsdp --dry-run "
+        "--devices 64 --flops 4e14\n\n"
         "Writes OUT, a checkpoint folder: config.json, *.safetensors, metrics.json, provenance.json.",
         "procosm.world_model.training.train:TrainConfig",
         "procosm.agents.road:train_stage",

@@ -50,11 +50,11 @@ def float32_convolutions() -> Iterator[None]:
 def place(module: nn.Module, device: torch.device) -> None:
     """Lay a module on a device, one tensor after the other; ``Module.to`` does not take tensors without memory."""
     for part in module.modules():
-        for held in (part._parameters, part._buffers):
-            for name, tensor in held.items():
-                if tensor is not None and tensor.device != device:
-                    there = tensor.detach().to(device)
-                    held[name] = nn.Parameter(there, tensor.requires_grad) if held is part._parameters else there
+        for name, parameter in part._parameters.items():
+            if parameter is not None and parameter.device != device:
+                part._parameters[name] = nn.Parameter(parameter.detach().to(device), parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else buffer.to(device)
 
 
 def describe(device: torch.device) -> str:

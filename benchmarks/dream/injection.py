@@ -20,17 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.world_model import command
-from procosm.world_model.checkpoint import load
+from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.batch import Batch
-from procosm.world_model.data.windows import context_index, cut, draw
+from procosm.world_model.data.windows import Table, context_index, cut, draw
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
 from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.encoding import encode
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import Block, fourier_features
-from procosm.world_model.settings import Count, Seed, Settings
+from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.stage import Optimizer, StageConfig, rate
 from procosm.world_model.training.train import read_tables
@@ -44,11 +45,19 @@ class Concatenated(DiffusionTransformer):
         self.patch_in = nn.Linear(self.patch_in.in_features + told, config.width, bias=False)
         del self.action
 
-    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
-        """See DiffusionTransformer."""
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        context: Tensor,
+        action: Tensor,
+        text: Tensor | None = None,
+        motion: Tensor | None = None,
+    ) -> Tensor:
+        """See DiffusionTransformer; words and a camera are not made use of."""
         patches = self.patchify(torch.cat([x, context], dim=1).flatten(1, 2))
         tokens = self.patch_in(torch.cat([patches, action[:, None].expand(-1, patches.shape[1], -1)], dim=2))
-        return self.run(tokens, self.of_noise(c_noise))
+        return self.run(tokens, self.of_noise(c_noise), None)
 
     def of_noise(self, c_noise: Tensor) -> list[tuple[Tensor, ...]]:
         """Modulations of the noise level alone."""
@@ -67,8 +76,16 @@ class Crossed(Concatenated):
         self.tokens = nn.Parameter(torch.randn(2, told, d) * 0.1)  # a number times the one, plus the other
         self.cross = nn.ModuleList(nn.MultiheadAttention(d, config.heads, batch_first=True) for _ in self.blocks)
 
-    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
-        """See DiffusionTransformer."""
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        context: Tensor,
+        action: Tensor,
+        text: Tensor | None = None,
+        motion: Tensor | None = None,
+    ) -> Tensor:
+        """See DiffusionTransformer; words and a camera are not made use of."""
         tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))
         told, parts = action[..., None] * self.tokens[0] + self.tokens[1], self.of_noise(c_noise)
         for block, cross, attention, mlp in zip(self.blocks, self.cross, parts[:-1:2], parts[1:-1:2], strict=True):
@@ -87,7 +104,7 @@ ARMS: dict[str, Callable[..., DiffusionTransformer]] = {
 
 
 @dataclass(frozen=True)
-class InjectionConfig(Settings):
+class InjectionConfig(OnDevice):
     """What is trained, and how long."""
 
     data: Path
@@ -117,15 +134,16 @@ def benchmark(config: InjectionConfig) -> Path:
     Raises:
         ProcosmError: a checkpoint of another family.
     """
-    model = load(config.world_model)
+    device = config.resolved()
+    model = load(config.world_model, device)
     if not isinstance(model.dynamics, DiffusionDynamics):
         raise ProcosmError(f"{config.world_model} is no diffusion model: give one trained with --family diffusion")
-    cpu, context = torch.device("cpu"), model.dynamics.context
-    tables = read_tables(config.data, context, cpu)
-    latents = {kind: encode(model.tokenizer, tables[kind].frames, cpu) for kind in ("train", "holdout")}
+    context = model.dynamics.context
+    tables = read_tables(config.data, context, device)
+    latents = {kind: _encoded(model, tables[kind]) for kind in ("train", "holdout")}
     held_out = tables["holdout"]
     chosen = torch.linspace(0, len(held_out.steps) - 1, min(config.windows, len(held_out.steps))).long()
-    judged = cut(held_out, held_out.steps[chosen], context, config.horizon, latents["holdout"])
+    judged = cut(held_out, held_out.steps[chosen.to(device)], context, config.horizon, latents["holdout"])
     rows: list[dict[str, Any]] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for arm in tqdm(ARMS, desc=f"seed {seed}"):
@@ -143,17 +161,24 @@ def benchmark(config: InjectionConfig) -> Path:
     return record(config.out.stem, rows, config.out.parent, {"steps": config.steps, "batch": config.batch})
 
 
+def _encoded(model: WorldModel, table: Table) -> Tensor:
+    """(n, c, h, w) of every frame of a table."""
+    return encode(model.tokenizer, table.seen(torch.arange(len(table.frames))), table.device)
+
+
 def trained(
     arm: str, shape: DynamicsConfig, task: Any, table: Any, z: Tensor, config: InjectionConfig, seed: int
 ) -> tuple[DiffusionDynamics, int]:
     """Dynamics whose network is the arm's, after training, and the parameters of the network."""
     torch.manual_seed(seed)
     shape = dataclasses.replace(shape, readouts=("state",) if task.state_size else ("features",))
-    dynamics = DiffusionDynamics(shape, tuple(z.shape[1:]), len(task.action_low), task.state_size)
+    _, c, h, w = z.shape
+    dynamics = DiffusionDynamics(shape, (c, h, w), len(task.action_low), task.state_size)
     told = dynamics.net.action.hidden_d.in_features
-    dynamics.net = ARMS[arm](shape.transformer, tuple(z.shape[1:]), shape.context, told)
+    dynamics.net = ARMS[arm](shape.transformer, (c, h, w), shape.context, told)
     dynamics.action_low.copy_(torch.tensor(task.action_low))
     dynamics.action_high.copy_(torch.tensor(task.action_high))
+    dynamics.to(table.device)  # drawn on the CPU: the same on every device
     dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
     stage = StageConfig(config.steps, config.batch, 1.5e-3)
     optimizer = Optimizer(dynamics.net, stage)

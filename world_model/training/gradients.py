@@ -57,7 +57,7 @@ class Gradients:
             if self.in_shards:
                 stack.enter_context(_in_shards(self._losses))
             if self.how.recompute:
-                stack.enter_context(_recomputed(self.module))
+                stack.enter_context(recomputed(self.module))
             if processes() > 1 and not self.in_shards:
                 self._parallel = self._replicated(first)
             yield
@@ -111,7 +111,7 @@ def blocks(module: nn.Module) -> list[nn.Module]:
 
 
 @contextlib.contextmanager
-def _recomputed(module: nn.Module) -> Iterator[None]:
+def recomputed(module: nn.Module) -> Iterator[None]:
     """Within, the blocks of a module keep their inputs alone for the backward pass."""
     chosen = blocks(module)
     for block in chosen:

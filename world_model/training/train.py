@@ -23,11 +23,12 @@ from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, first_frames, past_actions, tabulate
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Device, Seed, Settings, SettingsError, Share
+from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError, Share
 from procosm.world_model.sparsity import census, sparse_blocks, sparsify, sparsify_like, weights
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
 from procosm.world_model.training.parallel import Parallel, check_shares, first_alone, joined, processes, rank
+from procosm.world_model.training.plan import described, plan
 from procosm.world_model.training.presets import Family, Preset, preset
 from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.stage import MakeSparsifier
@@ -49,9 +50,10 @@ class TrainConfig(Settings):
     """Folder of the checkpoint to make (RUN/world_model)."""
     preset: str = "small"
     """Size of everything: debug (seconds), small (minutes on two cores), fast (small, with dreams four times as fast),
-    medium (an hour), base (a GPU), wide (for --density .1, which trains it more than twice as fast as dense)."""
+    medium (an hour), base (a GPU), 2b and 7b (many GPUs; widths as published), wide (for --density .1, which trains it
+    more than twice as fast as dense). --dry-run says what each takes."""
     family: Family = "diffusion"
-    """How the next frame is predicted: by denoising it, or token by token (in the sizes debug, small and base)."""
+    """How the next frame is predicted: by denoising it, or token by token (in the sizes debug, small, base, 2b, 7b)."""
     distill: bool = False
     """Teach the trained dynamics to draw in few steps what takes many: for environments made with
     sampling={"solver": "consistency"} and denoising_steps of 2 to 4."""
@@ -96,6 +98,22 @@ class TrainConfig(Settings):
     recent: Annotated[int, Ge(0)] = 0
     """Episodes, the last of the data, that half of every batch and of the windows to start dreams from are taken from,
     at least; 0: all episodes are alike."""
+    dry_run: bool = False
+    """Train nothing; print parameters, operations, memory by part, and days."""
+    devices: Count = 1
+    """Of a dry run: how many share the work, each as --device, by --parallel."""
+    flops: Positive | None = None
+    """Of a dry run: floating-point operations in a second that a device takes in training (4e14: four tenths of what an
+    H100 can). Default: timed on a step here."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dry_run and self.density < 1:
+            raise SettingsError(f"--dry-run counts dense models: leave out --density {self.density}")
+        if not self.dry_run and (self.devices > 1 or self.flops is not None):
+            raise SettingsError(
+                "--devices and --flops are of a dry run: add --dry-run, or begin several processes by torchrun"
+            )
 
 
 @one_thread()  # but in the steps of its stages, and where frames are encoded
@@ -116,9 +134,29 @@ def train(config: TrainConfig, sizes: Preset | None = None) -> Path:
         return _train(config, made.scaled(config.effort))
 
 
+def dry_run(config: TrainConfig) -> str:
+    """What training so would take, as a table, see ``plan``; nothing is trained or written.
+
+    Raises:
+        ProcosmError: no data, no such preset, or a batch that cannot be shared out among so many devices.
+    """
+    sizes = preset(config.preset, dynamics=config.family).scaled(config.effort)
+    device = resolve_device(config.device)
+    with one_thread():  # as many threads as one step of a small network can use
+        found = plan(
+            load_task(config.data), sizes, shared_out(config), device, config.devices, config.flops, config.family
+        )
+    return described(found, f"{config.family}, preset {config.preset}")
+
+
+def shared_out(config: TrainConfig) -> Parallel:
+    """How the steps of a stage are shared out and kept small."""
+    return Parallel(config.parallel, config.accumulate, config.recompute, config.ema)
+
+
 def _train(config: TrainConfig, sizes: Preset) -> Path:
     task, device = load_task(config.data), resolve_device(config.device)
-    how = Parallel(config.parallel, config.accumulate, config.recompute, config.ema)
+    how = shared_out(config)
     check_shares({name: stage.batch for name, stage in sizes.stages.items()}, how)
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
