@@ -139,7 +139,7 @@ def benchmark(config: InjectionConfig) -> Path:
     if not isinstance(model.dynamics, DiffusionDynamics):
         raise ProcosmError(f"{config.world_model} is no diffusion model: give one trained with --family diffusion")
     context = model.dynamics.context
-    tables = read_tables(config.data, context, device)
+    tables = read_tables(config.data, model.dynamics, device)
     latents = {kind: _encoded(model, tables[kind]) for kind in ("train", "holdout")}
     held_out = tables["holdout"]
     chosen = torch.linspace(0, len(held_out.steps) - 1, min(config.windows, len(held_out.steps))).long()
