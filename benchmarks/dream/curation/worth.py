@@ -4,7 +4,7 @@ python -m procosm.benchmarks.dream.curation.worth --seed 0
 
 Half of the logs have a planted fault. The three models are of one size and take as many steps; all are judged on the
 same held-out logs without faults. The random part keeps as many clips as curation does: fewer data alone win nothing.
-One seed a command, and of it all models or one; the same command goes on, and the result has whatever seeds are there.
+One seed a command, of which --arms chooses models; the same command goes on, and the result has what is there.
 """
 
 import json
@@ -31,7 +31,8 @@ from procosm.world_model.settings import Count, Seed, Settings
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.train import TrainConfig, train
 
-ARMS = ("raw", "curated", "random part")
+Arm = Literal["raw", "curated", "random part"]
+ARMS: tuple[Arm, ...] = ("raw", "curated", "random part")
 HORIZONS = (1, 4, 8, 16)
 WINDOWS = 128
 
@@ -42,7 +43,7 @@ class WorthConfig(Settings):
 
     seed: Seed = 0
     """Of the recordings, the faults, the models and the windows."""
-    arms: tuple[Literal["raw", "curated", "random part"], ...] = ARMS
+    arms: tuple[Arm, ...] = ARMS
     """Which models to train; none makes the logs and curates them, so that models can be trained side by side."""
     env: str = "HalfCheetah-v5"
     """Task of the recordings."""
@@ -123,7 +124,7 @@ def _train_and_judge(
 
 def _rows(config: WorthConfig) -> list[dict[str, Any]]:
     """Every model that is there, and what the curated one gains, with intervals over seeds."""
-    found: dict[str, dict[int, Any]] = {arm: {} for arm in ARMS}
+    found: dict[Arm, dict[int, Any]] = {arm: {} for arm in ARMS}
     for arm in ARMS:
         for path in sorted(config.out.glob(f"seed*/{arm}.json")):
             found[arm][int(path.parent.name.removeprefix("seed"))] = json.loads(path.read_text(encoding="utf-8"))
