@@ -145,8 +145,10 @@ def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, 
     """
     dynamics, (name, deviation) = training.dynamics, deviations(training)
     kind = "constant" if "constant" in training.tables else "holdout"
-    found = name and changes(dynamics, name, training.tables[kind], training.latents[kind], horizon)
-    if not name or not found:
+    if name is None:
+        return []
+    found = changes(dynamics, name, training.tables[kind], training.latents[kind], horizon)
+    if found is None:
         return []
     noise = reading_noise(dynamics, name, training.table, training.latents["train"]) / deviation.square()
     told = (1 - noise).clamp_min(0)

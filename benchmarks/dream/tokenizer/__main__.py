@@ -106,7 +106,7 @@ def benchmark(config: TokenizerBenchmarkConfig) -> Path:
 def training(config: TokenizerBenchmarkConfig, name: RateName, data: tuple[Path, ...]) -> TokenizerTrainConfig:
     """How a rate trains: on cuts of a quarter of a frame, an image tokenizer on about as many frames as another."""
     batch = 6 if name[1] == "V" else 60
-    lengths = {"steps": config.steps, "batch": batch, "seed": config.seed, "device": config.device}
+    lengths: dict[str, Any] = {"steps": config.steps, "batch": batch, "seed": config.seed, "device": config.device}
     return TokenizerTrainConfig(data, config.out / name, name, height=CUT, width=CUT, **lengths)
 
 
