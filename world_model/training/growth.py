@@ -152,10 +152,10 @@ def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, 
         return []
     noise = reading_noise(dynamics, name, training.table, training.latents["train"]) / deviation.square()
     told = (1 - noise).clamp_min(0)
-    weight, noise = told.sqrt() / deviation, float((told * noise).sum())
+    weight, variance = told.sqrt() / deviation, float((told * noise).sum())
     return [
         {"horizon": each.horizon, "error": each.error, "slope": each.slope, "noise": each.noise, "n": len(each.true)}
-        for each in agreement(found.true * weight, found.dreamed * weight, found.there, noise)
+        for each in agreement(found.true * weight, found.dreamed * weight, found.there, variance)
     ]
 
 
