@@ -84,7 +84,7 @@ def parts() -> tuple[Any, Any, Any]:
 
         recipe.open_loop = lambda *_, **__: {}  # type: ignore[assignment]
         return recipes, train, presets.preset("small")
-    except ModuleNotFoundError:  # before training had a folder
+    except ImportError:  # before training had a folder
         from procosm.world_model import presets, train  # type: ignore[no-redef, attr-defined]
 
         train.open_loop = lambda *_, **__: {}

@@ -58,12 +58,13 @@ class Checkout:
     """A process that works on one checkout when it is told to."""
 
     def __init__(self, tree: Path, arguments: list[str], environment: dict[str, str]) -> None:
+        self.tree = tree
         self._process = subprocess.Popen(
             [sys.executable, str(PROGRAM), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tree,
             env=environment | _path(tree),
         )  # fmt: skip
-        self.tree, self.works = tree, self._answer()
+        self.works = self._answer()
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
