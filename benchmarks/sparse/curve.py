@@ -220,6 +220,7 @@ def draw(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCurveC
 def write(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCurveConfig, block: int) -> None:
     """The result and its figure, from the seeds there are."""
     rows = rows_of(found, config)
+    config.result.parent.mkdir(parents=True, exist_ok=True)
     draw(found, config, config.result.with_suffix(".png"))
     details = {"processor": processor(), "threads": 1, "bfloat16": bfloat16_pays(CPU), "block": block}
     details |= {"steps": config.steps, "batch": config.batch, "windows": config.windows}

@@ -15,6 +15,8 @@ ELSEWHERE = {
     "sparse/accelerator.py": "models hardware",
     "sparse/cpu.py": "asks about products on the CPU",
     "sparse/curve.py": "asks about seconds of training on the CPU",
+    "sparse/dreams.py": "asks about steps of dreams on the CPU",
+    "sparse/planted.py": "trains two small layers",
     "sparse/steps.py": "asks about training steps on the CPU",
 }
 COMMANDS = {

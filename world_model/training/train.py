@@ -375,7 +375,8 @@ def sparsifier(config: TrainConfig, density: float) -> MakeSparsifier | None:
         if config.sparse_method != "static":
             settings |= {"update_every": 8 * min(max(steps // 96, 1), 12), "stop_after": 3 * steps // 4}
         if config.sparse_method == "procrustes":
-            # The first values stay: a residual network without them starts from nothing, while its rate warms up.
+            # The first values stay, as in the published code (its proper_decay is off): a residual network without them
+            # starts from nothing, while its rate warms up.
             settings |= {"layer_floor": 1.0, "max_exchange": 0.1, "decay": 0.0}
         return baselines.make(config.sparse_method, module, optimizer, **settings)
 
