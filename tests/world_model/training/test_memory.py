@@ -29,6 +29,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere peaks have other units")
 def test_peak_memory_does_not_grow_with_the_data(tmp_path):
     folders = [tmp_path / "once", tmp_path / "ten"]
