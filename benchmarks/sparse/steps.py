@@ -66,7 +66,7 @@ def chosen_block(sizes: Preset, density: float, work: Path) -> int:
     return choose_blocks([part], None, CPU, work)["dynamics"]
 
 
-def seconds(step: Callable[[], None]) -> float:
+def seconds(step: Callable[[], object]) -> float:
     """Of the processor, for one step."""
     began = time.process_time()
     step()
