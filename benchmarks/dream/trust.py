@@ -45,6 +45,9 @@ DEGRADED = 0.3
 BINS = 10
 COST_BATCH, COST_ROUNDS, COST_STEPS = 256, 9, 6
 
+OfSteps = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+"""What is told, whether each step was good, and which steps there are, (n, steps) each, to one number."""
+
 
 @dataclass(frozen=True)
 class TrustConfig(OnDevice):
@@ -178,7 +181,7 @@ def trust_rows(found: Followed, bound: float, behaviour: str) -> list[dict[str, 
     steps = {"steps": int(found.there.sum())}
     rows: list[dict[str, Any]] = []
 
-    def row(metric: str, statistic: Statistic, dreams: np.ndarray, scale: Scale, told: np.ndarray, **more: Any) -> None:
+    def row(metric: str, statistic: OfSteps, dreams: np.ndarray, scale: Scale, told: np.ndarray, **more: Any) -> None:
         at = slice(None) if "horizon" not in more else slice(more["horizon"] - 1, more["horizon"])
         of = _by_dream(statistic, told[:, at], good[:, at], found.there[:, at])
         value = float(of(dreams[None].astype(float))[0])
@@ -245,12 +248,12 @@ def calibration_error(trust: np.ndarray, good: np.ndarray) -> float:
     return float(np.abs(apart).sum() / len(trust))
 
 
-def _pooled(statistic: Callable[[np.ndarray, np.ndarray], Any]) -> Statistic:
+def _pooled(statistic: Callable[[np.ndarray, np.ndarray], Any]) -> OfSteps:
     """The statistic of all steps that there are, whichever their horizon."""
     return lambda told, good, there: statistic(told[there], good[there])
 
 
-def _by_dream(statistic: Statistic, told: np.ndarray, good: np.ndarray, there: np.ndarray) -> Statistic:
+def _by_dream(statistic: OfSteps, told: np.ndarray, good: np.ndarray, there: np.ndarray) -> Statistic:
     """The statistic of (r, n) drawn dreams: a dream is drawn whole."""
 
     def of(drawn: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ class ControlTask:
         TaskError: no such task, dm_control is not installed, or the task does not take these arguments.
     """
 
-    reads_state, success = True, None
+    reads_state = True
+    success: bool | None = None
     instruction = ""
 
     def __init__(self, name: str, env_kwargs: Mapping[str, Any]) -> None:

@@ -22,7 +22,9 @@ def open_task(name: str, env_kwargs: Mapping[str, Any] | None = None) -> Simulat
     """
     if name.startswith("Procosm/"):
         raise TaskError(f"{name!r} is an environment of procosm, and a task is wanted: give a MuJoCo task's own id")
-    return (ControlTask if name.startswith(PREFIX) else GymnasiumTask)(name, env_kwargs or {})
+    if name.startswith(PREFIX):
+        return ControlTask(name, env_kwargs or {})
+    return GymnasiumTask(name, env_kwargs or {})
 
 
 def checked_kwargs(env_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

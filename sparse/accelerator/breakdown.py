@@ -70,7 +70,7 @@ def cycles_by_phase(results: Sequence[Result], title: str) -> Figure:
             label = NAMES[mode] if position == 0 else None
             axes.bar(position + (index - 1) * 0.27, height, 0.25, color=colour, label=label)
         ideal = ideal_cycles(rows) / one
-        label = "dense x density" if position == 0 else None
+        label = "dense x density" if position == 0 else "_nolegend_"
         axes.hlines(ideal, position + 0.13, position + 0.42, color="black", linestyle="--", linewidth=1.2, label=label)
         axes.annotate(
             f"{total.speedup:.2f}x of {total.dense_cycles / one / ideal:.2f}x",

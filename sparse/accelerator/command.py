@@ -152,7 +152,7 @@ def _others(config: AcceleratorConfig, workload: Workload, densities: Densities,
     for flow in DATAFLOWS:
         if flow != config.dataflow:
             found += cases(workload, densities, flow, setting(config), config.minibatch, masks, QUICK)
-    other = replace(config, pes=48 - config.pes)
+    other = replace(config, pes=16 if config.pes == 32 else 32)
     found += cases(workload, densities, config.dataflow, setting(other), config.minibatch, masks, QUICK)
     for density in _sweep(config):
         thinner = replace(densities, weights=density)

@@ -69,7 +69,8 @@ class Moment:
         memory, window = self._memory.take(slots), self._latents[slots]
         read: Mapping[str, Tensor] = self._model.dynamics.read(memory)
         total, alive = np.zeros(len(slots)), np.ones(len(slots), bool)
-        done, discount = [], 1.0
+        done: list[np.ndarray] = []
+        discount = 1.0
         for t in range(h):
             action = choose(t, self._shown(read, window))
             memory, prediction = self._model.step(memory, action)

@@ -167,7 +167,7 @@ class Planner:
                 moment.returns, mean, self.bounds, rng, **common, beta=config.beta, elites=config.elites, kept=kept
             )
         if config.method == "mppi":
-            settings = {"beta": config.beta, "temperature": config.temperature}
+            settings: dict[str, Any] = {"beta": config.beta, "temperature": config.temperature}
             return mppi(moment.returns, mean, self.bounds, rng, **common, **settings)
         if config.method == "random":
             tried = config.candidates * config.iterations
