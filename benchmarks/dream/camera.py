@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from procosm.agents.judge.open_loop import choose_windows, open_loop
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.truth.gallery import FOV_Y_DEG
 from procosm.world_model import checkpoint, command
 from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.data.episodes import is_whole, load_episodes, load_task
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.train import TrainConfig, train
@@ -35,7 +36,7 @@ ARMS: dict[str, dict[str, bool]] = {
 
 
 @dataclass(frozen=True)
-class CameraBenchConfig(Settings):
+class CameraBenchConfig(OnDevice):
     """How much is logged and learned."""
 
     out: Path
@@ -89,11 +90,9 @@ def measure(config: CameraBenchConfig) -> Path:
         for arm, told in ARMS.items():
             out = config.out / f"{arm.replace(' ', '-')}-seed{seed}" / "world_model"
             if not checkpoint.is_model(out):
-                train(
-                    TrainConfig(data=data, out=out, seed=seed, device="cpu"),
-                    sizes(config.steps, task.dt_s, **told),
-                )
-            for row in open_loop(checkpoint.load(out), windows, None, 0):
+                asks = TrainConfig(data=data, out=out, seed=seed, device=config.device)
+                train(asks, sizes(config.steps, task.dt_s, **told))
+            for row in open_loop(checkpoint.load(out, config.resolved()), windows, None, 0):
                 if row["metric"] == "psnr_db" and row["horizon"] in HORIZONS:
                     rows.append({"task": task.id, "arm": arm, "seed": seed, **row, "unit": "dB"})
         details = {"logged": config.logged, "steps": config.steps, "seeds": seed + 1}

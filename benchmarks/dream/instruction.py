@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.envs.truth.tabletop import INSTRUCTIONS, RADIUS_M, STEPS, forces, goal_reached
@@ -27,7 +28,7 @@ from procosm.world_model.data.episodes import Episode, is_whole, load_episodes, 
 from procosm.world_model.data.task import Task
 from procosm.world_model.interface import Condition
 from procosm.world_model.model import WorldModel
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.train import TrainConfig, train
@@ -40,7 +41,7 @@ HALF_M = math.tan(math.radians(23)) * (1.2 - RADIUS_M)
 
 
 @dataclass(frozen=True)
-class InstructionConfig(Settings):
+class InstructionConfig(OnDevice):
     """How much is logged, learned and judged."""
 
     out: Path
@@ -135,9 +136,10 @@ def dreamed(model: WorldModel, frames: np.ndarray, texts: Sequence[str], guidanc
     dynamics: Any = model.dynamics
     dynamics.config = replace(dynamics.config, guidance=guidance)
     memory = model.begin(model.encode(frames[:, None]), Condition(text=model.embed_text(texts)))
+    still = torch.zeros(len(frames), 6, device=dynamics.action_low.device)
     for _ in range(STEPS):
-        memory, prediction = model.step(memory, torch.zeros(len(frames), 6))
-    return model.decode(prediction.latents).numpy()
+        memory, prediction = model.step(memory, still)
+    return model.decode(prediction.latents).cpu().numpy()
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -182,9 +184,9 @@ def measure(config: InstructionConfig) -> Path:
         for name, data in (("told", told), ("shuffled", shuffled)):
             out = config.out / f"{name}-seed{seed}" / "world_model"
             if not checkpoint.is_model(out):
-                asks = TrainConfig(data=data, out=out, text=True, acts=False, seed=seed, device="cpu")
+                asks = TrainConfig(data=data, out=out, text=True, acts=False, seed=seed, device=config.device)
                 train(asks, sizes(config.steps))
-            models[name] = checkpoint.load(out)
+            models[name] = checkpoint.load(out, config.resolved())
         for guidance in config.guidance:
             judge("told what is judged", dreamed(models["told"], first, asked, guidance), seed=seed, guidance=guidance)
         judge("told another goal", dreamed(models["told"], first, other, 0.0), seed=seed, guidance=0.0)

@@ -12,17 +12,19 @@ under shuffled actions. Killed at any moment, the same command goes on.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from procosm.agents.judge.open_loop import Windows, choose_windows, open_loop
+from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model import checkpoint, command
+from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode, is_whole, load_episodes, load_task, write_dataset
 from procosm.world_model.data.mixture import MixConfig, mix
-from procosm.world_model.settings import Count, Settings
+from procosm.world_model.settings import Count
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.post import PostTrainConfig, post_train
 from procosm.world_model.training.presets import Preset, preset
@@ -33,8 +35,16 @@ METRICS = {"pixel_mse": "1", "state_nrmse": "deviations of the state"}
 HORIZONS = (1, 4, 8, 16)
 
 
+ARMS: tuple[tuple[str, str, Literal["full", "lora"]], ...] = (
+    ("post-trained", "many", "full"),
+    ("post-trained, low rank", "many", "lora"),
+    ("control: actions shuffled in pre-training", "shuffled", "full"),
+)
+"""What begins from a pre-trained model: its name, which one, and what of it learns."""
+
+
 @dataclass(frozen=True)
-class NewRobotConfig(Settings):
+class NewRobotConfig(OnDevice):
     """Which robots, and how much of each."""
 
     out: Path
@@ -107,7 +117,7 @@ def pretrained(config: NewRobotConfig) -> dict[str, Path]:
     for name, data in (("many", mixture), ("shuffled", shuffled)):
         made[name] = config.out / name / "world_model"
         if not checkpoint.is_model(made[name]):
-            train(TrainConfig(data=data, out=made[name], text=True, device="cpu"), sizes(config.pretraining))
+            train(TrainConfig(data=data, out=made[name], text=True, device=config.device), sizes(config.pretraining))
     return made
 
 
@@ -118,25 +128,23 @@ def arms(
     stages, folder = sizes(config.steps).stages, data.parent / f"seed{seed}"
     scratch = folder / "scratch"
     if not checkpoint.is_model(scratch):
-        train(TrainConfig(data=data, out=scratch, seed=seed, device="cpu"), sizes(config.steps))
+        train(TrainConfig(data=data, out=scratch, seed=seed, device=config.device), sizes(config.steps))
     yield "from scratch", scratch
-    for arm, base, method in (
-        ("post-trained", "many", "full"),
-        ("post-trained, low rank", "many", "lora"),
-        ("control: actions shuffled in pre-training", "shuffled", "full"),
-    ):
+    for arm, base, method in ARMS:
         if base == "shuffled" and budget > min(config.budgets):
             continue
         out = folder / f"{base}-{method}"
         if not checkpoint.is_model(out):
-            asked = PostTrainConfig(bases[base], data, out, method=method, tokenizer="tune", seed=seed, device="cpu")  # type: ignore[arg-type]
+            asked = PostTrainConfig(
+                bases[base], data, out, method=method, tokenizer="tune", seed=seed, device=config.device
+            )
             post_train(asked, stages)
         yield arm, out
 
 
-def judged(folder: Path, windows: Windows, scale: np.ndarray) -> Iterator[dict[str, Any]]:
+def judged(model: WorldModel, windows: Windows, scale: np.ndarray) -> Iterator[dict[str, Any]]:
     """Errors at some horizons: the model's own, and with ``from scratch`` what all are measured against."""
-    for row in open_loop(checkpoint.load(folder), windows, scale, 0):
+    for row in open_loop(model, windows, scale, 0):
         if row["metric"] in METRICS and row["horizon"] in HORIZONS:
             yield {**row, "unit": METRICS[str(row["metric"])]}
 
@@ -156,7 +164,7 @@ def measure(config: NewRobotConfig) -> Path:
             data = collected(config.out / f"{config.robot}-{budget}", config.robot, budget, 7)
             for arm, folder in arms(config, bases, data, budget, seed):
                 said = {"task": config.robot, "real_steps": budget, "seed": seed}
-                for row in judged(folder, windows, scale):
+                for row in judged(checkpoint.load(folder, config.resolved()), windows, scale):
                     if row["method"] in ("dream", "shuffled actions"):
                         rows.append({**said, **row, "arm": arm})
                     elif arm == "from scratch" and row["method"] == "copy last frame" and seed == 0:

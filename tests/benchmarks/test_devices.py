@@ -10,6 +10,7 @@ ELSEWHERE = {
     "dream/pipeline.py": "RunConfig has the device of a whole run",
     "dream/ranking_again.py": "reads committed episodes",
     "dream/ship.py": "copies weights",
+    "machine/post_training_memory.py": "counts bytes, which no device changes",
     "machine/commits.py": "times commits on the CPU, in seconds of the processor",
     "machine/threads.py": "asks about threads of the CPU",
     "sparse/accelerator.py": "models hardware",
