@@ -202,6 +202,8 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
     config = read_config(folder)
     tokenizer, dynamics, dtype = _loaded_modules(folder, config)
     starts = read_weights(find(folder, "starts.safetensors"), config.sha256)
+    if "adapter.safetensors" in config.sha256:  # of use to post-training alone, and damaged it belongs to another model
+        read_weights(find(folder, "adapter.safetensors"), config.sha256)
     shape = (dynamics.context, *tokenizer.spec.shape)
     starts_file.check_starts(folder / "starts.safetensors", starts, config, shape)
     metrics, provenance = (

@@ -84,6 +84,11 @@ def planted(method: str, seed: int, depth: int) -> tuple[float, float]:
     return float(error), float(found.sum()) / teacher[0].n
 
 
+def by_seed(values: list[float]) -> dict[str, float]:
+    """Each seed's value under its name."""
+    return {f"seed_{seed}": value for seed, value in enumerate(values)}
+
+
 @one_thread()
 def benchmark(config: PlantedConfig) -> Path:
     """Train every student; means over seeds with intervals, and differences from static paired by seed."""
@@ -97,7 +102,7 @@ def benchmark(config: PlantedConfig) -> Path:
             pairs = [mine - chance for mine, chance in zip(errors[method], errors["static"], strict=True)]
             found = [share for _, share in cells]
             for metric, values in {"error": errors[method], "blocks found": found, "error minus static": pairs}.items():
-                rows.append({"metric": metric, **place, "unit": "1", **t_interval(values), "values": values})
+                rows.append({"metric": metric, **place, "unit": "1", **t_interval(values), **by_seed(values)})
             print(depth, method, [round(value, 3) for value in (*errors[method], *found)], flush=True)
     details = {"features": FEATURES, "block": BLOCK, "steps": STEPS, "batch": BATCH}
     return record(config.out.stem, rows, config.out.parent, details)

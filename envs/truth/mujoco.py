@@ -14,9 +14,9 @@ from procosm.envs.dreams.observe import Observation, checked_options, checked_se
 from procosm.envs.dreams.spec import NO_LIMIT, PortableSpec, checked_limit, plain
 from procosm.envs.truth import backend
 from procosm.envs.truth.backend import mujoco
-from procosm.envs.truth.camera import choose_camera
+from procosm.envs.truth.camera import Camera, choose_camera
 from procosm.envs.truth.drawing import Drawing
-from procosm.envs.truth.model_camera import read_camera
+from procosm.envs.truth.model_camera import ModelCamera, read_camera
 from procosm.envs.truth.names import allow_import, check_import
 from procosm.envs.truth.render import MULTISAMPLES, VERSION
 from procosm.envs.truth.tasks import checked_kwargs, open_task
@@ -88,9 +88,9 @@ class MujocoEnv(PortableSpec, gym.Env):
         arguments = checked_kwargs(plain(env_kwargs))
         self._simulator = open_task(task, arguments)
         eyes = {
-            name: choose_camera(task, arguments, width / height)
-            if asked is None or (isinstance(asked, dict) and not asked)
-            else read_camera(asked, self._simulator.model, width / height)
+            name: read_camera(asked, self._simulator.model, width / height)
+            if asked is not None and asked != {}
+            else _chosen(task, arguments, self._simulator.model, width / height)
             for name, asked in _cameras(plain(camera), plain(cameras)).items()
         }
         limit = checked_limit(max_episode_steps)
@@ -269,6 +269,18 @@ class _Cameras(TypedDict):
     """One or several, by names that begin with a letter."""
 
     cameras: Annotated[dict[Name, dict[str, Any] | str | None], Field(min_length=1, max_length=16)]
+
+
+def _chosen(
+    task: str, arguments: Mapping[str, Any] | None, model: mujoco.MjModel, aspect: float
+) -> Camera | ModelCamera:
+    """The eye of a task for which none is asked: chosen by what moves, or where nothing does, the model's only one."""
+    try:
+        return choose_camera(task, arguments, aspect)
+    except TaskError:
+        if model.ncam != 1:
+            raise
+        return read_camera(model.camera(0).name, model, aspect)
 
 
 def _cameras(camera: dict | str | None, cameras: object) -> dict[str, dict | str | None]:

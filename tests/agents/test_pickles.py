@@ -70,7 +70,7 @@ def stranger(tiny_checkpoint, tmp_path_factory) -> Path:
 
 OPENERS: dict[str, Callable[[Path, bool], object]] = {
     "load_policy": lambda run, trust: load_policy(run / "policy/policy.zip", trust),
-    "play": lambda run, trust: find_stage(PlayConfig(run, run / "policy/policy.zip", trust)),
+    "play": lambda run, trust: find_stage(PlayConfig(run, run / "policy/policy.zip", trust_pickle=trust)),
     "evaluate": lambda run, trust: actor(trained_player(run, trust_pickle=trust), load(run / "world_model").task, 0),
     "collect": lambda run, trust: collect(
         CollectConfig(

@@ -47,6 +47,7 @@ def test_gym_make_and_make_vec_take_every_option(trusted):
     options = {
         "observation": KINDS, "denoising_steps": 2, "max_episode_steps": 5, "render_mode": "rgb_array", "device": "cpu",
         "starts": "wide", "mixed": True, "trust_below": 0.0, "checkpoint": trusted, "name": None, "reward": None,
+        "sampling": {"solver": "euler"},
     }  # fmt: skip
     assert set(options) == set(inspect.signature(WorldModelEnv.__init__).parameters) - {"self"}
     for env in (

@@ -120,7 +120,7 @@ class Optimizer:
             state = {key: tensor for key, tensor in kept.items() if tensor is not None}
             if state:  # a parameter that a stage does not use has none
                 like = {"step": torch.zeros((), dtype=torch.float32), "exp_avg": p, "exp_avg_sq": p}
-                if "step" in state:
+                if "step" in state and state["step"].is_floating_point():
                     state["step"] = state["step"].float()  # torch's unfused step counts in the default dtype
                 if any(state.get(key) is None or not _alike(state[key], other) for key, other in like.items()):
                     raise ValueError(f"the optimizer's state of {name} is not whole")

@@ -157,12 +157,12 @@ def ranking_policy(member: Member):
 def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_path, monkeypatch):
     members = [policy, dataclasses.replace(policy, name="noisy", epsilon=0.5), *CONTROLS]
     asked: list[list[str]] = []
-    monkeypatch.setattr(ranking, "zoo", lambda *given: asked.append(list(given[-1])) or members)
+    monkeypatch.setattr(ranking, "zoo", lambda *given: asked.append(list(given[-2])) or members)
     monkeypatch.setattr(ranking, "RESULTS", tmp_path / "results")
     model = load(truth_checkpoint)
     told = model.provenance | {"policies": {"runs/a.zip": "f00"}}
     short = dataclasses.replace(model, task=dataclasses.replace(model.task, max_episode_steps=12), provenance=told)
-    monkeypatch.setattr(ranking, "load", lambda folder: short)
+    monkeypatch.setattr(ranking, "load", lambda folder, device: short)
     # In one slot, for the last bit of a dream depends on its place in the batch.
     config = ranking.RankingConfig(truth_checkpoint, tmp_path, ZooConfig(), episodes=4, horizons=(4, 500), slots=1)
     config = dataclasses.replace(config, linear=2, exploits=1, generations=1)

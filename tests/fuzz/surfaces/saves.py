@@ -214,7 +214,7 @@ def played(path: Path, content: bytes) -> None:
 
 def plays() -> dict[str, bytes]:
     good = {"seed": torch.tensor(SEEDS), "total": torch.ones(3, dtype=torch.float64), "steps": torch.ones(3, dtype=int)}
-    good["terminated"] = torch.ones(3, dtype=torch.bool)
+    good |= {"terminated": torch.ones(3, dtype=torch.bool), "success": torch.ones(3, dtype=torch.int8)}
     assert set(good) == set(NUMBERS)
     found = {"whole": good}
     for name, tensor in good.items():
@@ -272,7 +272,10 @@ def cases(folder: Path) -> list[Case]:
     made += policies(folder / "policy.zip")
     play = folder / "played" / f"zero-{SEEDS[0]}-{len(SEEDS)}.safetensors"
     write_tensors(play, {})
-    made += [Case(f"played: {name}", partial(played, play, text), name != "whole") for name, text in plays().items()]
+    made += [
+        Case(f"played: {name}", partial(played, play, text), name not in ("whole", "success missing"))
+        for name, text in plays().items()
+    ]
     return made
 
 

@@ -13,8 +13,7 @@ from procosm.world_model.pretrained.config import CosmosTransformerConfig
 from procosm.world_model.pretrained.dynamics import PretrainedDynamics, PretrainedDynamicsConfig
 from procosm.world_model.pretrained.keys import transformer_names
 from procosm.world_model.pretrained.sampling import NoiseConfig, sigmas
-from procosm.world_model.pretrained.tokenizer import PretrainedTokenizer, PretrainedTokenizerConfig
-from procosm.world_model.pretrained.wan_vae import WanVAEConfig
+from procosm.world_model.pretrained.tokenizer import PretrainedTokenizerConfig
 from tests.world_model.pretrained import published
 
 published.make_do()
@@ -163,9 +162,6 @@ def test_what_cannot_be_joined_is_named():
     net = CosmosTransformerConfig(**published.TRANSFORMER | published.VARIANTS["video2world"])
     with pytest.raises(ProcosmError, match="3 latents of 1 frames for a step: a step of several frames takes a pub"):
         PretrainedDynamics(PretrainedDynamicsConfig(net, drawn=3), LATENTS, 1)
-    video = PretrainedTokenizer(PretrainedTokenizerConfig(WanVAEConfig(base_dim=4, z_dim=4, **STATISTICS), 64, 64))
-    with pytest.raises(ProcosmError, match="not PretrainedTokenizer and 2"):
-        PretrainedDynamics(PretrainedDynamicsConfig(net, given=2), video, 1)
     with pytest.raises(ProcosmError, match=r"latents of \(16, 8, 8\) for a transformer of 4 channels"):
         PretrainedDynamics(PretrainedDynamicsConfig(net), SimpleNamespace(spec=LatentSpec((16, 8, 8))), 1)
     with pytest.raises(ProcosmError, match="sigma_min 90"):
