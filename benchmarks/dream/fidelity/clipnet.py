@@ -91,6 +91,8 @@ def features(net: ClipNet, clips: np.ndarray) -> np.ndarray:
 def frechet(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Fréchet distance, (…), of Gaussians fitted to (…, n, d) features: |μ − ν|² + tr(A + B − 2 (A B)^½).
 
+    What rounding alone could make of equal features is 0: the root of what is 0 to rounding is wrong by rounding's root.
+
     Source: Heusel et al. 2017, eq. 6; for video Unterthiner et al. 2018.
     """
     shift = np.square(x.mean(axis=-2) - y.mean(axis=-2)).sum(axis=-1)
@@ -100,7 +102,8 @@ def frechet(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     # tr (A B)^½ = tr (A^½ B A^½)^½, whose argument is symmetric.
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0)).sum(axis=-1)
     trace = np.trace(a, axis1=-2, axis2=-1) + np.trace(b, axis1=-2, axis2=-1)
-    return np.maximum(shift + trace - 2 * cross, 0.0)
+    distance = shift + trace - 2 * cross
+    return np.where(distance > x.shape[-1] * np.sqrt(np.finfo(np.float64).eps) * trace, distance, 0.0)
 
 
 def _covariance(x: np.ndarray) -> np.ndarray:
