@@ -91,7 +91,7 @@ def features(net: ClipNet, clips: np.ndarray) -> np.ndarray:
 def frechet(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Fréchet distance, (…), of Gaussians fitted to (…, n, d) features: |μ − ν|² + tr(A + B − 2 (A B)^½).
 
-    What rounding alone could make of equal features is 0: the root of what is 0 to rounding is wrong by rounding's root.
+    What rounding alone could make of equal features is 0: roots of numbers that are 0 to rounding are wrong by more.
 
     Source: Heusel et al. 2017, eq. 6; for video Unterthiner et al. 2018.
     """
