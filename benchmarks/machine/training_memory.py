@@ -6,7 +6,6 @@ Made-up episodes of 64 x 64 frames, the preset ``debug``, a process for each tra
 latents lie: in memory, or on disk as they do where they would take more than half of what is free. Linux only.
 """
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,11 +24,12 @@ from procosm.world_model.settings import Count
 
 STEPS, SIDE = 499, 64
 TRAIN = """
-import re, sys
+import sys
 from pathlib import Path
+from procosm.benchmarks.memory import peak_bytes
 from procosm.world_model.training.train import TrainConfig, train
 train(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), preset="debug", frames=sys.argv[3], device=sys.argv[4]))
-print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(peak_bytes())
 """
 
 
@@ -75,7 +75,7 @@ def run(config: MemoryConfig) -> Path:
                 done = subprocess.run(
                     [sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True, check=True
                 )
-                peak = int(re.findall(r"\d+", done.stdout)[-1]) * 1024 / 1e6
+                peak = int(done.stdout.split()[-1]) / 1e6
                 rows.append(row | {"metric": f"peak with frames in {frames}", "value": round(peak)})
     return record("training_memory", rows)
 

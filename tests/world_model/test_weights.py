@@ -17,20 +17,19 @@ from procosm.world_model.sparsity import sparsify
 from procosm.world_model.training.presets import preset
 
 OPEN = """
-import json, re, sys
+import json, sys
 from pathlib import Path
 import torch
+from procosm.benchmarks.memory import forget_peak, peak_bytes
 from procosm.world_model.checkpoint import load, save
 
-def megabytes(what):  # not getrusage, in which the process that began this one counts, too
-    return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-
 load(sys.argv[3])  # a small one: what has to be imported is imported
-before = megabytes("VmRSS")
+forget_peak()
+before = peak_bytes()
 model = load(sys.argv[1])
-opened = megabytes("VmHWM")
+opened = peak_bytes()
 save(Path(sys.argv[2]), model)
-print(json.dumps({"opened": opened - before, "saved": megabytes("VmHWM") - before}))
+print(json.dumps({"opened": (opened - before) / 2**20, "saved": (peak_bytes() - before) / 2**20}))
 """
 
 

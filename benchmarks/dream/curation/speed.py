@@ -11,16 +11,17 @@ from procosm.benchmarks.dream.curation.recordings import Recording
 from procosm.world_model.data.episodes import Episode, write_dataset
 
 PROGRAM = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
+from procosm.benchmarks.memory import peak_bytes
 from procosm.world_model.curation.curate import CurateConfig, curate
 if __name__ == "__main__":
     begun = time.perf_counter()
     curate(CurateConfig(data=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=int(sys.argv[3]), action_steps=0,
                         clips_per_shard=16))
-    print("RESULT", time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print("RESULT", time.perf_counter() - begun, peak_bytes())
 """
-SMALL, GROWTH = 6, 10
+SMALL, GROWTH = 60, 10
 WORKERS = (1, 2)
 
 
@@ -65,8 +66,8 @@ def _run(logs: Path, out: Path, workers: int) -> tuple[float, float, dict[str, A
     command = [sys.executable, "-c", PROGRAM, str(logs), str(out), str(workers)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     line = next(line for line in run.stdout.splitlines() if line.startswith("RESULT"))
-    _, seconds, kilobytes = line.split()
-    return float(seconds), float(kilobytes) / 1000, json.loads((out / "curation.json").read_text())
+    _, seconds, peak = line.split()
+    return float(seconds), float(peak) / 1e6, json.loads((out / "curation.json").read_text())
 
 
 def _row(metric: str, value: float, unit: str, task: str, n: int) -> dict[str, Any]:

@@ -155,8 +155,9 @@ def test_stopped_in_an_epoch_and_with_frames_elsewhere_it_ends_with_the_same_wei
 
 
 READ = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
+from procosm.benchmarks.memory import peak_bytes
 from procosm.world_model.data import on_disk
 from procosm.world_model.data.datasets import load_episodes
 from procosm.world_model.data.source import Source
@@ -169,7 +170,7 @@ for folder in sys.argv[1:]:
     source = Source(table, 32, 0, in_epochs=True)
     for step in range(len(table.steps) // 32):
         cut(table, source.batch(step), 3, 1)
-    peaks.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(table.steps)))
+    peaks.append((peak_bytes() / 2**20, len(table.steps)))
 print(json.dumps(peaks))
 """
 

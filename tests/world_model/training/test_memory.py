@@ -12,8 +12,9 @@ from procosm.world_model.data.episodes import frame_bytes, write_dataset
 # The smaller dataset first: a peak that ten times as much raises shows. Buffers of a fixed size are so small that the
 # smaller one fills them, too.
 TRAIN = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
+from procosm.benchmarks.memory import peak_bytes
 from procosm.world_model.data import on_disk
 from procosm.world_model.tokenizer import recipe
 from procosm.world_model.training.presets import preset
@@ -24,7 +25,7 @@ for name in sizes.stages:
     sizes = sizes.with_stage(name, steps=2)
 for data in map(Path, sys.argv[1:]):
     train(TrainConfig(data, data.with_suffix(".run") / "world_model", frames="disk", device="cpu"), sizes)
-    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peaks.append(peak_bytes())
 print(json.dumps(peaks))
 """
 
