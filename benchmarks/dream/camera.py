@@ -26,7 +26,7 @@ from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.train import TrainConfig, train
 
 FRAME = 32
-HORIZONS = (1, 2, 4, 8)
+HORIZONS = (1, 4, 8, 16)
 ARMS: dict[str, dict[str, bool]] = {
     "rays": {"acts": False, "rays": True},
     "rays and actions": {"acts": True, "rays": True},
@@ -43,9 +43,9 @@ class CameraBenchConfig(OnDevice):
     """Folder for data and checkpoints; what is finished there is not made again."""
     result: Path = RESULTS / "camera.json"
     """Where the result goes."""
-    logged: Count = 2400
+    logged: Count = 6000
     """Steps of the camera, a tenth of them held out."""
-    steps: Count = 400
+    steps: Count = 1600
     """Of the main stage of training."""
     seeds: Count = 1
     """Of training, from 0 up."""
@@ -62,7 +62,7 @@ def sizes(steps: int, dt_s: float, acts: bool, rays: bool) -> Preset:
         acts=acts,
         camera=CameraConfig(FOV_Y_DEG, dt_s) if rays else None,
     )
-    made = replace(small, tokenizer=replace(small.tokenizer, width=16), dynamics=dynamics)
+    made = replace(small, tokenizer=replace(small.tokenizer, latent_channels=12), dynamics=dynamics)
     made = made.with_stage("tokenizer", steps=max(1, steps // 2), batch=24)
     made = made.with_stage("state_head", steps=max(1, steps // 2), batch=64)
     made = made.with_stage("manifold", steps=max(1, steps // 2), batch=128)

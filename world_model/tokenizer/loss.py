@@ -2,15 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import mean_over_processes, share
 from procosm.world_model.heads import StateHead, mlp
 from procosm.world_model.tokenizer.model import CausalTokenizer
+from procosm.world_model.tokenizer.rarity import ColourRarity
 
 STILL = 1e-4
 """Mean square step, in squared deviations, below which nothing is said to move."""
@@ -26,6 +29,8 @@ class TokenizerLossConfig:
     """Difference from the mean frame that counts as foreground, in a range of 2."""
     moving_weight: float = 10.0
     """Without states: extra weight of pixels that change between two frames by more than the threshold."""
+    rare_power: Annotated[float, Interval(ge=0, le=1)] = 0.75
+    """Without states: power of the inverse frequency by which rare colours weigh more, see ``rarity``."""
     state_weight: float = 2.0
     """Weight of the true state's error as read from the latents: two pixels of fingertip hardly move a pixel loss.
     Without states: weight of the errors of what was done, what it earned and whether it ended the episode."""
@@ -82,12 +87,13 @@ class TokenizerLoss(nn.Module):
     A picture's edges jump from pixel to pixel, and a latent that jumps with them hides how fast a slow thing moves. So
     latents are straightened in time (Hénaff, Goris and Simoncelli 2019), but only where the true state moves evenly:
     what is pushed must show it. The last two are our additions. Where no states are logged, what moves in the picture
-    counts as the foreground does, and actions must be readable in their place.
+    counts as the foreground does, rare colours count for more, and actions must be readable in the state's place.
     """
 
     def __init__(self, config: TokenizerLossConfig, tokenizer: CausalTokenizer, head: StateHead | MotionHead) -> None:
         super().__init__()
         self.config, self.tokenizer, self.head = config, tokenizer, head
+        self.rarity = ColourRarity(config.rare_power)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """``loss, metrics`` of a batch's frames, each coded as an image."""
@@ -115,14 +121,15 @@ class TokenizerLoss(nn.Module):
     def weight(self, x: Tensor, t: int) -> Tensor:
         """(b t, 1, 1, h, w) weights of the pixels of (b t, 3, 1, h, w) frames."""
         threshold = self.config.foreground_threshold
-        foreground = (x - self.tokenizer.mean_frame).abs().amax(1, keepdim=True) > threshold
+        away = x - self.tokenizer.mean_frame
+        foreground = away.abs().amax(1, keepdim=True) > threshold
         weight = 1 + self.config.foreground_weight * foreground
         if isinstance(self.head, StateHead):
             return weight
         video = x.unflatten(0, (-1, t))
         change = (video[:, 1:] - video[:, :-1]).abs().amax(2, keepdim=True) > threshold
         moving = torch.cat([change[:, :1], change], dim=1).flatten(0, 1)  # the first frame has what leaves it
-        return weight + self.config.moving_weight * moving
+        return weight + self.config.moving_weight * moving + (self.rarity(away) - 1)
 
 
 def standardised(z: Tensor) -> Tensor:

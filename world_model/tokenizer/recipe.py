@@ -1,5 +1,6 @@
 """How a causal tokenizer is trained, and the sizes it comes in."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -24,6 +25,8 @@ LEAST = 3
 """Frames in a window, at least: of fewer nobody can tell how straight their latents are."""
 SAMPLE = 4096
 """Frames, about, whose latents say how latents are standardised."""
+COLOURED = 1 << 22
+"""Pixels, about, that say which colours are rare."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class Tokenize(Stage):
         tokenizer.mean_frame.copy_((mean_frame(table) / 127.5 - 1).permute(2, 0, 1)[:, None])
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
-        loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames))
+        loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames)).to(table.device)
+        if isinstance(loss.head, MotionHead):
+            some_frames = every(table, max(1, COLOURED // math.prod(table.frames.shape[1:3])))
+            loss.rarity.fit(tokenizer.pixels(table.seen(some_frames)[:, None]) - tokenizer.mean_frame)
         source = Source(table, self.batch, training.seed, training.in_epochs)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -50,9 +56,8 @@ class Tokenize(Stage):
 
         metrics = training.optimise(name, loss, losses, self, self.chooses)
         tokenizer.mixed = False
-        sample = torch.arange(0, len(table.frames), max(1, len(table.frames) // SAMPLE))
         with torch.no_grad():
-            parts = (table.seen(part)[:, None] for part in sample.split(FRAMES))
+            parts = (table.seen(part)[:, None] for part in every(table, SAMPLE).split(FRAMES))
             tokenizer.fit_latents(torch.cat([tokenizer.to_latents(tokenizer.pixels(part)) for part in parts]))
         return {name: metrics}
 
@@ -65,6 +70,11 @@ class Tokenize(Stage):
         batch, loss = batch.to(device), TokenizerLoss(self.loss, module, head).to(device)
         module.mixed = device.type == "cuda" and bfloat16_pays(device)
         return loss, lambda: loss(batch)[0]
+
+
+def every(table: Table, count: int) -> Tensor:
+    """Indices of so many of a table's frames, about, evenly spread."""
+    return torch.arange(0, len(table.frames), max(1, len(table.frames) // count))
 
 
 def mean_frame(table: Table) -> Tensor:
