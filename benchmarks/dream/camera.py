@@ -62,8 +62,8 @@ def sizes(steps: int, dt_s: float, acts: bool, rays: bool) -> Preset:
         acts=acts,
         camera=CameraConfig(FOV_Y_DEG, dt_s) if rays else None,
     )
-    made = replace(small, tokenizer=replace(small.tokenizer, latent_channels=12), dynamics=dynamics)
-    made = made.with_stage("tokenizer", steps=max(1, steps // 2), batch=24)
+    made = replace(small, tokenizer=replace(small.tokenizer, latent_channels=12, linear_path=True), dynamics=dynamics)
+    made = made.with_stage("tokenizer", steps=max(1, steps // 4), batch=24)
     made = made.with_stage("state_head", steps=max(1, steps // 2), batch=64)
     made = made.with_stage("manifold", steps=max(1, steps // 2), batch=128)
     made = made.with_stage("diffusion", steps=steps, batch=32)

@@ -14,7 +14,7 @@ import numpy as np
 FOV_Y_DEG = 70.0
 STEPS = 40
 FRAME_SKIP = 5
-MOST = np.array([0.8, 0.1, 0.8, 0.15, 1.0, 0.1], np.float32)
+MOST = np.array([0.8, 0.1, 0.8, 0.15, 2.0, 0.1], np.float32)
 """Greatest velocity, m/s, and turn rate, rad/s, along and about each axis of the eye."""
 COLOURS = (".85 .2 .15", ".2 .55 .85", ".95 .75 .2", ".3 .7 .35", ".6 .35 .7", ".9 .9 .85")
 

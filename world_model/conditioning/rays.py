@@ -3,7 +3,8 @@
 The action of such a task is the motion of its camera, so the pose that a frame is to be seen from is known exactly.
 Each place of a latent is told of the ray that it will see along, (d, c × d) of unit direction d and camera position c,
 in the coordinates of the camera before the step: then what is told does not grow as the camera goes far. Where in the
-scene it is, the model sees.
+scene it is, the model sees. Cosmos gives the rays of a whole clip, which spread as the camera goes; those of one step
+are nearly those at rest, and a network told of them learned nothing of the motion. So their change per second is told.
 
 A camera looks along -z, x to its right and y up, as MuJoCo's do.
 """
@@ -72,11 +73,15 @@ def plucker(position: Tensor, rotation: Tensor, fov_y_deg: float, height: int, w
 class RayEmbedding(nn.Module):
     """What rays add to tokens: the columns of the first layer that concatenated channels would have; 0 at first."""
 
+    rest: Tensor
+
     def __init__(self, config: CameraConfig, width: int, patch: int, grid: tuple[int, int]) -> None:
         """``grid``: tokens down and across, each of ``patch`` by ``patch`` latents."""
         super().__init__()
         self.config, self.patch, self.size = config, patch, (grid[0] * patch, grid[1] * patch)
         self.rays_in = nn.Linear(6 * patch * patch, width, bias=False)
+        rest = plucker(torch.zeros(3), torch.eye(3), config.fov_y_deg, *self.size)
+        self.register_buffer("rest", rest, persistent=False)
         self.silence()
 
     @torch.no_grad()
@@ -87,7 +92,7 @@ class RayEmbedding(nn.Module):
     def forward(self, motion: Tensor) -> Tensor:
         """(b, 6) motion of the camera in the step to (b, tokens, d)."""
         pose = step_pose(motion, self.config.dt_s)
-        rays = plucker(*pose, self.config.fov_y_deg, *self.size)
+        rays = (plucker(*pose, self.config.fov_y_deg, *self.size) - self.rest) / self.config.dt_s
         p = self.patch
         cut = rays.unflatten(2, (-1, p)).unflatten(4, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return self.rays_in(cut.to(self.rays_in.weight.dtype))

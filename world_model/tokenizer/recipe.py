@@ -25,6 +25,8 @@ LEAST = 3
 """Frames in a window, at least: of fewer nobody can tell how straight their latents are."""
 SAMPLE = 4096
 """Frames, about, whose latents say how latents are standardised."""
+LINEAR = 256
+"""Frames, about, whose principal components a linear path begins with."""
 COLOURED = 1 << 22
 """Pixels, about, that say which colours are rare."""
 
@@ -42,6 +44,8 @@ class Tokenize(Stage):
         tokenizer, table = training.tokenizer, training.table
         frames = max(training.dynamics.context, LEAST)
         tokenizer.mean_frame.copy_((mean_frame(table) / 127.5 - 1).permute(2, 0, 1)[:, None])
+        if tokenizer.linear is not None:
+            tokenizer.fit_linear(tokenizer.pixels(table.seen(every(table, LINEAR))[:, None]))
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
         loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames)).to(table.device)

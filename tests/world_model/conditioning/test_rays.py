@@ -104,10 +104,13 @@ def test_what_rays_add_is_what_concatenated_channels_would():
     motion = torch.randn(4, 6)
     assert not embedding(motion).any()  # nothing at first
     torch.nn.init.normal_(embedding.rays_in.weight)
-    rays = plucker(*step_pose(motion, 0.1), FOV_Y_DEG, 6, 4)
+    rest = plucker(torch.zeros(3), torch.eye(3), FOV_Y_DEG, 6, 4)
+    rays = (plucker(*step_pose(motion, 0.1), FOV_Y_DEG, 6, 4) - rest) / 0.1
+    assert rays.std() > 0.3 * motion.std()  # of the size that a network learns from
     kernel = embedding.rays_in.weight.view(8, 6, 2, 2)  # a patch is a convolution's window
     wanted = torch.nn.functional.conv2d(rays, kernel, stride=2).flatten(2).transpose(1, 2)
     assert torch.allclose(embedding(motion), wanted, atol=1e-5)
+    assert not embedding(torch.zeros(4, 6)).any()  # nor of a camera that stands
 
 
 def test_dynamics_told_of_rays_alone_follow_the_camera():
