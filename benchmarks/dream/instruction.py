@@ -101,9 +101,8 @@ def sizes(steps: int) -> Preset:
     """The small preset for frames of 32 pixels, in proportion to the main stage's steps."""
     small = preset("small")
     network = replace(small.dynamics.transformer, width=64, layers=3)
-    made = replace(
-        small, tokenizer=replace(small.tokenizer, width=16), dynamics=replace(small.dynamics, transformer=network)
-    )
+    tokenizer = replace(small.tokenizer, latent_channels=8, linear_path=True)
+    made = replace(small, tokenizer=tokenizer, dynamics=replace(small.dynamics, transformer=network))
     made = made.with_stage("tokenizer", steps=max(1, steps // 4), batch=24)
     made = made.with_stage("state_head", steps=max(1, steps // 6), batch=64)
     made = made.with_stage("manifold", steps=max(1, steps // 2), batch=256)
