@@ -14,6 +14,7 @@ import torch
 from procosm.world_model.autoregressive import recipe as autoregressive
 from procosm.world_model.autoregressive.dynamics import AutoregressiveConfig, AutoregressiveDynamics
 from procosm.world_model.conditioning.text import TextConfig
+from procosm.world_model.conditioning.views import ViewsConfig
 from procosm.world_model.data.task import Task
 from procosm.world_model.diffusion import recipe as diffusion
 from procosm.world_model.diffusion.config import DynamicsConfig
@@ -89,6 +90,24 @@ def _told(config: Any, task: Task) -> Any:
     return replace(config, readouts=told if "state" in told else (*told, "features"))
 
 
+def _with_views(config: DynamicsConfig, task: Task) -> DynamicsConfig:
+    """As many views as the task has, where they are told apart.
+
+    Raises:
+        ProcosmError: they are of several widths, or one of several is to be moved by actions.
+    """
+    if config.camera is not None and len(task.views) > 1:
+        raise ProcosmError(f"rays are of one camera, and {task.id} has {len(task.views)} views: leave out --rays")
+    if config.views is None:
+        return config
+    if len(widths := {view.width for view in task.views}) > 1:
+        raise ProcosmError(
+            f"views of {task.id} are {', '.join(map(str, sorted(widths)))} pixels wide: they can be told apart where "
+            "all are of one width; ingest them so, or leave out --views"
+        )
+    return replace(config, views=replace(config.views, count=len(task.views)))
+
+
 def _vae(config: PretrainedTokenizerConfig, task: Task) -> PretrainedTokenizer:
     if (config.height, config.width) != (task.height, task.width):
         raise ProcosmError(
@@ -108,7 +127,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
             _causal,
             lambda config, task: replace(config, frame_height=task.height, frame_width=task.width),
             recipes=causal.RECIPES,
-            later=("levels", "linear_path"),
+            later=("levels", "linear_path", "views"),
         ),
         "vae": Kind(
             PretrainedTokenizerConfig, _vae, lambda config, task: replace(config, height=task.height, width=task.width)
@@ -118,10 +137,13 @@ KINDS: dict[Part, dict[str, Kind]] = {
         "diffusion": Kind(
             DynamicsConfig,
             _diffusion,
-            _told,
+            lambda config, task: _told(_with_views(config, task), task),
             recipes=diffusion.RECIPES,
-            conditions={"text": lambda config: replace(config, text=config.text or TextConfig())},
-            later=("readouts", "features", "hidden_actions", "acts", "text", "camera", "guidance"),
+            conditions={
+                "text": lambda config: replace(config, text=config.text or TextConfig()),
+                "views": lambda config: replace(config, views=config.views or ViewsConfig()),
+            },
+            later=("readouts", "features", "hidden_actions", "acts", "text", "camera", "views", "guidance"),
         ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.conditioning.text import TextConfig
+from procosm.world_model.conditioning.views import ViewsConfig
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.readouts import ReadoutName
 
@@ -42,6 +43,8 @@ class DynamicsConfig:
     """What it is told in words; None takes no words."""
     camera: CameraConfig | None = None
     """The camera that actions move, so that each place of a latent is told of its ray; None where they move none."""
+    views: ViewsConfig | None = None
+    """How the views of a frame are told apart; None sees them as one picture."""
     guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
     """How far dreams that do not say it themselves are guided away from those for no text."""
 

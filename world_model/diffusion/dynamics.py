@@ -48,11 +48,14 @@ class DiffusionDynamics(Readouts):
 
     stay_dense = (
         *("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*"),
-        *("net.text.*", "net.rays.*", "*modulate*"),
+        *("net.text.*", "net.rays.*", "net.views.*", "*modulate*"),
     )
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
-    trained_whole = ("*_head.*", "manifold.*", "uncertainty.*", "net.action.*", "net.text.*", "net.rays.*")
+    trained_whole = (
+        *("*_head.*", "manifold.*", "uncertainty.*"),
+        *("net.action.*", "net.text.*", "net.rays.*", "net.views.*"),
+    )
     """What is trained beside low-rank updates of the rest."""
     inertia: Tensor
     residual_std: Tensor
@@ -66,7 +69,8 @@ class DiffusionDynamics(Readouts):
         size = None if config.text is None else config.text.size
         if config.camera and action_size != MOTION:
             raise ProcosmError(f"a camera is moved by {MOTION} numbers, and actions here have {action_size}")
-        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told, size, config.camera)
+        conditions = size, config.camera, config.views
+        self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, told, *conditions)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
         self.add_readouts(config.readouts, config.features, config.context, latent_shape, action_size, state_size)
@@ -80,7 +84,8 @@ class DiffusionDynamics(Readouts):
     @property
     def conditions(self) -> frozenset[str]:
         """What it is told beside frames."""
-        told = {"actions": self.config.acts, "text": self.config.text, "camera": self.config.camera}
+        config = self.config
+        told = {"actions": config.acts, "text": config.text, "camera": config.camera, "views": config.views}
         return frozenset(name for name, there in told.items() if there)
 
     @property
@@ -105,7 +110,7 @@ class DiffusionDynamics(Readouts):
         return dict.fromkeys(("net.action.hidden_d.weight", "net.action.hidden_3d.weight"), self.context)
 
     def frame_flops(self) -> int:
-        """FLOPs of one frame by one denoising step: a pass of the network, text and camera left out."""
+        """FLOPs of one frame by one denoising step: a pass of the network, text, camera and views left out."""
         told = self.net.action.hidden_d.in_features
         return pass_flops(self.config.transformer, self.latent_shape, self.context, told)
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from procosm.world_model.conditioning.actions import ActionEmbedding
 from procosm.world_model.conditioning.rays import CameraConfig, RayEmbedding
 from procosm.world_model.conditioning.text import TextAttention
+from procosm.world_model.conditioning.views import ViewConditioning, ViewsConfig, view_angles
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
-from procosm.world_model.rope import angles, turns
+from procosm.world_model.rope import turns
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,11 @@ class DiffusionTransformer(nn.Module):
         action_size: int,
         text_size: int | None = None,
         camera: CameraConfig | None = None,
+        views: ViewsConfig | None = None,
     ) -> None:
-        """``text_size``: numbers of a text's tokens; None takes no text. ``camera``: what actions move, if any."""
+        """``text_size``: numbers of a text's tokens; None takes no text. ``camera``: what actions move, if any.
+        ``views``: how those of a frame are told apart; None sees it as one picture.
+        """
         super().__init__()
         c, h, w = latent_shape
         self.config, p, d = config, config.patch, config.width
@@ -71,11 +75,13 @@ class DiffusionTransformer(nn.Module):
         each = () if text_size is None else [text_size] * config.layers
         self.text = nn.ModuleList(TextAttention(d, config.heads, size) for size in each)
         self.rays = None if camera is None else RayEmbedding(camera, d, p, self.grid)
+        heads, layers = config.heads, config.layers
+        self.views = None if views is None else ViewConditioning(views, d, heads, layers, action_size, self.grid)
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
         self.patch_out = nn.Linear(d, c * p * p, bias=False)
         nn.init.zeros_(self.patch_out.weight)
-        cos, sin = turns(angles(1, *self.grid, d // config.heads))
+        cos, sin = turns(view_angles(self.grid, 1 if views is None else views.count, d // heads))
         dtype = torch.promote_types(self.patch_in.weight.dtype, cos.dtype)
         self.register_buffer("cos", cos.to(dtype), persistent=False)
         self.register_buffer("sin", sin.to(dtype), persistent=False)
@@ -104,11 +110,16 @@ class DiffusionTransformer(nn.Module):
         tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))
         if self.rays is not None:
             tokens = tokens + self.rays(motion)
+        tokens, told = self.told_views(tokens, action)
         features = fourier_features(c_noise, self.config.width)
         add_d, add_3d = self.action(action)
         shared = self.time_out(F.silu(self.time_hidden(features))) + add_3d
         embedding = self.embedding_norm(features + add_d)
-        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()], text)
+        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()], text, told)
+
+    def told_views(self, tokens: Tensor, action: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Tokens that know their views, and what is told to each; as they were, and None, without ``views``."""
+        return (tokens, None) if self.views is None else (self.views.embed(tokens), self.views.tell(action))
 
     def modulations(self) -> list[AdaLNLoRA]:
         """Of each block's attention and MLP, then of the last layer: the order of :meth:`run`."""
@@ -116,11 +127,17 @@ class DiffusionTransformer(nn.Module):
         pairs = ((block.modulate_attention, block.modulate_mlp) for block in blocks)
         return [*(modulate for pair in pairs for modulate in pair), self.modulate_out]
 
-    def run(self, tokens: Tensor, parts: list[tuple[Tensor, ...]], text: Tensor | None) -> Tensor:
-        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make, and text."""
+    def run(
+        self, tokens: Tensor, parts: list[tuple[Tensor, ...]], text: Tensor | None, told: Tensor | None = None
+    ) -> Tensor:
+        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make, text, and what is
+        told to each view.
+        """
         for i, (block, attention, mlp) in enumerate(zip(self.blocks, parts[:-1:2], parts[1:-1:2], strict=True)):
             if self.text and text is not None:
                 tokens = self.text[i](tokens, text)
+            if self.views is not None and told is not None:
+                tokens = self.views.attend(i, tokens, told)
             tokens = block(tokens, attention, mlp, self.cos, self.sin)
         shift, scale = parts[-1]
         return self.unpatchify(self.patch_out(torch.addcmul(shift, self.norm(tokens), 1 + scale)))[:, None]

@@ -58,6 +58,8 @@ class TokenizerConfig:
     """Levels of each channel of a discrete latent, as many as ``latent_channels``; none: latents are continuous."""
     linear_path: bool = False
     """Whether a linear code stands beside the networks, which then add to it; see ``linear``."""
+    views: Annotated[int, Field(ge=1, le=16)] = 1
+    """Equal parts side by side in a frame, each coded without a look at the others: 1 for a whole picture."""
 
     @property
     def halvings(self) -> int:
@@ -99,6 +101,11 @@ class TokenizerConfig:
             raise ProcosmError(
                 f"frames of {self.frame_height} by {self.frame_width} px cannot become latents of {self.latent_size} "
                 f"rows: the ratio must be a power of 2, at least {2**self.haar_levels}, and divide the width"
+            )
+        if self.frame_width % (self.views * self.pixels_per_latent):
+            raise ProcosmError(
+                f"frames {self.frame_width} px wide cannot show {self.views} views whose latents are of one view each: "
+                f"the width of a view must be a multiple of {self.pixels_per_latent}"
             )
         if self.temporal_compression not in (1, 2, 4, 8) or (
             self.temporal and self.temporal_compression < 2**self.haar_levels
@@ -240,19 +247,31 @@ class CausalTokenizer(nn.Module):
                 f"{t} frames cannot be coded: the first is coded alone and every {k} after it together, so give "
                 f"1 + {k} n frames, such as {below} or {below + k}"
             )
-        coefficients = haar(x - self.mean_frame, self.config.haar_levels, self.config.temporal)
+        coefficients = haar(self._apart(x - self.mean_frame), self.config.haar_levels, self.config.temporal)
         with float32_convolutions():
             z = self.encoder(coefficients)
-        return z if self.linear is None else z + self.linear.encode(coefficients)
+        return self._together(z if self.linear is None else z + self.linear.encode(coefficients))
 
     def to_pixels(self, z: Tensor) -> Tensor:
         """The inverse direction of :meth:`to_latents`."""
+        z = self._apart(z)
         with torch.autocast(z.device.type, torch.bfloat16, enabled=self.mixed), float32_convolutions():
             coefficients = self.decoder(z)
         coefficients = coefficients.to(z.dtype)
         if self.linear is not None:
             coefficients = coefficients + self.linear.decode(z)
-        return inverse_haar(coefficients, self.config.haar_levels, self.config.temporal) + self.mean_frame
+        x = inverse_haar(coefficients, self.config.haar_levels, self.config.temporal)
+        return self._together(x) + self.mean_frame
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """(b, c, t, h, w) of all views side by side to (b views, c, t, h, w / views)."""
+        views = self.config.views
+        return x if views == 1 else x.unflatten(-1, (views, -1)).movedim(-2, 1).flatten(0, 1)
+
+    def _together(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`_apart`."""
+        views = self.config.views
+        return x if views == 1 else x.unflatten(0, (-1, views)).movedim(1, -2).flatten(-2)
 
     @torch.no_grad()
     def fit_linear(self, x: Tensor) -> None:

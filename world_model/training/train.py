@@ -88,6 +88,9 @@ class TrainConfig(Settings):
     rays: Annotated[float, Interval(gt=0, lt=180)] | None = None
     """Vertical field of view, degrees, of a camera whose motion the actions are (velocity, m/s, and turn rate, rad/s,
     in its own coordinates): each place of a picture is told of the ray along which it will see; of diffusion alone."""
+    views: bool = False
+    """Tell the views of several cameras apart: each is coded by itself, and the dynamics know which view a place is of;
+    of diffusion alone."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Each stage ends with the average of its weights, of which every step keeps this share; 0: with the last ones."""
     warm: Path | None = None
@@ -161,7 +164,10 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     out = folders.named(config.out)
     work = out.with_name(out.name + ".training")
     torch.manual_seed(config.seed)
-    tokenizer, dynamics = registry.untrained(task, sizes.tokenizer, _told(config, sizes.dynamics, task))
+    tokens = sizes.tokenizer
+    if config.views:
+        tokens = replace(tokens, frame_height=task.height, frame_width=task.width, views=len(task.views))
+    tokenizer, dynamics = registry.untrained(task, tokens, _told(config, sizes.dynamics, task))
     parts = thin_parts(config, sizes, task, tokenizer, dynamics)
     if config.warm is None:
         with first_alone():
@@ -201,6 +207,10 @@ def _told(config: TrainConfig, dynamics: Any, task: Task) -> Any:
     """
     if config.text:
         dynamics = registry.with_condition(dynamics, "text")
+    if config.views:
+        if len(task.views) == 1:
+            raise SettingsError(f"--views: {task.id} has one view, and nothing is to be told apart; leave it out")
+        dynamics = registry.with_condition(dynamics, "views")
     if config.rays is not None:
         if not hasattr(dynamics, "camera"):
             raise SettingsError("--rays: such dynamics take no camera; take --family diffusion")
