@@ -18,9 +18,10 @@ from websockets.sync.client import connect
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio",
          "--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0")  # fmt: skip
-KEYS = {" ": "Space", "Enter": "Enter", "ArrowLeft": "ArrowLeft", "ArrowRight": "ArrowRight", "Tab": "Tab",
-        "Escape": "Escape", "?": "Slash"}  # fmt: skip
-CODES = {" ": 32, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9, "Escape": 27, "?": 191}
+KEYS = {" ": "Space", "Enter": "Enter", "ArrowLeft": "ArrowLeft", "ArrowRight": "ArrowRight", "ArrowUp": "ArrowUp",
+        "ArrowDown": "ArrowDown", "Tab": "Tab", "Escape": "Escape", "?": "Slash"}  # fmt: skip
+CODES = {" ": 32, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9,
+         "Escape": 27, "?": 191}  # fmt: skip
 
 
 def find_chromium() -> str | None:

@@ -12,7 +12,19 @@ const DEAD_ZONE = 0.12; // of a gamepad's stick at rest
 // Each motor has two keys: less, more. A column of the keyboard for each, and the arrows for the first two.
 const COLUMNS = ["AQ", "SW", "DE", "FR", "GT", "HY", "JU", "KI"];
 const ARROWS = [["ArrowLeft", "ArrowRight"], ["ArrowDown", "ArrowUp"]];
-const motorKeys = (i) => [...(ARROWS[i] ? [ARROWS[i]] : []), ...(COLUMNS[i] ? [[...COLUMNS[i]].map((k) => `Key${k}`)] : [])];
+// Where actions move the camera itself, its six numbers have the keys of a walk, and what a pad's axis (and which way) and
+// the pointer ask of them. It looks along -z: less is forward; more about y turns to the left.
+const EYE = [
+  { name: "Aside", keys: ["KeyA", "KeyD"], pad: [0, 1] },
+  { name: "Up", keys: ["KeyQ", "KeyE"] },
+  { name: "Back", keys: ["KeyW", "KeyS"], pad: [1, 1] },
+  { name: "Look up", keys: ["ArrowDown", "ArrowUp"], pad: [3, -1] },
+  { name: "Turn left", keys: ["ArrowRight", "ArrowLeft"], pad: [2, -1] },
+  { name: "Roll", keys: ["KeyX", "KeyZ"] },
+];
+const isEye = () => welcome.conditions.includes("camera");
+const motorKeys = (i) => (isEye() ? [EYE[i].keys] : [...(ARROWS[i] ? [ARROWS[i]] : []), ...(COLUMNS[i] ? [[...COLUMNS[i]].map((k) => `Key${k}`)] : [])]);
+const motorName = (i) => (isEye() ? EYE[i].name : welcome.motors > 1 ? `Motor ${i + 1}` : "Motor");
 
 let socket, welcome, view, frames, fresh = false;
 let series = []; // headers of this game's views, by step
@@ -145,7 +157,9 @@ function controls() {
 }
 
 function hint() {
-  const hand = `${motorKeys(0)[0].map(keyName).join(" ")} or drag on a picture`, alone = welcome.without_truth;
+  const keys = isEye() ? "W A S D, Q E, arrows" : motorKeys(0)[0].map(keyName).join(" ");
+  const hand = `${keys} or drag on a picture`, alone = welcome.without_truth;
+  if (isEye()) return `You move the eye: press ${hand}.`;
   return view.pilot === "policy"
     ? `The policy steers${alone ? "" : " each world by what it sees there"}. Press ${hand} to take over.`
     : `You steer${alone ? "" : " both worlds alike"}: press ${hand}.`;
@@ -231,7 +245,7 @@ function motorRow(i) {
   row.className = "motor";
   row.innerHTML = "<span></span><input type='range' min='-1' max='1' step='0.01' value='0'><output></output><span></span>";
   const [name, bar, , keys] = row.children;
-  name.textContent = welcome.motors > 1 ? `Motor ${i + 1}` : "Motor";
+  name.textContent = motorName(i);
   keys.innerHTML = motorKeys(i).slice(0, 1).flat().map((code) => `<kbd>${keyName(code)}</kbd>`).join(" ");
   bar.addEventListener("input", () => { drag[i] = Number(bar.value); });
   for (const end of ["pointerup", "pointercancel", "blur"]) bar.addEventListener(end, () => { drag[i] = 0; if (end !== "blur") bar.blur(); });
@@ -241,8 +255,9 @@ function motorRow(i) {
 for (const canvas of SCREENS.slice(0, 2)) {
   const pull = (event) => {
     const box = canvas.getBoundingClientRect();
-    drag[0] = clamp((2 * (event.clientX - box.left)) / box.width - 1);
-    if (drag.length > 1) drag[1] = clamp(1 - (2 * (event.clientY - box.top)) / box.height);
+    const right = clamp((2 * (event.clientX - box.left)) / box.width - 1), up = clamp(1 - (2 * (event.clientY - box.top)) / box.height);
+    const pulls = isEye() ? { 3: up, 4: -right } : { 0: right, 1: up }; // an eye looks where the pointer is
+    for (const [motor, pull] of Object.entries(pulls)) if (motor in drag) drag[motor] = pull;
   };
   canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); pull(event); });
   canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && pull(event));
@@ -250,9 +265,10 @@ for (const canvas of SCREENS.slice(0, 2)) {
 }
 
 function gamepad(i) {
+  const [axis, way] = isEye() ? EYE[i].pad ?? [] : [i, i % 2 ? -1 : 1]; // up is negative on a gamepad
   for (const pad of navigator.getGamepads()) {
-    const tilt = pad?.axes[i] ?? 0;
-    if (Math.abs(tilt) > DEAD_ZONE) return i % 2 ? -tilt : tilt; // up is negative on a gamepad
+    const tilt = pad?.axes[axis] ?? 0;
+    if (Math.abs(tilt) > DEAD_ZONE) return way * tilt;
   }
   return 0;
 }
@@ -309,7 +325,7 @@ function listKeys() {
   const rows = Object.entries(ACTIONS).map(([code, [what]]) => [what, [names[code] ?? keyName(code)]]);
   rows.push(["Strength of keys", ["1", "…", "0"]]);
   for (let i = 0; i < welcome.motors && i < COLUMNS.length; i++)
-    rows.push([welcome.motors > 1 ? `Motor ${i + 1}, less and more` : "Motor, less and more", motorKeys(i).flatMap(([less, more], n) => [...(n ? [""] : []), keyName(less), keyName(more)])]);
+    rows.push([`${motorName(i)}, less and more`, motorKeys(i).flatMap(([less, more], n) => [...(n ? [""] : []), keyName(less), keyName(more)])]);
   byId("keys").querySelector("dl").replaceChildren(...rows.map(([what, keys]) => {
     const row = document.createElement("div");
     row.innerHTML = `<dt>${what}</dt><dd>${keys.map((key) => (key ? `<kbd>${key}</kbd>` : "or")).join(" ")}</dd>`;
@@ -328,11 +344,10 @@ addEventListener("keydown", (event) => {
   const digit = /^Digit(\d)$/.exec(code);
   if (digit) DIALS.strength.choose((Number(digit[1]) + 9) % 10);
   else if (ACTIONS[code]) { if (!event.repeat || REPEATS.includes(code)) ACTIONS[code][1](); }
-  else if (motorKeys.codes.has(code)) { held.add(code); steer(); } // at once: a tap may be over before the next picture
+  else if (drag.some((_, i) => motorKeys(i).flat().includes(code))) { held.add(code); steer(); } // at once: a tap may be over before the next picture
   else return;
   event.preventDefault();
 });
-motorKeys.codes = new Set([...COLUMNS.keys()].flatMap(motorKeys).flat());
 addEventListener("keyup", (event) => held.delete(event.code));
 addEventListener("blur", () => { held.clear(); drag.fill(0); });
 
