@@ -29,7 +29,6 @@ FRAME = 32
 HORIZONS = (1, 4, 8, 16)
 ARMS: dict[str, dict[str, bool]] = {
     "rays": {"acts": False, "rays": True},
-    "rays and actions": {"acts": True, "rays": True},
     "actions": {"acts": True, "rays": False},
     "told nothing": {"acts": False, "rays": False},
 }
@@ -45,7 +44,7 @@ class CameraBenchConfig(OnDevice):
     """Where the result goes."""
     logged: Count = 6000
     """Steps of the camera, a tenth of them held out."""
-    steps: Count = 1600
+    steps: Count = 2000
     """Of the main stage of training."""
     seeds: Count = 1
     """Of training, from 0 up."""
@@ -58,7 +57,6 @@ def sizes(steps: int, dt_s: float, acts: bool, rays: bool) -> Preset:
     small = preset("small")
     dynamics = replace(
         small.dynamics,
-        transformer=replace(small.dynamics.transformer, width=64, layers=3),
         acts=acts,
         camera=CameraConfig(FOV_Y_DEG, dt_s) if rays else None,
     )
