@@ -2,11 +2,16 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from procosm.agents.verbs import VERBS
+from procosm.world_model.command import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,14 +41,31 @@ def test_there_are_blocks_to_run():
     assert len(PYTHON_BLOCKS) >= 2
 
 
-def test_every_command_it_names_exists():
-    verbs = set(re.findall(r"^procosm ([a-z-]+)", SHELL, re.MULTILINE))
-    assert verbs >= {"run", "evaluate"}
-    for verb in sorted(verbs):
-        run = subprocess.run(
-            [sys.executable, "-m", "procosm.agents.cli", verb, "--help"], capture_output=True, text=True
-        )
-        assert run.returncode == 0, run.stderr
+COMMANDS = re.findall(r"^procosm (.+)$", SHELL.replace("\\\n", " "), re.MULTILINE)
+
+
+def parsed(command: str) -> object:
+    """The settings that a command of a page stands for; a verb, an option or a value that is none exits."""
+    verb, *arguments = shlex.split(re.sub(r"--allow-import \S+", "", command), comments=True)
+    module, name = VERBS[verb].config.split(":")
+    return run_command(lambda settings: settings, getattr(import_module(module), name), f"procosm {verb}", arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_it_names_is_one_of_procosm(command):
+    assert parsed(command) is not None
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluat --run a", "evaluate --run a --episods 2", "evaluate --run a --episodes b"]
+)
+def test_commands_that_are_none_would_be_seen(command, capsys):
+    with pytest.raises((KeyError, SystemExit)):
+        parsed(command)
+
+
+def test_every_target_it_names_is_in_the_makefile():
+    assert {"run", "evaluate"} <= {command.split()[0] for command in COMMANDS}
     targets = set(re.findall(r"^make ([a-z-]+)", SHELL, re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text()
     assert targets >= {"demo", "test"}

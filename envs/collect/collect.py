@@ -130,8 +130,8 @@ def collect(config: CollectConfig) -> Path:
         finish(data)
         _same_job(data, job)
     else:
+        _check_space(config.out, job)
         _claim(folder, job)
-        _check_space(folder, job)
         missing = [part for part in job.parts if not is_collected(folder, job, part)]
         run_parts(folder, job, missing, config.processes, config.trust_pickle)
         origin = {**provenance({"collect": config}), "job": json.loads(job.to_json())}
@@ -286,8 +286,7 @@ def _claim(folder: Path, job: Job) -> None:
     """Make the parts folder, or go on with the one that is there if its parts are this job's."""
     path = folder / JOB_FILE
     begun = path.exists() and any(folder.glob("*.npz"))
-    there = read_job(folder).content if begun else job.content
-    if there != job.content:
+    if begun and (there := read_job(folder).content) != job.content:
         raise DatasetError(
             f"{folder} holds an unfinished collection with other settings ({_difference(there, job)}). "
             "Finish it with its own settings, give another --out, or delete it"
@@ -322,14 +321,16 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _check_space(folder: Path, job: Job) -> None:
+def _check_space(out: Path, job: Job) -> None:
+    place = out.resolve()
+    there = next(path for path in (place, *place.parents) if path.exists())
     steps = sum(part.steps for part in job.parts)
     # Parts are kept whole until the dataset, a tenth of their size, is written.
     need = int(1.3 * steps * (math.prod(job.task.frame_shape) + 8 * job.task.state_size + 200))
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(there).free
     if free < need:
         raise DatasetError(
-            f"{folder} needs {need / 1e6:.0f} MB for {steps} steps, and its disk has {free / 1e6:.0f} MB free: free "
+            f"{out} needs {need / 1e6:.0f} MB for {steps} steps, and its disk has {free / 1e6:.0f} MB free: free "
             "some, give another --out, or collect fewer --steps"
         )
 

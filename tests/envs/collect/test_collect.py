@@ -191,7 +191,8 @@ def test_a_disk_that_takes_no_more_is_named_and_nothing_is_lost(processes, tmp_p
 
 def test_a_disk_too_small_is_named_before_anything_is_collected(tmp_path):
     with pytest.raises(DatasetError, match="MB free"):
-        collect(CollectConfig("InvertedPendulum", tmp_path, steps=100_000_000, processes=1))
+        collect(CollectConfig("InvertedPendulum", tmp_path / "run", steps=100_000_000, processes=1))
+    assert not list(tmp_path.iterdir())
 
 
 def test_saved_policies_collect_whole_episodes_and_their_share_of_the_steps(tmp_path):

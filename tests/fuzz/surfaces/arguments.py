@@ -1,12 +1,13 @@
 """Arguments of ``gym.make`` and ``gym.make_vec`` for dreams, and of the MuJoCo task."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 
 import procosm.envs  # noqa: F401  (registers the ids)
+from procosm.envs.dreams import weights
 from tests.fuzz.mutations import Case
 from tests.fuzz.surfaces.checkpoint import CAMERA, whole
 
@@ -79,6 +80,7 @@ def same(value, others) -> bool:
 
 def cases(folder: Path) -> list[Case]:
     path, made = str(whole(folder)), []
+    weights.load = cache(weights.load)  # the checkpoint is never changed, and to open it is most of a case
     for kind in ("one", "many"):
         dreamed(kind, checkpoint=path)
         for argument, good in GOOD.items():
