@@ -8,6 +8,7 @@ import contextlib
 import csv
 import dataclasses
 import glob
+import gzip
 import hashlib
 import io
 import json
@@ -227,9 +228,10 @@ def fingerprint(folder: Path, suffixes: tuple[str, ...]) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Put rows with equal keys at ``path``, whole or not at all; the keys become the header."""
+    """Put rows with equal keys at ``path``, whole or not at all; the keys become the header. A ``.gz`` is packed."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    content = text.getvalue().encode()
+    write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)

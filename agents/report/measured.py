@@ -16,7 +16,7 @@ import numpy as np
 
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.report.charts import Cloud, Line, line_chart, scatter_chart
-from procosm.agents.report.result_files import read_episodes, read_picture, read_result, task_of
+from procosm.agents.report.result_files import episodes_file, read_episodes, read_picture, read_result, task_of
 from procosm.agents.report.sections import figure, number, table
 
 Rows = Sequence[Mapping[str, Any]]
@@ -143,7 +143,7 @@ def ranking_section(result: Mapping[str, Any], path: Path) -> str:
     rows = [row for row in result["rows"] if (row.get("panel"), row.get("horizon")) == ("all", "whole episode")]
     value = {row["metric"]: row for row in rows}
     families = {member["policy"]: member["family"] for member in result["details"]["panel"]}
-    points = _means(read_episodes(path.with_suffix(".csv"), set(families)))
+    points = _means(read_episodes(episodes_file(path), set(families)))
     clouds = []
     for i, family in enumerate(dict.fromkeys(families.values())):
         own = [policy for policy in points if families[policy] == family]

@@ -1,9 +1,11 @@
 """What stands in the result of a benchmark, in the CSV of episodes beside it, and in the pictures of a page."""
 
 import csv
+import gzip
 import io
 import math
 import warnings
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import islice
@@ -169,15 +171,25 @@ def task_of(path: Path) -> str | None:
     return first.get("task") if isinstance(first, dict) else None
 
 
+def episodes_file(result: Path) -> Path:
+    """The CSV with a row for each episode of a ranking, beside its JSON: packed, or as earlier versions wrote it."""
+    plain, packed = result.with_suffix(".csv"), result.with_suffix(".csv.gz")
+    return plain if plain.exists() and not packed.exists() else packed
+
+
+def _result_of(episodes: Path) -> Path:
+    return episodes.with_name(episodes.name.removesuffix(".gz")).with_suffix(".json")
+
+
 def read_episodes(path: Path, policies: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each policy the (n,) returns in MuJoCo and in the dream, from a CSV with a row for each episode.
+    """Of each policy the (n,) returns in MuJoCo and in the dream, from the table of a ranking's episodes.
 
     Raises:
         CheckpointError: it is missing or damaged, or is not about these ``policies``, each with the same seeds.
     """
     played: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
     try:
-        rows = csv.DictReader(io.StringIO(_content(path).decode("utf-8")), strict=True)
+        rows = csv.DictReader(io.StringIO(content_of(path).decode("utf-8")), strict=True)
         for row in islice(rows, MOST_EPISODES):
             if None in row or None in row.values():
                 raise ValueError(f"line {rows.line_num} has not as many columns as the first")
@@ -190,8 +202,8 @@ def read_episodes(path: Path, policies: set[str]) -> dict[str, tuple[np.ndarray,
         if set(played) != policies or len({frozenset(seeds) for seeds in played.values()}) != 1:
             raise ValueError("it does not hold the same episodes of each policy in details.panel")
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: restore it, or {_without(path.with_suffix('.json'))}") from error
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise CheckpointError(f"{path} is missing: restore it, or {_without(_result_of(path))}") from error
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, csv.Error) as error:
         raise CheckpointError(f"{path} is damaged ({error!r}): {_without(path)}") from error
     return {name: (each[:, 0], each[:, 1]) for name, of in played.items() for each in [np.array(list(of.values()))]}
 
@@ -203,7 +215,7 @@ def read_picture(path: Path, advice: str | None = None) -> bytes:
         CheckpointError: it is missing or damaged.
     """
     try:
-        content = _content(path)
+        content = content_of(path)
         with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
             warnings.simplefilter("error")
             if max(picture.size) > MOST_SIDE:
@@ -221,7 +233,7 @@ def read_film(path: Path, advice: str) -> tuple[bytes, Image.Image]:
         CheckpointError: it is missing or damaged.
     """
     try:
-        content = _content(path)
+        content = content_of(path)
         with av.open(io.BytesIO(content), "r", format="mp4") as container:
             stream = container.streams.video[0]
             if not 0 < stream.frames <= MOST_PICTURES or max(stream.width, stream.height) > MOST_SIDE:
@@ -239,10 +251,17 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _content(path: Path) -> bytes:
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"it has {path.stat().st_size:,} bytes, and nothing on a page has more than {MOST_BYTES:,}")
-    return path.read_bytes()
+def content_of(path: Path) -> bytes:
+    """What stands in a file, a ``.gz`` unpacked.
+
+    Raises:
+        OSError, EOFError, zlib.error: it cannot be read, or is damaged. ValueError: it is too long for a page.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than the {MOST_BYTES:,} bytes that anything on a page may have")
+    return content
 
 
 def _without(path: Path) -> str:

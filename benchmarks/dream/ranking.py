@@ -72,7 +72,7 @@ class RankingConfig(OnDevice):
 
 
 def ranking(config: RankingConfig) -> Path:
-    """Train the panel, play it in both worlds, write the result, the raw CSV and the figure."""
+    """Train the panel, play it in both worlds, write the result, a line of each pair of episodes and the figure."""
     if config.quick:
         small = ZooConfig(seeds=1, steps=600, dream_seeds=0)
         config = dataclasses.replace(config, out=config.out / "quick", zoo=small, episodes=8, slots=64)
@@ -148,10 +148,11 @@ def report(
     real: list[Rows],
     dreamed: list[Rows],
 ) -> Path:
-    """Write ``ranking_<task>.json``, the CSV beside it and the figure; returns the first."""
+    """Write ``ranking_<task>.json``, the episodes beside it (.csv.gz) and the figure; returns the first."""
     results = config.out if config.quick else RESULTS
     stem = f"ranking_{in_files(model.task.id)}"
-    write_csv(results / f"{stem}.csv", [row for rows in zip(members, real, dreamed, strict=True) for row in raw(*rows)])
+    episodes = [row for rows in zip(members, real, dreamed, strict=True) for row in raw(*rows)]
+    write_csv(results / f"{stem}.csv.gz", episodes)
     rows: list[dict[str, Any]] = []
     panels: list[Scores] = []
     part = "return" if config.steps is None else "return_"  # of an episode that was cut, the whole means nothing

@@ -6,6 +6,7 @@ Nothing is played: commit, command and date stay those of the episodes, ``detail
 """
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from procosm.agents.judge.ranking.agreement import Scores, agreement_rows
 from procosm.agents.judge.ranking.members import Member
+from procosm.agents.report.result_files import content_of, episodes_file
 from procosm.benchmarks.dream.ranking import INTERVALS
 from procosm.benchmarks.dream.ranking_figure import scatter
 from procosm.world_model import command
@@ -26,7 +28,7 @@ class AgainConfig(Settings):
     """Judge a ranking again."""
 
     result: Path
-    """A ranking's JSON, its CSV of episodes beside it."""
+    """A ranking's JSON, its episodes (.csv.gz) beside it."""
 
 
 def training_of(policy: str) -> str:
@@ -37,15 +39,12 @@ def training_of(policy: str) -> str:
 def episodes(path: Path) -> dict[str, list[dict[str, dict[str, float]]]]:
     """Pairs of episodes of each policy: what was earned in ``truth`` and in ``dream``, by name."""
     found: dict[str, list[dict[str, dict[str, float]]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            pair = {
-                world: {
-                    key.removeprefix(f"{world}_"): float(value) for key, value in line.items() if key.startswith(world)
-                }
-                for world in ("truth", "dream")
-            }
-            found.setdefault(line["policy"], []).append(pair)
+    for line in csv.DictReader(io.StringIO(content_of(path).decode("utf-8"))):
+        pair = {
+            world: {key.removeprefix(f"{world}_"): float(value) for key, value in line.items() if key.startswith(world)}
+            for world in ("truth", "dream")
+        }
+        found.setdefault(line["policy"], []).append(pair)
     return found
 
 
@@ -57,7 +56,7 @@ def ranking_again(config: AgainConfig) -> Path:
         Member(m["policy"], m["family"], steps=m["steps"], seen=m["seen"], run=training_of(m["policy"]))
         for m in details["panel"]
     ]
-    played = episodes(config.result.with_suffix(".csv"))
+    played = episodes(episodes_file(config.result))
     real, dreamed = ([[pair[world] for pair in played[m.name]] for m in members] for world in ("truth", "dream"))
     keys = [key for key in real[0][0] if key.startswith("return" if details.get("cut") is None else "return_")]
     panels = [Scores.of(key, real, dreamed) for key in keys]

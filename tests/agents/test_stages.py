@@ -1,5 +1,6 @@
 """A stage is done once, remembers with what, and says what differs."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -195,6 +196,8 @@ def test_fingerprint_follows_names_and_contents_of_chosen_files_only(tmp_path):
 def test_csv_holds_the_rows_under_their_keys(tmp_path):
     write_csv(tmp_path / "rows.csv", [{"a": 1, "b": "x,y"}, {"a": 2.5, "b": ""}])
     assert (tmp_path / "rows.csv").read_text() == 'a,b\n1,"x,y"\n2.5,\n'
+    write_csv(tmp_path / "rows.csv.gz", [{"a": 1, "b": "x,y"}, {"a": 2.5, "b": ""}])
+    assert gzip.decompress((tmp_path / "rows.csv.gz").read_bytes()) == (tmp_path / "rows.csv").read_bytes()
 
 
 def test_a_result_that_is_not_whole_any_more_is_made_again(tmp_path):

@@ -1,5 +1,6 @@
 """Sections of measured results: there when measured, absent when not, and their words agree with their numbers."""
 
+import gzip
 import json
 import re
 import shutil
@@ -33,7 +34,8 @@ def write_ranking(path):
     """Six policies of two families, four episodes each: the dream promises twice what MuJoCo gives."""
     panel = [{"policy": f"p{i}", "family": ("ppo", "control")[i % 2]} for i in range(6)]
     lines = [f"p{i},{seed},{i + e},{2 * (i + e)}" for i in range(6) for seed, e in enumerate((-0.1, 0, 0, 0.1))]
-    path.with_suffix(".csv").write_text("\n".join(["policy,seed,truth_return,dream_return", *lines]))
+    table = "\n".join(["policy,seed,truth_return,dream_return", *lines]).encode()
+    path.with_suffix(".csv.gz").write_bytes(gzip.compress(table))
     row = {"task": "InvertedPendulum-v5", "unit": "1", "n": 6, "low": 0.9, "high": 1.0, "panel": "all"}
     row |= {"horizon": "whole episode"}
     rows = [row | {"metric": "Pearson r", "value": 0.987}, row | {"metric": "MMRV", "value": 0.01, "low": 0.0}]
@@ -66,6 +68,10 @@ def test_each_policy_is_a_point_and_the_agreement_is_said(tmp_path):
     assert section.count("<circle") == 6 and "p5: 5.00 in MuJoCo, 10.00 in the dream" in section
     assert "r 0.987 (0.900 to 1), MMRV 0.010 (0 to 1)." in section
     assert not Page(section).open
+    packed = path.with_suffix(".csv.gz")
+    path.with_suffix(".csv").write_bytes(gzip.decompress(packed.read_bytes()))  # as it was written once
+    packed.unlink()
+    assert ranking_section(json.loads(path.read_text()), path) == section
 
 
 def test_the_page_has_a_section_for_each_result_in_order_and_none_for_what_is_missing(finished_run, tmp_path):

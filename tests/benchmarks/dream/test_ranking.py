@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gzip
 import hashlib
 import json
 import shutil
@@ -170,7 +171,8 @@ def test_the_whole_ranking_small_and_gone_on_with(truth_checkpoint, policy, tmp_
     assert asked == [["f00"]], "the panel is told who acted in the data"
     assert {row["horizon"] for row in result["rows"]} == {"whole episode", "first 4 steps"}
     assert (tmp_path / "results/figures/ranking_invertedpendulum.png").stat().st_size > 10_000
-    lines = list(csv.DictReader((tmp_path / "results/ranking_invertedpendulum.csv").read_text().splitlines()))
+    packed = tmp_path / "results/ranking_invertedpendulum.csv.gz"
+    lines = list(csv.DictReader(gzip.decompress(packed.read_bytes()).decode().splitlines()))
     panel = {each["policy"]: each["family"] for each in result["details"]["panel"]}
     assert {m.name for m in members} < set(panel) and len(lines) == 4 * len(panel)
     assert set(panel.values()) == {"ppo", "control", "open-loop", "regulator", "linear", "exploit"}

@@ -1,6 +1,7 @@
 """Episodes judged again give the numbers of their CSV, and no others."""
 
 import csv
+import gzip
 import json
 import shutil
 
@@ -13,14 +14,15 @@ from procosm.benchmarks.record import RESULTS
 
 
 def test_a_committed_ranking_is_what_its_episodes_say(tmp_path):
-    for name in ("ranking_reacher.json", "ranking_reacher.csv"):
+    for name in ("ranking_reacher.json", "ranking_reacher.csv.gz"):
         shutil.copy(RESULTS / name, tmp_path / name)
     before = json.loads((tmp_path / "ranking_reacher.json").read_text())
     after = json.loads(ranking_again(AgainConfig(tmp_path / "ranking_reacher.json")).read_text())
     assert after["rows"] == before["rows"], "committed rows are not what this command writes"
     assert {key: after[key] for key in ("commit", "date")} == {key: before[key] for key in ("commit", "date")}
     returns: dict[str, list[tuple[float, float]]] = {}
-    for line in csv.DictReader((tmp_path / "ranking_reacher.csv").read_text().splitlines()):
+    lines = gzip.decompress((tmp_path / "ranking_reacher.csv.gz").read_bytes()).decode().splitlines()
+    for line in csv.DictReader(lines):
         returns.setdefault(line["policy"], []).append((float(line["truth_return"]), float(line["dream_return"])))
     means = {name: np.mean(pairs, axis=0) for name, pairs in returns.items()}
     rows = {

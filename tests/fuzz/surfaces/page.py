@@ -1,6 +1,7 @@
 """Every file that a run's page is made of: metrics, the training log, results, a CSV, films and pictures."""
 
 import csv
+import gzip
 import io
 import json
 from functools import partial
@@ -136,7 +137,7 @@ def prepared(folder: Path) -> Path:
     (run / "policy" / "training.json").write_text(json.dumps(log()))
     for name, document in results().items():
         (run / "benchmarks" / f"{name}.json").write_text(json.dumps(document))
-    (run / "benchmarks" / "ranking.csv").write_bytes(table(episodes()))
+    (run / "benchmarks" / "ranking.csv.gz").write_bytes(gzip.compress(table(episodes()), mtime=0))
     for name in ("evaluation/sweep.png", "benchmarks/trust.png"):
         Image.new("RGB", (8, 8)).save(run / name)
     for name in metrics()["films"].values():
@@ -170,9 +171,12 @@ def cases(folder: Path) -> list[Case]:
         found = [Case(f"{name}: {said}", partial(page, run, path, text), bad and not same(document, text))
                  for said, text, bad in json_texts(document, wrong)]  # fmt: skip
         made += drawn(found, count, 11)
-    path = run / "benchmarks" / "ranking.csv"
-    made += [Case(f"ranking.csv: {said}", partial(page, run, path, content), bad)
+    path = run / "benchmarks" / "ranking.csv.gz"
+    made += [Case(f"ranking.csv: {said}", partial(page, run, path, gzip.compress(content)), bad)
              for said, (content, bad) in tables().items()]  # fmt: skip
+    content = path.read_bytes()
+    made += [Case(f"ranking.csv.gz: {said}", partial(page, run, path, spoilt), said.startswith("cut"))
+             for said, spoilt in (*flips(content, 15, 12), *cuts(content))]  # fmt: skip
     for name in ("evaluation/comparison.mp4", "evaluation/sweep.png", "benchmarks/trust.png"):
         path = run / name
         content = path.read_bytes()
