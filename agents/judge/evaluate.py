@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Interval
 
-from procosm.agents.judge.growth import growth, state_deviation
+from procosm.agents.judge.growth import features_reading, growth, outlasting, state_deviation, state_reading
 from procosm.agents.judge.measurements import PARTS
 from procosm.agents.judge.open_loop import choose_windows, open_loop
 from procosm.agents.judge.rollouts import Played, Player, play_dreams, play_truth
@@ -36,7 +36,7 @@ from procosm.world_model.threads import one_thread
 
 NEEDS = {
     "returns": ("twin", "reward", "policy"),
-    "growth": ("state", "constant"),
+    "growth": ("readout",),
     "sweep": ("twin",),
     "state error": ("state",),
     "films of the policy": ("twin", "policy"),
@@ -48,8 +48,9 @@ MISSING = {
     "reward": "no rewards were logged",
     "state": "no true states were logged",
     "policy": "there is no policy",
-    "constant": "no episode was logged under one constant action",
+    "readout": "the model reads neither a true state that was logged nor features",
 }
+STILL = "nothing moved by more than the noise it is read with"
 JUDGING_SEED = 9_000_000
 """Seed of the first episode that judges: no episode of collecting or training has one near it."""
 
@@ -108,6 +109,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     left_out = {name: why for name, needs in NEEDS.items() if (why := _why_not(needs, missing))}
     parts = _parts(config, model, player, episodes)
     found = {name: _part(name, folder / f"{name}.json", make) for name, make in parts.items() if name not in left_out}
+    if found.get("growth") == []:
+        del found["growth"]
+        left_out["growth"] = STILL
     rows = found.get("returns", [])
     looks = [] if player is None or config.policy else read_log(run / "policy")["truth"]
     metrics = {
@@ -118,6 +122,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         **({} if player is None else {"policy": {"algorithm": player.algorithm, "observation": player.observation}}),
         **found,
         **({"returns": summarise(rows)} if rows else {}),
+        **({"growth_of": _grown(model, episodes)} if "growth" in found else {}),
         "left_out": left_out,
         "verdicts": verdicts(found["open_loop"]),
         "real_steps": real_steps(looks, model.task, episodes, rows),
@@ -170,11 +175,22 @@ def _missing(model: WorldModel, player: Player | None, episodes: list[Episode]) 
     there = {
         "twin": model.task.twin is not None,
         "reward": "reward" in model.capabilities,
-        "state": "state" in model.capabilities and "state" in episodes[0].signals,
+        "state": _stated(model, episodes),
         "policy": player is not None,
-        "constant": any(episode.kind == "constant" for episode in episodes),
+        "readout": _stated(model, episodes) or "features" in model.capabilities,
     }
     return {name: MISSING[name] for name, found in there.items() if not found}
+
+
+def _stated(model: WorldModel, episodes: list[Episode]) -> bool:
+    return "state" in model.capabilities and "state" in episodes[0].signals
+
+
+def _grown(model: WorldModel, episodes: list[Episode]) -> dict[str, str]:
+    """What the growth test reads, and of which episodes: those under one action, unless none lasts long enough."""
+    constant = outlasting(episodes, "constant", model.dynamics.context)
+    read = "state" if _stated(model, episodes) else "features"
+    return {"read": read, "episodes": "constant" if constant else "holdout"}
 
 
 def _why_not(needs: tuple[str, ...], missing: Mapping[str, str]) -> str:
@@ -188,17 +204,17 @@ def _parts(
     held_out = [episode for episode in episodes if episode.kind == "holdout"]
     if not held_out:
         raise DatasetError(f"{config.run / 'data'} holds no held-out episode to compare with: collect more steps")
-    constant = [episode for episode in episodes if episode.kind == "constant"]
-    stated = "state" in model.capabilities and "state" in held_out[0].signals
-    scale = state_deviation(held_out) if stated else None
+    scale = state_deviation(held_out) if _stated(model, episodes) else None
 
     def compare() -> list[dict[str, object]]:
         windows = choose_windows(held_out, model.dynamics.context, config.horizon, config.windows, config.seed)
         return open_loop(model, windows, scale, config.seed)
 
     def grow() -> list[dict[str, float]]:
-        assert scale is not None  # else it is left out
-        return growth(model, constant, config.horizon, scale, config.seed)
+        kind = _grown(model, episodes)["episodes"]
+        judged, train = ([each for each in episodes if each.kind == one] for one in (kind, "train"))
+        read = state_reading(scale) if scale is not None else features_reading(model, train or held_out, config.seed)
+        return growth(model, judged, read, config.horizon, config.seed)
 
     def play() -> list[dict[str, object]]:
         assert player is not None  # else it is left out

@@ -1,7 +1,8 @@
-"""The growth test: under one constant action, does the dream's true state change as MuJoCo's did?
+"""The growth test of a judged run: does what the model reads of the world change in the dream as it truly did?
 
 A model whose one-step error looks small can still let a falling pole fall at half speed, and a policy trained in it
-fails. Prediction error hides that; this slope does not. Axis letters: n episode, t step, s true state.
+fails. Prediction error hides that; this slope does not. It is the test of training, ``world_model.evaluation.growth``,
+with intervals over episodes. Axis letters: n episode, t step, s number of the state or feature.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.training.growth import agreement, changes
+from procosm.world_model.evaluation import growth as evaluator
+from procosm.world_model.evaluation.growth import SAMPLE, Reading, reading_noise
+from procosm.world_model.evaluation.open_loop import readings
 
 
 def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
@@ -24,49 +27,59 @@ def state_deviation(episodes: Sequence[Episode]) -> np.ndarray:
     return np.where(deviation > 1e-6, deviation, 1.0)
 
 
-def _begun(episodes: Sequence[Episode], context: int, horizon: int) -> list[Episode]:
-    """Episodes that outlast the context, as far as a dream of ``horizon`` steps follows them."""
-    steps = context - 1 + horizon
-    return [
-        replace(
-            each,
-            frames=each.frames[: steps + 1],
-            actions=each.actions[:steps],
-            terminated=each.terminated and len(each.actions) <= steps,
-            signals={k: v[: steps + (len(v) > len(each.actions))] for k, v in each.signals.items()},
-        )
-        for each in episodes
-        if len(each.actions) >= context
-    ]
+def state_reading(deviation: np.ndarray) -> Reading:
+    """Logged states, in (s,) standard deviations; there is no noise in them."""
+    return Reading("state", torch.from_numpy(deviation), torch.zeros(()))
+
+
+@torch.no_grad()
+def features_reading(model: WorldModel, episodes: Sequence[Episode], seed: int = 0) -> Reading:
+    """Features as the model reads them off frames; deviations and noise are those of ``episodes`` of one kind.
+
+    Of more than some thousand frames, those of a few episodes drawn with ``seed`` are read.
+    """
+    order = np.random.default_rng(seed).permutation(len(episodes))
+    frames = np.cumsum([len(episodes[i].frames) for i in order])
+    chosen = [episodes[i] for i in sorted(order[: 1 + int(np.searchsorted(frames, SAMPLE))])]
+    latents = model.encode(np.concatenate([each.frames for each in chosen]))
+    table = tabulate(chosen, chosen[0].kind, model.dynamics.context).to(latents.device)
+    deviation = readings(model.dynamics, "features", table, latents, table.steps).std(0).clamp_min(1e-3)
+    return Reading("features", deviation, reading_noise(model.dynamics, "features", table, latents))
+
+
+def outlasting(episodes: Sequence[Episode], kind: str, context: int) -> list[Episode]:
+    """The episodes of a kind in which at least one step follows the context."""
+    return [each for each in episodes if each.kind == kind and len(each.actions) >= context]
 
 
 def growth(
-    model: WorldModel, episodes: Sequence[Episode], horizon: int, state_scale: np.ndarray, seed: int = 0
+    model: WorldModel, episodes: Sequence[Episode], reading: Reading, horizon: int, seed: int = 0
 ) -> list[dict[str, float]]:
-    """Agreement of dreamed with true change, by horizon.
+    """Agreement of dreamed with true change, by horizon, over episodes of one kind.
 
     ``slope`` is the least-squares factor through the origin (1 is right, .5 is half the rate, 0 stands still),
-    ``correlation`` is Pearson's, ``relative_error`` the size of the difference over the size of the true change.
-    All numbers of the state count, each divided by ``state_scale`` (s,).
+    ``correlation`` is Pearson's, ``relative_error`` the size of the difference over the size of the true change; of
+    features, ``noise`` is the share of the recorded change, in squares, that is noise of reading and not counted.
 
     Returns:
-        a row for each horizon that an episode reaches, the slope with a 95 % bootstrap interval over episodes.
+        a row for each horizon at which something has changed, the slope with a 95 % bootstrap interval over episodes,
+        in which the noise has the same share.
 
     Raises:
         DatasetError: no episode outlasts the context.
     """
     context, rows = model.dynamics.context, list[dict[str, float]]()
-    enough = _begun(episodes, context, horizon)
+    enough = [_begun(each, context - 1 + horizon) for each in outlasting(episodes, episodes[0].kind, context)]
     if not enough:
-        raise DatasetError("no constant-action episode outlasts the model's context, so growth cannot be tested")
-    table, scale = tabulate(enough, enough[0].kind, context), torch.from_numpy(state_scale)
+        raise DatasetError(
+            f"no {episodes[0].kind} episode outlasts the model's context, so growth cannot be tested: collect again"
+        )
     latents = model.encode(np.concatenate([each.frames for each in enough]))
-    seen = changes(model.dynamics, "state", table.to(latents.device), latents, horizon)
-    assert seen is not None  # all are long enough
-    true, dreamed, there = (each.cpu() for each in seen)
-    for found in agreement(true / scale, dreamed / scale, there):
-        x, y = found.true.numpy(), found.dreamed.numpy()
-        products, squares = (x * y).sum(axis=1), np.square(x).sum(axis=1)
+    table = tabulate(enough, enough[0].kind, context).to(latents.device)
+    reading = reading._replace(**{name: getattr(reading, name).to(latents.device) for name in ("deviation", "noise")})
+    for found in evaluator.growth(model.dynamics, reading, table, latents, horizon):
+        x, y = found.true.cpu().numpy(), found.dreamed.cpu().numpy()
+        products, squares = (x * y).sum(axis=1), np.square(x).sum(axis=1) * (1 - found.noise)
         again = resamples(len(x), seed)
         low, high = np.percentile(products[again].sum(axis=1) / squares[again].sum(axis=1), (2.5, 97.5))
         varies = x.std() > 0 and y.std() > 0
@@ -74,5 +87,17 @@ def growth(
             {"horizon": found.horizon, "slope": found.slope, "low": float(low), "high": float(high)}
             | {"correlation": float(np.corrcoef(x.ravel(), y.ravel())[0, 1]) if varies else 0.0}
             | {"relative_error": found.error, "n": len(x)}
+            | ({"noise": found.noise} if reading.name == "features" else {})
         )
     return rows
+
+
+def _begun(episode: Episode, steps: int) -> Episode:
+    """The first so many steps of an episode, no more of which are dreamed."""
+    return replace(
+        episode,
+        frames=episode.frames[: steps + 1],
+        actions=episode.actions[:steps],
+        terminated=episode.terminated and len(episode.actions) <= steps,
+        signals={k: v[: steps + (len(v) > len(episode.actions))] for k, v in episode.signals.items()},
+    )

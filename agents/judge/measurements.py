@@ -145,6 +145,7 @@ class _Grown(TypedDict):
     correlation: Annotated[float, Field(ge=-1.000001, le=1.000001)]
     relative_error: Magnitude
     n: Several
+    noise: NotRequired[Annotated[float, Field(ge=0, le=1)]]
 
 
 def _grown(rows: list[_Grown]) -> list[_Grown]:
@@ -152,6 +153,13 @@ def _grown(rows: list[_Grown]) -> list[_Grown]:
         around(row)
     rising([row["horizon"] for row in rows], "horizon")
     return rows
+
+
+class GrowthOf(TypedDict):
+    """What the growth test read, and of which episodes."""
+
+    read: Literal["state", "features"]
+    episodes: Literal["constant", "holdout"]
 
 
 class Speed(TypedDict):
@@ -270,6 +278,7 @@ class _Metrics(TypedDict):
     returns: NotRequired[Annotated[Returns, AfterValidator(_paired)]]
     open_loop: Compared
     growth: NotRequired[Grown]
+    growth_of: NotRequired[GrowthOf]  # older versions compared states under constant actions alone
     speed: Speed
     films: Films
     sweep: NotRequired[Drawn]  # older versions drew none

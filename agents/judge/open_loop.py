@@ -14,8 +14,8 @@ from procosm.agents.judge.intervals import estimate
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
+from procosm.world_model.evaluation.open_loop import compared, imagine, mean_square
 from procosm.world_model.interface import Prediction
-from procosm.world_model.training.validation import imagine
 
 FrameScore = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(n,) scores of seen, true and last given (n, h, w, 3) uint8 frames."""
@@ -117,18 +117,17 @@ def open_loop(
     real = model.encode(windows.frames)
     begun = real[:, :context]
     shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
-    dreams = predictions(model, begun, windows.actions)
-    shuffled = predictions(model, begun, windows.actions[shuffle])
+    actions, order = (torch.from_numpy(each).to(begun.device) for each in (windows.actions, shuffle))
     rows: list[dict[str, object]] = []
-    for t, (dream, wrong) in enumerate(zip(dreams, shuffled, strict=True)):
+    for t, step in enumerate(compared(model.dynamics, begun, actions, order)):
         there = windows.steps > t
         if not there.any():
             break
         truth = windows.frames[:, context + t], real[:, context + t], None if states is None else states[:, t + 1]
-        last = windows.frames[:, context - 1], begun[:, -1], None if states is None else states[:, 0]
+        last = windows.frames[:, context - 1], step.last, None if states is None else states[:, 0]
         seen = {
-            "dream": seen_of(model, dream),
-            "shuffled actions": seen_of(model, wrong),
+            "dream": seen_of(model, step.dream),
+            "shuffled actions": seen_of(model, step.shuffled),
             "copy last frame": last,
             "tokenizer": (decode(model, truth[1]), truth[1], None),
         }
@@ -169,7 +168,7 @@ def errors(
     found = {
         "pixel_mse": pixel_mse(seen[0], truth[0]),
         "psnr_db": psnr_db(seen[0], truth[0]),
-        "latent_mse": (seen[1] - truth[1]).square().flatten(1).mean(dim=1).double().cpu().numpy(),
+        "latent_mse": mean_square(seen[1] - truth[1]).double().cpu().numpy(),
     }
     if seen[2] is not None and truth[2] is not None and state_scale is not None:
         scaled = (seen[2].astype(np.float64) - truth[2]) / state_scale

@@ -83,7 +83,8 @@ def dream(metrics: Metrics) -> str:
     if metrics.get("growth"):
         slopes = Line("slope", [(r["horizon"], r["slope"], r["low"], r["high"]) for r in metrics["growth"]], 1)
         chart = line_chart([slopes], "steps", "growth slope by horizon", reference=1.0)
-        charts.append(figure("Growth under a constant action", chart, "dreamed over true change of state; 1 is right"))
+        under, read = _growth_of(metrics)
+        charts.append(figure(f"Growth under {under}", chart, f"dreamed over true change of {read}; 1 is right"))
     said = "; ".join(
         f"{_metric_name(metric)}: better than {control} at {each['better']} of {each['horizons']} horizons"
         for metric, by_control in verdicts.items()
@@ -95,7 +96,7 @@ def dream(metrics: Metrics) -> str:
         "<h2>How true is the dream?</h2>"
         "<p>Held-out episodes that the model never saw, continued in the dream under the recorded actions. Copying the "
         "last frame and dreaming under another episode's actions must be worse.</p>"
-        f"<p>Under a constant action, {escape(dream_verdict(metrics.get('growth', [])))}.</p>"
+        f"<p>Under {_growth_of(metrics)[0]}, {escape(dream_verdict(metrics.get('growth', [])))}.</p>"
         f"<p>{escape(said[:1].upper() + said[1:])}.</p>"
         f'<div class="two">{"".join(charts)}</div>'
         f'<p class="soft">Means over windows with 95 % bootstrap intervals; {rows[0]["n"]} windows at the first step, '
@@ -153,6 +154,13 @@ def resources(metrics: Metrics) -> str:
     )
 
 
+def _growth_of(metrics: Metrics) -> tuple[str, str]:
+    """Under what the growth test was made, and of what, in words."""
+    found = metrics.get("growth_of", {"read": "state", "episodes": "constant"})
+    under = "a constant action" if found["episodes"] == "constant" else "the recorded actions"
+    return under, "the state" if found["read"] == "state" else "features"
+
+
 def honest_limits(metrics: Metrics) -> str:
     """What these numbers do not show."""
     growth, verdicts = metrics.get("growth", []), metrics["verdicts"]
@@ -169,13 +177,13 @@ def honest_limits(metrics: Metrics) -> str:
     if not growth and "growth" not in metrics.get("left_out", {}):
         said.append("There are no constant-action episodes, so growth was not tested.")
     said += [f"Left out: {name}, for {why}." for name, why in metrics.get("left_out", {}).items()]
-    if growth:
-        said += [
-            f"After {row['horizon']} steps under a constant action the state has changed by {row['slope']:.2f} of what "
-            f"it should, with an error of {row['relative_error']:.2f} ({row['n']} episodes)."
-            for row in growth
-            if row["relative_error"] > GATE
-        ]
+    under, read = _growth_of(metrics)
+    said += [
+        f"After {row['horizon']} steps under {under} the change of {read} is {row['slope']:.2f} times what it should "
+        f"be, with an error of {row['relative_error']:.2f} ({row['n']} episodes)."
+        for row in growth
+        if row["relative_error"] > GATE
+    ]
     items = "".join(f"<li>{escape(each)}</li>" for each in said)
     return f"<h2>Limits</h2><ul>{items}</ul>"
 

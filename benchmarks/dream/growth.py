@@ -23,9 +23,10 @@ from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.episodes import Episode, load_episodes
 from procosm.world_model.data.windows import Table, tabulate
 from procosm.world_model.errors import ProcosmError
+from procosm.world_model.evaluation.growth import agreement, changes, reading_noise
+from procosm.world_model.evaluation.open_loop import readings
 from procosm.world_model.settings import Count, Seed
-from procosm.world_model.training.growth import GROWTH_HORIZON, agreement, changes, reading_noise
-from procosm.world_model.training.validation import readings
+from procosm.world_model.training.growth import GROWTH_HORIZON
 
 GATE = 0.5
 """That of the presets."""

@@ -21,6 +21,7 @@ from procosm.world_model.data.episodes import load_episodes, load_task
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, cut, tabulate
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
+from procosm.world_model.evaluation.open_loop import imagine
 from procosm.world_model.files import read_json, read_tensors, under, write_json, write_tensors
 from procosm.world_model.folders import Identity, identity
 from procosm.world_model.interface import Dynamics, Tokenizer
@@ -31,7 +32,6 @@ from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.stage import MakeSparsifier, StageConfig
 from procosm.world_model.training.train import TrainConfig, sparsifier
-from procosm.world_model.training.validation import imagine
 
 HORIZONS, BLOCK = (1, 8), 16
 

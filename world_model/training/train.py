@@ -21,6 +21,7 @@ from procosm.world_model.data.datasets import are_shards, frame_bytes, load_epis
 from procosm.world_model.data.episodes import Episode, acting_policies, newest_frames
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, choose_starts, first_frames, past_actions, tabulate
+from procosm.world_model.evaluation.open_loop import readings
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError, Share
@@ -32,7 +33,7 @@ from procosm.world_model.training.plan import described, plan
 from procosm.world_model.training.presets import Family, Preset, preset
 from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.stage import MakeSparsifier
-from procosm.world_model.training.validation import open_loop, readings
+from procosm.world_model.training.validation import open_loop
 
 RESETS = 256
 """First frames of the task's own reset that a checkpoint keeps, at most."""

@@ -1,40 +1,16 @@
-"""Is the dream right? Open-loop errors by horizon, of every kind of dynamics alike, by its interface alone."""
-
-from collections.abc import Iterator, Mapping
+"""Open-loop errors of a model in training, by horizon."""
 
 import torch
 from torch import Tensor
 
-from procosm.world_model.data.on_disk import PIECE, Rows, some
-from procosm.world_model.data.windows import Table, context_index, cut
-from procosm.world_model.encoding import read_off
-from procosm.world_model.interface import Condition, Dynamics, Prediction
+from procosm.world_model.data.on_disk import some
+from procosm.world_model.data.windows import cut
+from procosm.world_model.evaluation.open_loop import ahead, compared, mean_square, readings, told_of
+from procosm.world_model.interface import Dynamics
 from procosm.world_model.training.recipes import Training
 
 HORIZON, WINDOWS, TOKEN_WINDOWS = 32, 256, 32
 """Of the open-loop errors that training measures; fewer windows where a frame is predicted token by token."""
-
-
-@torch.no_grad()
-def imagine(
-    dynamics: Dynamics, latents: Tensor, actions: Tensor, condition: Condition | None = None
-) -> Iterator[Prediction]:
-    """An open-loop dream: what each of (b, horizon, a) actions leads to, in the task's units, from (b, t, c, h, w)."""
-    memory = dynamics.begin(latents, condition)
-    for action in actions.unbind(1):
-        memory, prediction = dynamics.step(memory, action)
-        yield prediction
-
-
-@torch.no_grad()
-def readings(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, at: Tensor) -> Tensor:
-    """What ``name`` truly is at (…) frames of a table: states as logged, features as read off real latents; (…, s)."""
-    if name == "state":
-        return table.signals["state"][at]
-    whole = at.flatten()
-    parts = [whole] if isinstance(latents, Tensor) else whole.split(PIECE)
-    seen = (latents[context_index(table, part, dynamics.context)] for part in parts)
-    return torch.cat([read_off(dynamics, name, each) for each in seen]).unflatten(0, at.shape)
 
 
 def read_name(dynamics: Dynamics) -> str | None:
@@ -67,32 +43,16 @@ def open_loop(training: Training, horizon: int = HORIZON, windows: int | None = 
     window = cut(table, at, k, horizon, latents)
     past, future, actions = window.latents[:, :k], window.latents[:, k:], window.actions[:, k - 1 :]
     order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0)).to(table.device)
-    told = told_of(window.signals)
-    dream = list(imagine(dynamics, past, actions, told))
-    shuffled = [each.latents for each in imagine(dynamics, past, actions[order], told)]
-
-    def by_horizon(error: Tensor) -> list[float]:  # (b, horizon, …) to the mean over steps that exist
-        error = error.flatten(2).mean(2)
-        return ((error * window.mask).sum(0) / window.mask.sum(0).clamp_min(1)).cpu().tolist()
-
-    found = {
-        "dream": by_horizon((torch.stack([each.latents for each in dream], 1) - future).square()),
-        "copy": by_horizon((past[:, -1:] - future).square()),
-        "shuffled": by_horizon((torch.stack(shuffled, 1) - future).square()),
-    }
     name, deviation = deviations(training)
-    if name is not None:
-        truth = readings(dynamics, name, table, latents, ahead(table, at, horizon))
-        error = (torch.stack([each.readouts[name] for each in dream], 1) - truth) / deviation
-        found[name] = [e**0.5 for e in by_horizon(error.square())]
+    truth = None if name is None else readings(dynamics, name, table, latents, ahead(table, at, horizon))
+    names = ("dream", "copy", "shuffled", *(() if name is None else (name,)))
+    found: dict[str, list[float]] = {each: [] for each in names}
+    for t, step in enumerate(compared(dynamics, past, actions, order, told_of(window.signals))):
+        errors = {each: mean_square(seen - future[:, t]) for each, seen in step.latents().items()}
+        if name is not None and truth is not None:
+            errors[name] = mean_square((step.dream.readouts[name] - truth[:, t]) / deviation)
+        there = window.mask[:, t]
+        for each in names:
+            mean = float((errors[each] * there).sum() / there.sum().clamp_min(1))
+            found[each].append(mean if each != name else mean**0.5)
     return found
-
-
-def told_of(signals: Mapping[str, Tensor]) -> Condition | None:
-    """What was asked for in words in windows, where there is such."""
-    return Condition(text=signals["text"]) if "text" in signals else None
-
-
-def ahead(table: Table, at: Tensor, horizon: int) -> Tensor:
-    """(b, horizon) indices of the frames after (b,) frames, the last frame standing still."""
-    return torch.minimum(at[:, None] + 1 + torch.arange(horizon, device=at.device), table.last[at][:, None])

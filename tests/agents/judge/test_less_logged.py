@@ -49,21 +49,23 @@ def test_a_dream_of_pixels_and_actions_is_judged_by_horizon(run):
     assert {row["metric"] for row in found["open_loop"]} == {"pixel_mse", "psnr_db", "latent_mse"}
     assert {row["method"] for row in found["open_loop"]} >= {"dream", "copy last frame", "shuffled actions"}
     assert found["frame_size"] == found["frame_width"] == 64
-    always = {"returns", "growth", "state error", "films of the policy"}
+    always = {"returns", "state error", "films of the policy"}
     assert set(found["left_out"]) == always | ({"sweep", "speed of MuJoCo"} if robot else set())
-    assert "no true states" in found["left_out"]["growth"] and "one constant action" in found["left_out"]["growth"]
+    assert found["growth_of"] == {"read": "features", "episodes": "holdout"} and found["growth"]
     assert ("nothing simulates" in found["left_out"]["returns"]) == robot
-    assert not {"returns", "growth", "policy"} & set(found) and ("sweep" in found) != robot
+    assert not {"returns", "policy"} & set(found) and ("sweep" in found) != robot
     assert set(found["films"]) == {"comparison"} and ("mujoco" in found["speed"]) != robot
     assert found["real_steps"]["collected"] == 100 and found["real_steps"]["judging"] == 0
-    for text in (told(found), write_report(run).read_text()):
+    page = write_report(run).read_text()
+    assert "Growth under the recorded actions" in page and "dreamed over true change of features" in page
+    for text in (told(found), page):
         assert all(f"eft out: {name}, for {why}." in text for name, why in found["left_out"].items())
 
 
 def test_metrics_that_lack_a_part_say_why(run):
     evaluate(EvaluateConfig(run, **JUDGEMENT))
     found = json.loads((run / "metrics.json").read_text())
-    del found["left_out"]["growth"]
+    del found["growth"], found["growth_of"]
     (run / "metrics.json").write_text(json.dumps(found))
     with pytest.raises(CheckpointError, match="growth is missing, and left_out does not say why"):
         read_metrics(run / "metrics.json", run)

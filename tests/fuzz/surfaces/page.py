@@ -21,6 +21,7 @@ HORIZONS, TASK = 3, "InvertedPendulum-v5"
 FREE = {"world_model", "configs", "details", "command", "commit", "date", "hardware", "versions", "reading"}
 """Words, and what may stand below ``provenance``: free, as long as it is JSON."""
 MAYBE = {"sweep", "seed", "n", "low", "high", "panel", "signal", "network", "data", "policy", "evaluation", "details"}
+MAYBE |= {"growth_of", "noise"}
 """What some version, row or run does not have."""
 VAST_WRONG = {"n", "horizon", "frame_size", "action_repeat", "std", "relative_error", "dreams", "processes", "mujoco"}
 
@@ -47,6 +48,7 @@ def metrics() -> dict:
     ]
     grown = [
         {"horizon": h, "slope": 0.9, "low": 0.8, "high": 1.1, "correlation": 0.9, "relative_error": 0.6, "n": 3}
+        | {"noise": 0.1}
         for h in range(1, HORIZONS + 1)
     ]
     rates = {f"dream_{name}": 99.5 for name in ("latent", "state", "pixels", "single")}
@@ -55,6 +57,7 @@ def metrics() -> dict:
     return {
         "task": TASK, "frame_size": 64, "dt_s": 0.04, "policy": {"algorithm": "ppo", "observation": "state"},
         "returns": summarise(returns), "open_loop": compared, "growth": grown,
+        "growth_of": {"read": "features", "episodes": "holdout"},
         "speed": {"dreams": 4, "processes": 1, "cores": 2.0, **rates, "mujoco": 50.5},
         "films": {name: f"{name}.mp4" for name in ("comparison", "policy_mujoco", "policy_dream")},
         "sweep": {"file": "sweep.png", "actions": [[-3.0], [3.0]]}, "verdicts": verdicts(compared),

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from procosm.world_model.data.windows import Table
+from procosm.world_model.evaluation.growth import agreement, changes, reading_noise
 from procosm.world_model.interface import Prediction
-from procosm.world_model.training.growth import agreement, changes, growth, growth_verdict, reading_noise
+from procosm.world_model.training.growth import growth, growth_verdict
 from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.validation import deviations
 from tests.conftest import DECAY, BrightnessTokenizer, LinearDynamics, LinearMemory
