@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -87,8 +88,10 @@ def mean_frame(table: Table) -> Tensor:
     if isinstance(frames, Tensor):
         return frames[::7].float().mean(0)
     parts = some(frames, torch.arange(len(frames))[::7]).split(FRAMES)
-    total = torch.stack([frames[part].double().sum(0) for part in parts]).sum(0)
-    return (total / sum(map(len, parts))).float()
+    total = np.zeros(frames.shape[1:])
+    for part in parts:  # by NumPy, for torch sums a copy in doubles, and such copies leave holes in the heap
+        total += frames[part].numpy().sum(0, dtype=np.float64)
+    return torch.from_numpy(total / sum(map(len, parts))).float()
 
 
 def _head(training: Training, frames: int) -> StateHead | MotionHead:
