@@ -16,6 +16,7 @@ TASKS = {
     "Tabletop": "Tabletop-v0",
     "Gallery": "Gallery-v0",
     "Workbench": "Workbench-v0",
+    "Driving": "Driving-v0",
 }
 """Names of ours that have ids of their own, and the Gymnasium tasks they stand for."""
 
@@ -36,6 +37,7 @@ def _register() -> None:
     gym.register("Procosm/Truth-v0", entry_point=_TRUTH)
     gym.register("Tabletop-v0", entry_point="procosm.envs.truth.tabletop:Tabletop", max_episode_steps=12)
     gym.register("Gallery-v0", entry_point="procosm.envs.truth.gallery:Gallery", max_episode_steps=40)
+    gym.register("Driving-v0", entry_point="procosm.envs.truth.driving:Driving", max_episode_steps=30)
     gym.register("Workbench-v0", entry_point="procosm.envs.truth.workbench:Workbench", max_episode_steps=40)
     for name, task in TASKS.items():
         gym.register(f"Procosm/{name}-v0", entry_point=_WORLD, vector_entry_point=_WORLD_VECTOR, kwargs={"name": name})
