@@ -48,13 +48,13 @@ class InstructionConfig(OnDevice):
     """Folder for data and checkpoints; what is finished there is not made again."""
     result: Path = RESULTS / "instruction.json"
     """Where the result goes."""
-    episodes: Count = 240
+    episodes: Count = 1200
     """Logged, a tenth of them held out."""
     judged: Count = 96
     """First frames that no episode has, each with one goal that is asked for; a multiple of 12 asks for all alike."""
     seeds: Count = 1
     """Of training, from 0 up."""
-    steps: Count = 900
+    steps: Count = 4000
     """Of the main stage of training."""
     guidance: tuple[float, ...] = (0.0, 1.0)
     """Weights of classifier-free guidance that are tried."""
@@ -100,10 +100,8 @@ def logged(config: InstructionConfig) -> tuple[Path, Path]:
 def sizes(steps: int) -> Preset:
     """The small preset for frames of 32 pixels, in proportion to the main stage's steps."""
     small = preset("small")
-    network = replace(small.dynamics.transformer, width=64, layers=3)
-    tokenizer = replace(small.tokenizer, latent_channels=8, linear_path=True)
-    made = replace(small, tokenizer=tokenizer, dynamics=replace(small.dynamics, transformer=network))
-    made = made.with_stage("tokenizer", steps=max(1, steps // 4), batch=24)
+    made = replace(small, tokenizer=replace(small.tokenizer, latent_channels=8, linear_path=True))
+    made = made.with_stage("tokenizer", steps=max(1, steps // 8), batch=24)
     made = made.with_stage("state_head", steps=max(1, steps // 6), batch=64)
     made = made.with_stage("manifold", steps=max(1, steps // 2), batch=256)
     made = made.with_stage("diffusion", steps=steps, batch=32)
