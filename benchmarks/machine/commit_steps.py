@@ -50,7 +50,8 @@ def stages(data: Path, work: Path) -> dict[str, Callable[[], float]]:
     run_stage, kept = where.run_stage, dict[str, tuple[Any, ...]]()
 
     def keep(name: str, module: Any, losses: Any, config: Any, save: Path, *rest: Any) -> Any:
-        kept[name.replace(" ", "_")] = module, losses, config, getattr(module, "mixed", None)
+        learns = [p for p in module.parameters() if p.requires_grad]
+        kept[name.replace(" ", "_")] = module, losses, config, getattr(module, "mixed", None), learns
         if set(STEPS) <= set(kept):
             raise Enough
         return run_stage(name, module, losses, dataclasses.replace(config, steps=1), save, *rest)
@@ -61,10 +62,12 @@ def stages(data: Path, work: Path) -> dict[str, Callable[[], float]]:
     where.run_stage, number = run_stage, count()
 
     def timed(name: str) -> Callable[[], float]:
-        module, losses, config, mixed = kept[name]
+        module, losses, config, mixed, learns = kept[name]
         config = dataclasses.replace(config, steps=STEPS[name])
 
         def rate() -> float:
+            for p in learns:
+                p.requires_grad_(True)  # what a stage leaves frozen
             if mixed is not None:
                 module.mixed = mixed  # which only its stage sets
             began = time.process_time()
