@@ -25,7 +25,6 @@ import numpy as np
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.open_loop import Windows, decode, predictions, window
 from procosm.benchmarks.device import OnDevice
-from procosm.benchmarks.dream.camera import sizes
 from procosm.benchmarks.dream.fidelity.disturbed import physics_of
 from procosm.benchmarks.dream.geometry.epipolar import Eye, fundamental, sampson
 from procosm.benchmarks.dream.geometry.markers import find, markers, true_place
@@ -42,6 +41,7 @@ from procosm.world_model.model import WorldModel
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count
 from procosm.world_model.threads import one_thread
+from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.train import TrainConfig, train
 
 FRAME = 32
@@ -67,6 +67,19 @@ class ViewsBenchConfig(OnDevice):
     """Of training, from 0 up."""
     windows: Count = 64
     """Held-out windows that judge."""
+
+
+def sizes(steps: int) -> Preset:
+    """The small preset, narrower, for views of 32 pixels; latents have room for a ball of six pixels."""
+    small = preset("small")
+    tokenizer = replace(small.tokenizer, width=16, latent_channels=12, linear_path=True)
+    transformer = replace(small.dynamics.transformer, width=96, layers=3)
+    made = replace(small, tokenizer=tokenizer, dynamics=replace(small.dynamics, transformer=transformer))
+    made = made.with_stage("tokenizer", steps=max(1, steps // 4), batch=24)
+    made = made.with_stage("state_head", steps=max(1, steps // 2), batch=64)
+    made = made.with_stage("manifold", steps=max(1, steps // 2), batch=128)
+    made = made.with_stage("diffusion", steps=steps, batch=32)
+    return made.with_stage("unroll", steps=max(1, steps // 8), batch=16, growth_gate=None, extensions=0)
 
 
 @dataclass(frozen=True)
@@ -218,7 +231,7 @@ def measure(config: ViewsBenchConfig) -> Path:
         out = config.out / f"{name.replace(' ', '-')}-seed{seed}" / "world_model"
         if not checkpoint.is_model(out):
             asks = TrainConfig(data=on, out=out, seed=seed, device=config.device, views=views)
-            train(asks, sizes(config.steps, task.dt_s, acts=True, rays=False))
+            train(asks, sizes(config.steps))
         return checkpoint.load(out, config.resolved())
 
     rows: list[dict[str, Any]] = []
