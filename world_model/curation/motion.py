@@ -82,7 +82,8 @@ def measure_motion(frames: np.ndarray) -> Motion:
     for before, after in pairwise(pictures):
         moved = flow.calc(before, after, None)  # type: ignore[call-overload]  # makes the array itself
         shift, zoom, rest = _background(moved, before)
-        rows.append((*(shift / side), zoom, np.linalg.norm(rest, axis=-1).mean() / side))
+        length = np.sqrt(np.square(rest[..., 0]) + np.square(rest[..., 1]))
+        rows.append((*(shift / side), zoom, length.mean() / side))
     table = np.array(rows, np.float64)
     signed = pictures.astype(np.int16)
     change, skip = (np.abs(signed[step:] - signed[:-step]).mean((1, 2)) for step in (1, 2))
@@ -95,33 +96,48 @@ def _background(moved: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, flo
 
     slopes = np.abs(cv2.Sobel(picture, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(picture, cv2.CV_32F, 0, 1))
     textured = slopes > max(16.0, float(np.percentile(slopes, 60)))
-    if textured.sum() < LEAST_TEXTURE:
+    if np.count_nonzero(textured) < LEAST_TEXTURE:
         return np.zeros(2), 0.0, moved
-    rays = _rays(*picture.shape)
+    rays, reach, outer = _rays(*picture.shape)
     shift = _shared_shift(moved, textured)
     # Growth: flow along the ray from the centre, over the distance from it.
-    reach = np.linalg.norm(rays, axis=-1)
-    far = textured & (reach > max(picture.shape) / 6)
-    along = ((moved[far] - shift) * rays[far]).sum(-1) / reach[far] ** 2
+    far = np.flatnonzero(textured & outer)
+    flow, away = moved.reshape(-1, 2)[far] - shift, rays.reshape(-1, 2)[far]
+    along = (flow[:, 0] * away[:, 0] + flow[:, 1] * away[:, 1]) / reach.ravel()[far] ** 2
     zoom = float(np.median(along)) if len(along) >= LEAST_TEXTURE else 0.0
     return shift, zoom, moved - shift - zoom * rays
 
 
 def _shared_shift(moved: np.ndarray, textured: np.ndarray) -> np.ndarray:
     """The median over the picture's cells of each cell's median flow, so that one moving thing is one vote of many."""
-    rows, columns = (np.linspace(0, side, CELLS + 1).round().astype(int) for side in textured.shape)
-    votes = []
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            here = textured[top:bottom, left:right]
-            if here.sum() >= LEAST_VOTES:
-                votes.append(np.median(moved[top:bottom, left:right][here], axis=0))
-    found: np.ndarray = np.median(votes, axis=0) if votes else np.zeros(2)
+    cells, inside = _cells(*textured.shape)
+    counted = textured.ravel()[cells] & inside
+    counts = counted.sum(1)
+    voting = np.flatnonzero(counts >= LEAST_VOTES)
+    if not len(voting):
+        return np.zeros(2)
+    flow = np.where(counted[voting, :, None], moved.reshape(-1, 2)[cells[voting]], np.inf)
+    flow.sort(axis=1)  # what has no say comes last
+    row, counts = np.arange(len(voting)), counts[voting]
+    found: np.ndarray = np.median((flow[row, (counts - 1) // 2] + flow[row, counts // 2]) / 2, axis=0)
     return found
 
 
 @cache
-def _rays(height: int, width: int) -> np.ndarray:
-    """(h, w, 2): each pixel's place from the centre, to the right and down."""
+def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of each cell, (cells, most pixels of one), and which of these are there: cells differ in size."""
+    rows, columns = (np.linspace(0, side, CELLS + 1).round().astype(int) for side in (height, width))
+    numbers = np.arange(height * width).reshape(height, width)
+    parts = [numbers[a:b, c:d].ravel() for a, b in pairwise(rows) for c, d in pairwise(columns)]
+    most = max(len(part) for part in parts)
+    cells = np.stack([np.pad(part, (0, most - len(part))) for part in parts])
+    return cells, np.arange(most) < np.array([len(part) for part in parts])[:, None]
+
+
+@cache
+def _rays(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(h, w, 2): each pixel's place from the centre, to the right and down; how far it is; if it tells growth."""
     across, down = np.meshgrid(np.arange(width) - width / 2, np.arange(height) - height / 2)
-    return np.stack([across, down], -1).astype(np.float32)
+    rays = np.stack([across, down], -1).astype(np.float32)
+    reach = np.linalg.norm(rays, axis=-1)
+    return rays, reach, reach > max(height, width) / 6
