@@ -15,7 +15,8 @@ class Answer:
     """How well actions explain a clip.
 
     Attributes:
-        agreement: correlation of logged actions with those that the frames suggest, -1 to 1.
+        agreement: of logged actions with those that the frames suggest: about 0 if they are shuffled, about 1 if they
+            agree as is usual.
         lag: steps by which actions would have to be moved back to agree best. gain: what that would gain, 0 at lag 0.
     """
 
@@ -24,13 +25,15 @@ class Answer:
     gain: float
 
 
-def compare(logged: np.ndarray, estimated: np.ndarray, weights: np.ndarray) -> Answer:
-    """Logged actions against those that the frames suggest, both (T, a), weighted by how well each can be told.
+def compare(logged: np.ndarray, estimated: np.ndarray, evidence: np.ndarray, usual: float) -> Answer:
+    """Logged actions against those that the frames suggest, both (T, a); ``evidence`` is what each product counts.
 
+    ``usual`` is by how many standard deviations of shuffled actions those of a clip of this length stand out.
     A lag of 2 says that frames answer two steps after the action was logged.
     """
     longest = min(LAGS, len(logged) // 3)
-    found = {lag: correlation(*moved(logged, estimated, lag), weights) for lag in range(-longest, longest + 1)}
+    lags = range(-longest, longest + 1)
+    found = {lag: standing_out(*moved(logged, estimated, lag), evidence) / usual for lag in lags}
     best = max(found, key=lambda lag: (found[lag], -abs(lag)))
     return Answer(found[0], best, found[best] - found[0])
 
@@ -41,12 +44,13 @@ def moved(logged: np.ndarray, estimated: np.ndarray, lag: int) -> tuple[np.ndarr
     return logged[max(0, -lag) :][:count], estimated[max(0, lag) :][:count]
 
 
-def correlation(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> float:
-    """Mean over the columns of their correlations, by weight; a column that does not vary correlates with nothing."""
-    first, second = first - first.mean(0), second - second.mean(0)
-    scale = np.sqrt(np.square(first).sum(0) * np.square(second).sum(0))
-    each = np.divide((first * second).sum(0), scale, out=np.zeros_like(scale), where=scale > 1e-9)
-    return float((each * weights).sum() / max(float(weights.sum()), 1e-9))
+def standing_out(first: np.ndarray, second: np.ndarray, evidence: np.ndarray) -> float:
+    """Sum of the products of two (T, a), each less its mean and times its evidence (a,), over the standard deviation
+    that this sum has if the rows of the first are shuffled, in closed form (its mean is then 0)."""
+    first, second = (values.astype(np.float64) - values.mean(0, np.float64) for values in (first, second))
+    second *= evidence
+    variance = float(((first.T @ first) * (second.T @ second)).sum()) / max(1, len(first) - 1)
+    return float((first * second).sum() / variance**0.5) if variance > 1e-18 else 0.0
 
 
 def longest_still(change: np.ndarray, actions: np.ndarray) -> float:

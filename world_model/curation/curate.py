@@ -12,7 +12,7 @@ from annotated_types import Interval
 from procosm.world_model.curation import dedup
 from procosm.world_model.curation.agreement import ActionModel
 from procosm.world_model.curation.annotate import Captioner, TemplateCaptioner
-from procosm.world_model.curation.engine import Engine
+from procosm.world_model.curation.engine import Engine, EngineConfig
 from procosm.world_model.curation.filter import FilterConfig
 from procosm.world_model.curation.gallery import Outcome, write_gallery
 from procosm.world_model.curation.inverse import Sample, small
@@ -30,23 +30,17 @@ from procosm.world_model.folders import check_apart, check_out
 from procosm.world_model.lock import lock
 from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Processes, Seed, Share
+from procosm.world_model.settings import Count, Seed, Share
 
-SAMPLE_LOGS = 64
-"""Logs from which it is learned how frames answer to actions."""
 OURS = ("index.json", "curation.html", "curation.json", "provenance.json", "manifest")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurateConfig(LogsConfig):
+class CurateConfig(LogsConfig, EngineConfig):
     """What to curate, how, and where to put it."""
 
     out: Path
     """Folder for the shards and the page about them; the same command goes on with what is there."""
-    workers: Processes = 1
-    """Processes on this machine; more than one needs Ray."""
-    ray_address: str = ""
-    """Ray cluster to work on, such as auto or ray://HOST:10001; it must see --data and --out."""
     holdout: Annotated[float, Interval(ge=0, le=0.5)] = 0.1
     """Share of the logs that is kept from training, to judge by."""
     quality: Annotated[int, Interval(ge=0, le=51)] = 0
@@ -55,8 +49,8 @@ class CurateConfig(LogsConfig):
     """Clips of one shard at the most."""
     likeness: Share = 0.5
     """Cosine of two clips' embeddings from which on one of them is a duplicate, if their actions agree, too."""
-    action_steps: Annotated[int, Interval(ge=0, le=10**6)] = 400
-    """Training steps of the model that tells actions from frames; 0: logs are not judged by their actions."""
+    action_logs: Annotated[int, Interval(ge=0, le=1000)] = 64
+    """Logs from which it is learned how frames answer to actions; 0: logs are not judged by their actions."""
     captioner: Path | None = None
     """Folder of a vision-language model (transformers) that captions clips; by default the task makes a sentence."""
     seed: Seed = 0
@@ -155,7 +149,10 @@ def choose(records: list[LogRecord], config: CurateConfig) -> Outcome:
 def _write_shards(engine: Engine, stages: Stages, outcome: Outcome, config: CurateConfig) -> list[ShardJson]:
     """Every shard of the kept clips."""
     if not outcome.kept:
-        raise DatasetError(f"nothing is left of {config.data}: {outcome.told()}")
+        raise DatasetError(
+            f"nothing is left of {config.data}: {outcome.told()}. Move the limits (--split.shortest, --limits.*), and "
+            "give another --out"
+        )
     plans = plan_shards(outcome.kept, stages.logs.task, config.clips_per_shard)
     wanted = {plan.name for plan in plans}
     for path in config.out.glob("*.tar"):
@@ -192,16 +189,15 @@ def _action_model(work: Path, logs: Logs, config: CurateConfig) -> ActionModel:
     """How frames answer to actions in these logs, learned from a sample of them, once."""
     path, size = work / "actions.safetensors", len(logs.task.action_low)
     if path.exists():
-        return ActionModel.load(path, small(np.zeros((1, *logs.task.frame_shape), np.uint8)).shape[1:])
-    samples = _samples(logs, config) if config.action_steps else ()
-    model = ActionModel.learn(samples, size, config.seed, config.action_steps)
+        return ActionModel.load(path)
+    model = ActionModel.learn(_samples(logs, config), size)
     model.save(path)
     return model
 
 
 def _samples(logs: Logs, config: CurateConfig) -> Iterator[tuple[str, Sample]]:
     """The longest shot of each of some logs, evenly chosen; damaged ones are left to be refused later."""
-    chosen = np.unique(np.linspace(0, len(logs.names) - 1, SAMPLE_LOGS).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(logs.names) - 1, config.action_logs).round().astype(int))
     for index in chosen.tolist():
         try:
             log = read_log(logs, logs.names[index])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from procosm.world_model.errors import ProcosmError
+from procosm.world_model.settings import Processes, Settings
 
 BLOCKS_PER_WORKER = 8
 ATTEMPTS = 3
@@ -13,6 +14,16 @@ PATIENCE = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold":
 """Of a local Ray with its only node: a machine that is busy with other work too is not dead."""
 STORE_BYTES = 512 * 2**20
 """Of Ray's object store for each local worker: what is between two stages at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig(Settings):
+    """Where work is done that divides by recording."""
+
+    workers: Processes = 1
+    """Processes on this machine; more than one needs Ray."""
+    ray_address: str = ""
+    """Ray cluster to work on, such as auto or ray://HOST:10001; it must see the folders that are read and written."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +44,13 @@ class Engine:
         return self.workers > 1 or bool(self.address)
 
     def stream(
-        self, items: Sequence[Any], first: Callable[[Any], Iterable[Any]], *rest: Callable[[Any], Any]
+        self,
+        items: Sequence[Any],
+        first: Callable[[Any], Iterable[Any]],
+        *rest: Callable[[Any], Any],
+        in_order: bool = False,
     ) -> Iterator[Any]:
-        """What comes out of the stages, in any order.
+        """What comes out of the stages, in any order unless that of the items is asked for.
 
         Args:
             first: makes any number of results of an item. rest: each makes one of one.
@@ -44,7 +59,7 @@ class Engine:
             ProcosmError: a stage failed on an item more often than it is tried again.
         """
         if self.on_ray:
-            yield from self._on_ray(items, first, rest)
+            yield from self._on_ray(items, first, rest, in_order)
             return
         for item in items:
             for result in first(item):
@@ -52,8 +67,9 @@ class Engine:
                     result = stage(result)
                 yield result
 
-    def _on_ray(self, items: Sequence[Any], first: Callable, rest: Sequence[Callable]) -> Iterator[Any]:
+    def _on_ray(self, items: Sequence[Any], first: Callable, rest: Sequence[Callable], in_order: bool) -> Iterator[Any]:
         ray = self._started()
+        ray.data.DataContext.get_current().execution_options.preserve_order = in_order
         # Stages with different shares of a core are not joined into one task, so that each has its own parallelism.
         rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=self._blocks(len(items)))
         rows = rows.flat_map(lambda row: [{"item": result} for result in first(row["item"])], num_cpus=0.5)

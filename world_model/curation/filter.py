@@ -38,10 +38,10 @@ class FilterConfig(Settings):
     """Least contrast, 0 to 1."""
     text: Part = 0.15
     """Largest share of the width that a line of still text may take."""
-    agreement: Annotated[float, Interval(ge=-1, le=1)] = 0.25
-    """Least correlation of the logged actions with those that the frames suggest."""
-    skew: Part = 0.2
-    """Largest gain in that correlation from moving the actions in time."""
+    agreement: Annotated[float, Interval(ge=-1, le=1)] = 0.5
+    """Least agreement of logged actions with those that the frames suggest: 1 as other logs, 0 as shuffled actions."""
+    skew: Part = 0.15
+    """Largest gain in that agreement from moving the actions in time."""
     drift: Amount = 0.75
     """Largest distance of a timestamp from the log's clock, in steps."""
 

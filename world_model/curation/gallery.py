@@ -58,6 +58,7 @@ class Outcome:
             "kept_steps": sum(clip.last - clip.first for clip in self.kept),
             "held_out": sum(clip.kind == "holdout" for clip in self.kept),
             "too_short": sum(len(record.short) for record in self.records),
+            "not_judged_by_actions": sum("agreement" not in clip.scores for clip in [*self.kept, *self.dropped]),
             "dropped": {reason: len(group) for reason, group in self.why().items()},
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "clips_per_second": {name: round(clips / value, 2) for name, value in seconds.items() if value > 0},
@@ -68,9 +69,11 @@ class Outcome:
         """The numbers of a run in a sentence."""
         found = self.summary()
         reasons = ", ".join(f"{count} {reason}" for reason, count in found["dropped"].items())
+        unjudged = found["not_judged_by_actions"] or "none"
         return (
             f"{found['logs']} logs ({len(found['refused'])} refused) gave {found['clips']} clips; {found['kept']} are "
-            f"kept, {found['kept_steps']} steps; dropped: {reasons or 'none'}"
+            f"kept, {found['kept_steps']} steps; too short: {found['too_short'] or 'none'}; dropped: "
+            f"{reasons or 'none'}; not judged by their actions: {unjudged}"
         )
 
 
@@ -87,6 +90,7 @@ def write_gallery(path: Path, outcome: Outcome, stages: Stages, source: str) -> 
         ("logs refused", len(found["refused"])),
         ("pieces too short", found["too_short"]),
         ("clips", found["clips"]),
+        ("clips not judged by their actions, which frames do not tell well enough", found["not_judged_by_actions"]),
         ("clips kept", found["kept"]),
         ("of these held out", found["held_out"]),
         ("steps kept", found["kept_steps"]),

@@ -1,6 +1,9 @@
-"""Inverse dynamics: what a robot did, estimated from what its cameras saw before and after."""
+"""Inverse dynamics by a Gaussian process: what a robot did, estimated from what its cameras saw before and after.
 
-from collections.abc import Sequence
+A few thousand steps of logs, some of them faulty, are too few to train a network on, and enough for regression with a
+kernel, whose every estimate for a log can be made without that log in closed form (Rasmussen and Williams 2006, 5.4.2).
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,93 +12,113 @@ from torch import Tensor, nn
 
 from procosm.world_model.threads import one_thread
 
-SIDE = 32
-"""Pixels of a picture's height that the model looks at."""
-FOLDS = 2
+SIDE = 16
+"""Pixels of a picture's height that is looked at."""
+BLUR = 1.0
+"""Deviation in these pixels by which a picture is blurred: what moves by less changes it in proportion."""
 AROUND = 2
-"""Changes of the picture before and after a step that the model looks at, beside the step's own."""
-CHANGE = 8
-"""By how much changes are enlarged to be as large as pictures."""
-BATCH, RATE = 64, 4e-3
-LEAST_SAMPLES = 200
-"""Steps of logs below which nothing can be learned about how frames answer to actions."""
-
-
-def small(frames: np.ndarray) -> np.ndarray:
-    """(n, 32, w) uint8: frames (n, H, W, 3) in grey, as wide for each height as they were."""
-    import cv2
-
-    width = max(8, round(SIDE * frames.shape[2] / frames.shape[1] / 8) * 8)
-    return np.stack(
-        [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (width, SIDE), interpolation=cv2.INTER_AREA) for f in frames]
-    )
-
-
-def windows(pictures: Tensor) -> Tensor:
-    """(n, h, w) uint8 to (n - 1, 6, h, w): for each step the picture before it, and the changes around it.
-
-    An action often shows best in what comes after: a torque changes a speed, which takes pictures before and after
-    to be seen. Beyond the ends nothing changes.
-    """
-    values = pictures.float() / 255
-    change = (values[1:] - values[:-1]) * CHANGE
-    padded = nn.functional.pad(change, (0, 0, 0, 0, AROUND, AROUND))
-    around = [padded[offset : offset + len(change)] for offset in range(2 * AROUND + 1)]
-    return torch.stack([values[:-1] - 0.5, *around], 1)
-
-
-class InverseModel(nn.Module):
-    """A small convolutional network from pictures around a step to its action."""
-
-    def __init__(self, action_size: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(2 * AROUND + 2, 24, 4, 2, 1), nn.GELU(),
-            nn.Conv2d(24, 32, 4, 2, 1), nn.GELU(),
-            nn.Conv2d(32, 32, 4, 2, 1), nn.GELU(),
-            nn.Flatten(), nn.LazyLinear(128), nn.GELU(), nn.Linear(128, action_size),
-        )  # fmt: skip
-
-    def forward(self, seen: Tensor) -> Tensor:
-        """(b, 6, h, w) to (b, a), actions in standard deviations from their mean."""
-        found: Tensor = self.body(seen)
-        return found
+"""Changes of the picture before and after a step that are looked at, beside the step's own."""
+NOISE = 1.0
+"""Variance of what frames do not tell of an action, over the kernel's own."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is learned from of one log: pictures (n, h, w) uint8, actions (n - 1, a)."""
+    """What is learned from of one log: pictures (n, h, w) float32 as of ``small``, actions (n - 1, a)."""
 
     pictures: np.ndarray
     actions: np.ndarray
 
 
-@one_thread()
-def fit(samples: Sequence[Sample], seed: int, steps: int) -> InverseModel:
-    """A model of what these logs did, trained for so many steps; the same for the same samples and seed."""
-    torch.manual_seed(seed)
-    model = InverseModel(samples[0].actions.shape[1])
-    seen = torch.cat([windows(torch.from_numpy(s.pictures)) for s in samples])
-    acted = torch.from_numpy(np.concatenate([s.actions for s in samples])).float()
-    acted = (acted - acted.mean(0)) / acted.std(0).clamp_min(1e-6)
-    model(seen[:2])
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        chosen = torch.randint(len(seen), (BATCH,), generator=generator)
-        # Logs whose actions belong elsewhere are to be found, not learned by heart: far misses count linearly.
-        loss = nn.functional.smooth_l1_loss(model(seen[chosen]), acted[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model.eval().requires_grad_(False)
+def small(frames: np.ndarray) -> np.ndarray:
+    """(n, 16, w) float32, 0 to 1: frames (n, H, W, 3) in grey and blurred, as wide for each height as they were."""
+    import cv2
+
+    size = (max(4, round(SIDE * frames.shape[2] / frames.shape[1])), SIDE)
+    grey = [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for f in _light(frames)]
+    return np.stack([cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in grey])
+
+
+def _light(frames: np.ndarray) -> np.ndarray:
+    return frames.astype(np.float32) / 255
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is seen of each step: pictures before and after it (T, 2 p), and the changes around it (T, 5 p).
+
+    An action often shows best in what comes after: a torque changes a speed, which takes pictures before and after
+    to be seen. Beyond the ends nothing changes.
+    """
+
+    shown: Tensor
+    changed: Tensor
+
+    @classmethod
+    def of(cls, pictures: Tensor) -> "Steps":
+        """The n - 1 steps between pictures (n, h, w)."""
+        flat = pictures.flatten(1)
+        change = flat[1:] - flat[:-1]
+        padded = nn.functional.pad(change, (0, 0, AROUND, AROUND))
+        around = [padded[offset : offset + len(change)] for offset in range(2 * AROUND + 1)]
+        return cls(torch.cat([flat[:-1], flat[1:]], 1), torch.cat(around, 1))
+
+    @classmethod
+    def join(cls, parts: list["Steps"]) -> "Steps":
+        """All steps of all parts."""
+        return cls(torch.cat([part.shown for part in parts]), torch.cat([part.changed for part in parts]))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How alike two steps are: actions are linear in changes (accelerations, by torques), otherwise in another pose.
+
+    The product of the changes, times Gaussians of how far pictures and changes lie apart.
+
+    Attributes:
+        shown, changed: squared lengths of these Gaussians. height: of the product, so that a step has 1 with itself.
+    """
+
+    shown: float
+    changed: float
+    height: float
+
+    @classmethod
+    def fit(cls, steps: Steps) -> "Kernel":
+        """Lengths from the medians of the distances of these steps."""
+        return cls(
+            max(float(_apart(steps.shown, steps.shown).median()), 1e-9),
+            max(2 * float(_apart(steps.changed, steps.changed).median()), 1e-9),
+            max(float(steps.changed.square().sum(1).mean()), 1e-9),
+        )
+
+    def __call__(self, first: Steps, second: Steps) -> Tensor:
+        """(n, m) of n and m steps."""
+        apart = _apart(first.shown, second.shown) / self.shown + _apart(first.changed, second.changed) / self.changed
+        return (first.changed @ second.changed.T) / self.height * torch.exp(-apart / 2)
+
+
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    """(n, m): squared distances of rows."""
+    squares = first.square().sum(1)[:, None] + second.square().sum(1)
+    return (squares - 2 * first @ second.T).clamp_min(0)
 
 
 @one_thread()
-@torch.inference_mode()
-def estimate(model: InverseModel, pictures: np.ndarray) -> np.ndarray:
-    """(n - 1, a): the actions between these pictures (n, h, w), in standard deviations."""
-    found: np.ndarray = model(windows(torch.from_numpy(pictures))).numpy()
-    return found
+def solve(likeness: Tensor, noise: Tensor, actions: Tensor, folds: Tensor, count: int) -> Tensor:
+    """(count, n, a): what the actions (n, a) of n steps weigh in an estimate, without the steps of each fold.
+
+    An estimate is a row of the kernel times these.
+
+    Args:
+        likeness: (n, n), the kernel of all steps. noise: (n,), variance of each. folds: (n,), whole numbers from 0 to
+            ``count``; where a fold has no step, nothing is left out.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(likeness + torch.diag(noise)))
+    every = inverse @ actions
+    parts = []
+    for fold in range(count):
+        inside = folds == fold
+        across = inverse[:, inside]
+        parts.append(every - across @ torch.linalg.solve(across[inside], every[inside]))
+    return torch.stack(parts)

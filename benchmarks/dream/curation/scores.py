@@ -10,7 +10,7 @@ from procosm.benchmarks.dream.curation.recordings import Recording
 from procosm.world_model.curation.agreement import ActionModel
 from procosm.world_model.curation.curate import CurateConfig
 from procosm.world_model.curation.dedup import embed, embed_actions, find_duplicates
-from procosm.world_model.curation.filter import FilterConfig, measure_pictures, reasons
+from procosm.world_model.curation.filter import FilterConfig, measure_actions, measure_pictures, reasons
 from procosm.world_model.curation.inverse import Sample, small
 from procosm.world_model.curation.split import SplitConfig, find_cuts
 from procosm.world_model.data.episodes import Episode
@@ -24,7 +24,6 @@ PICTURE_FAULTS: dict[str, Callable[[dict[str, float]], float]] = {
 }
 LIMITS = FilterConfig()
 SHOTS = 60
-ACTION_STEPS = CurateConfig.action_steps
 
 
 def auroc(bad: Sequence[float], good: Sequence[float]) -> float:
@@ -64,9 +63,13 @@ def action_faults(recording: Recording, seed: int) -> list[Row]:
         for kind, (frames, actions) in zip(kinds, recording.episodes, strict=True)
     ]
     samples = [(str(index), Sample(small(frames), actions)) for index, (frames, actions) in enumerate(clips)]
-    model = ActionModel.learn(samples, clips[0][1].shape[1], seed, ACTION_STEPS)
+    model = ActionModel.learn(samples, clips[0][1].shape[1])
     task, rows = recording.task.id, []
-    rows.append(_row("actions that frames tell, share", np.mean(model.weights > 0), seed, model.weights.size, task))
+    told = {"least": model.told.min(), "mean": model.told.mean(), "best": model.told.max()}
+    for name, value in told.items():
+        rows.append(_row(f"correlation of actions with what frames tell, {name}", value, seed, model.told.size, task))
+    power = model.rate * len(clips[0][1]) ** 0.5
+    rows.append(_row("clips that answer stand out by, expected", power, seed, count, task) | {"unit": "std"})
     answers = [model.judge(str(index), *clip) for index, clip in enumerate(clips)]
     if any(answer is None for answer in answers):
         return rows
@@ -76,6 +79,12 @@ def action_faults(recording: Recording, seed: int) -> list[Row]:
             k: [sign * getattr(a, name) for a, q in zip(answers, kinds, strict=True) if q == k] for k in set(kinds)
         }
         rows.append(_row(f"{kind} clips, AUROC", auroc(values[kind], values["good"]), seed, count - each, task))
+    for kind in ("good", "time-skewed", "action-shuffled"):
+        judged = [measure_actions(a, np.zeros(1), 1.0) for a, q in zip(answers, kinds, strict=True) if q == kind]
+        dropped = [bool(reasons(scores, LIMITS)) for scores in judged]
+        rows.append(
+            _row(f"{kind} clips that are dropped for their actions", np.mean(dropped), seed, len(dropped), task)
+        )
     return rows
 
 

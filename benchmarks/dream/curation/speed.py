@@ -17,7 +17,7 @@ from procosm.benchmarks.memory import peak_bytes
 from procosm.world_model.curation.curate import CurateConfig, curate
 if __name__ == "__main__":
     begun = time.perf_counter()
-    curate(CurateConfig(data=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=int(sys.argv[3]), action_steps=0,
+    curate(CurateConfig(data=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=int(sys.argv[3]), action_logs=0,
                         clips_per_shard=16))
     print("RESULT", time.perf_counter() - begun, peak_bytes())
 """

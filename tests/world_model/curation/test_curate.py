@@ -25,7 +25,7 @@ KEPT, CUT_OFF = 12, 7
 
 
 def config(logs, out, **changes) -> CurateConfig:
-    settings = {"data": logs, "out": out, "clips_per_shard": 4, "action_steps": 0, **changes}
+    settings = {"data": logs, "out": out, "clips_per_shard": 4, "action_logs": 0, **changes}
     return CurateConfig(**settings)
 
 
@@ -43,7 +43,7 @@ def contents(folder):
 def test_what_is_planted_is_dropped_and_named(curated):
     summary = json.loads((curated / "curation.json").read_text())
     assert summary["dropped"] == {"frozen": 1, "duplicate": 1} and summary["kept"] == KEPT
-    assert summary["logs"] == 13 and summary["held_out"] == 1
+    assert summary["logs"] == 13 and summary["held_out"] == 1 and summary["not_judged_by_actions"] == KEPT + 2
     page = (curated / "curation.html").read_text()
     assert page.count("<img") == 6 + 2 and "duplicate of episode_0-000000-000040" in page and "http" not in page
 
@@ -104,7 +104,7 @@ import sys
 from pathlib import Path
 from procosm.world_model.curation.curate import CurateConfig, curate
 if __name__ == "__main__":
-    curate(CurateConfig(data=Path(sys.argv[1]), out=Path(sys.argv[2]), clips_per_shard=4, action_steps=0,
+    curate(CurateConfig(data=Path(sys.argv[1]), out=Path(sys.argv[2]), clips_per_shard=4, action_logs=0,
                         workers=int(sys.argv[3])))
 """
 

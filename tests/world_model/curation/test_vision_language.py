@@ -46,7 +46,7 @@ def test_the_model_is_asked_about_the_frames(folder):
 def test_curate_captions_with_it(folder, tmp_path):
     logs = ((scenes.episode(seed, 20), None) for seed in range(2))
     write_dataset(tmp_path / "logs", scenes.TASK, logs, {}, None)
-    out = curate(CurateConfig(data=tmp_path / "logs", out=tmp_path / "out", action_steps=0, captioner=folder))
+    out = curate(CurateConfig(data=tmp_path / "logs", out=tmp_path / "out", action_logs=0, captioner=folder))
     clips = [clip for record in Manifest(out / "manifest" / "logs.jsonl").done.values() for clip in record.clips]
     frames = scenes.episode(0, 20)
     expected = VisionLanguageCaptioner(folder).caption(frames.frames, scenes.TASK, frames.text, [])
@@ -57,5 +57,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     write_dataset(tmp_path / "logs", scenes.TASK, iter([(scenes.episode(0, 20), None)]), {}, None)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ProcosmError, match=r"empty holds no vision-language model"):
-        curate(CurateConfig(data=tmp_path / "logs", out=tmp_path / "out", action_steps=0, captioner=tmp_path / "empty"))
+        curate(CurateConfig(data=tmp_path / "logs", out=tmp_path / "out", action_logs=0, captioner=tmp_path / "empty"))
     assert not list((tmp_path / "out").rglob("*.tar"))

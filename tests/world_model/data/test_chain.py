@@ -27,7 +27,7 @@ def test_minari_to_shards_to_lerobot_to_episodes(tmp_path):
     logs = [log(seed) for seed in range(4)]
     write_dataset(tmp_path / "minari", TASK, ((each, None) for each in logs), {}, None)
     (tmp_path / "minari" / "task.json").unlink()  # what Minari alone would have written
-    shards = curate(CurateConfig(data=tmp_path / "minari", out=tmp_path / "shards", fps=20.0, action_steps=0))
+    shards = curate(CurateConfig(data=tmp_path / "minari", out=tmp_path / "shards", fps=20.0, action_logs=0))
     lerobot = export(ExportConfig(data=shards, out=tmp_path / "lerobot"))
     ours = ingest(IngestConfig(data=lerobot, out=tmp_path / "run"))
     found = {each.actions.tobytes(): each for each in load_episodes(ours)}

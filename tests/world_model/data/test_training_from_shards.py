@@ -42,7 +42,7 @@ def shards(tmp_path_factory) -> Path:
     """Clips of 16 to 25 steps in shards of three."""
     folder = tmp_path_factory.mktemp("shards")
     write_dataset(folder / "logs", TASK, ((square(seed, 16 + seed), None) for seed in range(10)), {}, None)
-    return curate(CurateConfig(data=folder / "logs", out=folder / "shards", clips_per_shard=3, action_steps=0))
+    return curate(CurateConfig(data=folder / "logs", out=folder / "shards", clips_per_shard=3, action_logs=0))
 
 
 def source(folder: Path, size: int, frames_on_disk: bool = True, seed: int = 5) -> Source:
