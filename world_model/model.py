@@ -78,6 +78,11 @@ class WorldModel:
         return {name: value.shape[1] for name, value in read.items()}
 
     @property
+    def fewest(self) -> int:
+        """Frames that a dream begins with, at least; where it begins with fewer than the context they stood still."""
+        return getattr(self.dynamics, "fewest", self.starts.shape[1])
+
+    @property
     def takes_words(self) -> bool:
         """Whether each dream can be told words of its own; a published model's text stands beside its weights."""
         return getattr(self.dynamics, "embed_text", None) is not None

@@ -143,7 +143,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
                 "text": lambda config: replace(config, text=config.text or TextConfig()),
                 "views": lambda config: replace(config, views=config.views or ViewsConfig()),
             },
-            later=("readouts", "features", "hidden_actions", "acts", "text", "camera", "views", "guidance"),
+            later=("readouts", "features", "hidden_actions", "acts", "text", "camera", "views", "guidance", "shown"),
         ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(

@@ -26,7 +26,8 @@ from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.windows import Table, context_index, cut, draw
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.encoding import encode
 from procosm.world_model.errors import ProcosmError

@@ -200,7 +200,13 @@ class Dreams:
             condition = replace(condition or Condition(), text=self.model.embed_text(start.said))
             for slot, text in zip(slots.tolist(), start.said, strict=True):
                 self.said[slot] = text
-        index, begun = self._there(slots), self.model.begin(start.latents, condition)
+        if start.shown == 0:
+            text, draws = None if condition is None else condition.text, [self._draws[slot] for slot in slots]
+            first = self.model.dynamics.first(draws, self._sampling, text)  # type: ignore[attr-defined]
+            start = start._replace(latents=first[:, None].expand_as(start.latents), shown=1)
+        told = start.shown is not None and self.model.fewest <= start.shown
+        seen = start.latents[:, -start.shown :] if told else start.latents  # type: ignore[operator]
+        index, begun = self._there(slots), self.model.begin(seen, condition)
         if self._memory is None:  # until they begin, too, the others are dreams like the first
             self._memory = begun.take(index.new_zeros(len(self._slots)))
         self._memory.put(index, begun)

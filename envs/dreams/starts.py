@@ -24,11 +24,14 @@ class Start(NamedTuple):
         latents: (k, context, c, h, w), newest last. actions: (k, context - 1, a), what was done between them, NaN where
             nobody knows.
         said: k texts, what each is told in words, "" where nothing; () of a model that takes no words.
+        shown: how many of the latents there are, the oldest of which stands for those before it; None: all. Of 0 the
+            dream draws its first frame itself, and ``latents`` are zeros.
     """
 
     latents: torch.Tensor
     actions: torch.Tensor
     said: tuple[str, ...] = ()
+    shown: int | None = None
 
     @property
     def condition(self) -> Condition | None:
@@ -111,8 +114,9 @@ def given_start(model: WorldModel, options: Mapping[str, Any], batch: tuple[int,
 
     Args:
         options: of a reset. ``frames``: (*batch, t, H, W, 3) or, for one frame each, (*batch, H, W, 3) uint8, newest
-            last; of several views a dict by name. ``actions``: (*batch, t - 1, a), what was done between them, in the
-            task's own units, NaN where it is not known; without them nothing is known.
+            last; of several views a dict by name; () for none, where the model draws the first itself.
+            ``actions``: (*batch, t - 1, a), what was done between them, in the task's own units, NaN where it is not
+            known; without them nothing is known.
         batch: () for one dream, (n,) for n.
 
     Raises:
@@ -124,6 +128,8 @@ def given_start(model: WorldModel, options: Mapping[str, Any], batch: tuple[int,
         return None
     if "start" in options:
         raise TaskError("options['start'] and options['frames'] both say what a dream begins with: leave out one")
+    if isinstance(options["frames"], tuple | list) and not options["frames"]:
+        return _from_nothing(model, options, batch)
     frames = _frames(model, options["frames"], batch)
     actions = _actions(model, options.get("actions"), (*batch, frames.shape[len(batch)] - 1))
     frames, actions = (each if batch else each[None] for each in (frames, actions))
@@ -136,7 +142,21 @@ def given_start(model: WorldModel, options: Mapping[str, Any], batch: tuple[int,
     known = torch.from_numpy(actions).to(device)[:, max(0, actions.shape[1] - context + 1) :]
     before = unknown(model, len(known))[:, : context - 1 - known.shape[1]]
     said = ("",) * len(latents) if model.takes_words else ()
-    return Start(latents, torch.cat([before, known], dim=1), said)
+    return Start(latents, torch.cat([before, known], dim=1), said, context - missing)
+
+
+def _from_nothing(model: WorldModel, options: Mapping[str, Any], batch: tuple[int, ...]) -> Start:
+    """A start without any frame."""
+    if model.fewest:
+        raise TaskError(
+            f"options['frames'] are empty, and the world model of {model.task.id} draws no first frame: give one, or "
+            "train it with `procosm train --images .1`"
+        )
+    if "actions" in options:
+        raise TaskError("options['actions'] are what was done between options['frames'], and these are empty")
+    count = batch[0] if batch else 1
+    said = ("",) * count if model.takes_words else ()
+    return Start(torch.zeros_like(model.starts[:1]).repeat(count, 1, 1, 1, 1), unknown(model, count), said, 0)
 
 
 def said(model: WorldModel, options: Mapping[str, Any], count: int) -> tuple[str, ...] | None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from procosm.world_model.conditioning.frames import ShownConfig
 from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.conditioning.text import TextConfig
 from procosm.world_model.conditioning.views import ViewsConfig
@@ -45,6 +46,9 @@ class DynamicsConfig:
     """The camera that actions move, so that each place of a latent is told of its ray; None where they move none."""
     views: ViewsConfig | None = None
     """How the views of a frame are told apart; None sees them as one picture."""
+    shown: ShownConfig | None = None
+    """How often it learns from fewer frames than ``context``, told which there are; None: what begins with fewer stood
+    still before."""
     guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
     """How far dreams that do not say it themselves are guided away from those for no text."""
 

@@ -12,13 +12,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from procosm.world_model.conditioning.frames import mask_of
 from procosm.world_model.conditioning.text import some_untold
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import share
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.precondition import SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
 from procosm.world_model.diffusion.sampler import karras_sigmas
-from procosm.world_model.past import with_oldest_actions_unknown
 from procosm.world_model.precision import sent
 
 HUBER = 0.00054
@@ -51,30 +51,30 @@ class ConsistencyLoss(nn.Module):
         """
         dynamics = self.dynamics
         window = dynamics.standardised(batch)
-        seen, clean = dynamics.to_denoise(window)
+        seen, clean, actions, counts = dynamics.to_denoise(window)
         b, device = len(clean), clean.device
         at = torch.randint(len(self.sigmas) - 1, (b, 1), generator=generator) + torch.arange(self.stretch + 1)
         noise = sent(torch.randn(clean.shape, generator=generator), device)
         sigmas = sent(self.sigmas[at.clamp_max(len(self.sigmas) - 1)], device)  # (b, stretch + 1)
-        actions = with_oldest_actions_unknown(window.actions, dynamics.context)[:, : dynamics.context]
         rows = share().rows(b)
         text = some_untold(batch.signals.get("text"), rows)
+        told = {"text": text, "shown": None if counts is None else mask_of(counts, dynamics.context)[rows]}
         seen, clean, actions, sigmas, noise = (each[rows] for each in (seen, clean, actions, sigmas, noise))
         high = sigmas[:, 0]
         x, zero, highest = clean + _wide(high) * noise, torch.zeros_like(clean), torch.full_like(high, SIGMA_MAX)
         with torch.no_grad():
             nearer = x
             for sigma, following in pairwise(sigmas.unbind(1)):
-                expected = dynamics.denoise(nearer, sigma.clamp_min(SIGMA_MIN), seen, actions, self.teacher, text)
+                expected = dynamics.denoise(nearer, sigma.clamp_min(SIGMA_MIN), seen, actions, self.teacher, **told)
                 moved = expected + _wide(following / sigma.clamp_min(SIGMA_MIN)) * (nearer - expected)
                 nearer = torch.where(_wide(sigma) > 0, moved, nearer)  # who has arrived stays there
-            end = dynamics.denoise(nearer, sigmas[:, -1].clamp_min(SIGMA_MIN), seen, actions, text=text)
+            end = dynamics.denoise(nearer, sigmas[:, -1].clamp_min(SIGMA_MIN), seen, actions, **told)
             end = torch.where(_wide(sigmas[:, -1]) > 0, end, nearer)
-            mean = dynamics.denoise(zero, highest, seen, actions, self.teacher, text)
-        apart = dynamics.denoise(x, high, seen, actions, text=text) - end
+            mean = dynamics.denoise(zero, highest, seen, actions, self.teacher, **told)
+        apart = dynamics.denoise(x, high, seen, actions, **told) - end
         size = HUBER * clean[0].numel() ** 0.5
         consistency = ((apart.flatten(1).square().sum(1) + size**2).sqrt() - size).mean() / clean[0].numel() ** 0.5
-        kept = (dynamics.denoise(zero, highest, seen, actions, text=text) - mean).square().mean() / SIGMA_DATA**2
+        kept = (dynamics.denoise(zero, highest, seen, actions, **told) - mean).square().mean() / SIGMA_DATA**2
         loss = consistency + kept
         return loss, {"loss": loss.detach(), "consistency": consistency.detach(), "mean": kept.detach()}
 

@@ -40,11 +40,16 @@ class OneStep:
 
     @torch.inference_mode()
     def __call__(
-        self, context: Tensor, action: Tensor, text: Tensor | None = None, motion: Tensor | None = None
+        self,
+        context: Tensor,
+        action: Tensor,
+        text: Tensor | None = None,
+        motion: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Tensor:
         """(b, 1, c, h, w) of (b, context, c, h, w) past latents and the conditions of the transformer."""
         net, width = self.net, self.net.config.width
-        tokens = F.linear(net.patchify(context.to(self.dtype).flatten(1, 2)), self.patch_in)
+        tokens = F.linear(net.inputs(context.to(self.dtype), shown), self.patch_in)
         if net.rays is not None:
             tokens = tokens + net.rays(motion)
         tokens, told = net.told_views(tokens, action.to(self.dtype))

@@ -55,9 +55,11 @@ class DiffusionTransformer(nn.Module):
         text_size: int | None = None,
         camera: CameraConfig | None = None,
         views: ViewsConfig | None = None,
+        masked: bool = False,
     ) -> None:
         """``text_size``: numbers of a text's tokens; None takes no text. ``camera``: what actions move, if any.
-        ``views``: how those of a frame are told apart; None sees it as one picture.
+        ``views``: how those of a frame are told apart; None sees it as one picture. ``masked``: whether it is told
+        which latents of the context are shown.
         """
         super().__init__()
         c, h, w = latent_shape
@@ -65,7 +67,8 @@ class DiffusionTransformer(nn.Module):
         if h % p or w % p:
             raise ProcosmError(f"latents of {h} by {w} cannot be cut into patches of {p}: the patch must divide them")
         self.grid = (h // p, w // p)
-        self.patch_in = nn.Linear((1 + context) * c * p * p, d, bias=False)
+        self.masks = context if masked else 0
+        self.patch_in = nn.Linear((1 + context) * c * p * p + self.masks, d, bias=False)
         self.time_hidden, self.time_out = nn.Linear(d, d, bias=False), nn.Linear(d, 3 * d, bias=False)
         self.embedding_norm = nn.RMSNorm(d, eps=1e-6)
         self.action = ActionEmbedding(action_size, d)
@@ -94,6 +97,7 @@ class DiffusionTransformer(nn.Module):
         action: Tensor,
         text: Tensor | None = None,
         motion: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Tensor:
         """One pass.
 
@@ -103,11 +107,12 @@ class DiffusionTransformer(nn.Module):
             action: (b, a), what the network is told of actions; values in [-1, 1].
             text: (b, l, e), what it is told in words; None, as zeros, tells nothing.
             motion: (b, 6), of the camera in the step, where actions move one.
+            shown: (b, context), 1 where a latent is shown; None for all.
 
         Returns:
             (b, 1, c, h, w).
         """
-        tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))
+        tokens = self.patch_in(self.inputs(torch.cat([x, context], dim=1), shown))
         if self.rays is not None:
             tokens = tokens + self.rays(motion)
         tokens, told = self.told_views(tokens, action)
@@ -120,6 +125,14 @@ class DiffusionTransformer(nn.Module):
     def told_views(self, tokens: Tensor, action: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens that know their views, and what is told to each; as they were, and None, without ``views``."""
         return (tokens, None) if self.views is None else (self.views.embed(tokens), self.views.tell(action))
+
+    def inputs(self, latents: Tensor, shown: Tensor | None = None) -> Tensor:
+        """(b, t, c, h, w) latents as patches, (b, tokens, t c p p), with the mask of those shown where it is told."""
+        patches = self.patchify(latents.flatten(1, 2))
+        if not self.masks:
+            return patches
+        mask = patches.new_ones(1, self.masks) if shown is None else shown.to(patches.dtype)
+        return torch.cat([patches, mask[:, None].expand(*patches.shape[:2], -1)], dim=2)
 
     def modulations(self) -> list[AdaLNLoRA]:
         """Of each block's attention and MLP, then of the last layer: the order of :meth:`run`."""

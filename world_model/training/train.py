@@ -14,7 +14,6 @@ from tqdm import tqdm
 from procosm import sparse
 from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders, registry
-from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task
@@ -28,6 +27,7 @@ from procosm.world_model.settings import Count, Device, Positive, Seed, Settings
 from procosm.world_model.sparsity import census, sparse_blocks, sparsify, sparsify_like, weights
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.blocks import Part, choose_blocks
+from procosm.world_model.training.conditions import with_conditions
 from procosm.world_model.training.parallel import Parallel, check_shares, first_alone, joined, processes, rank
 from procosm.world_model.training.plan import described, plan
 from procosm.world_model.training.presets import Family, Preset, preset
@@ -92,6 +92,12 @@ class TrainConfig(Settings):
     views: bool = False
     """Tell the views of several cameras apart: each is coded by itself, and the dynamics know which view a place is of;
     of diffusion alone."""
+    fewer: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Part of the windows of which fewer frames are shown than the dynamics remember, so that dreams can begin with one
+    frame, of which nothing tells how fast things move: reset(options={"frames": frame}); of diffusion alone."""
+    images: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Part of the windows that are pictures by themselves, so that dreams can begin with none, from words alone or from
+    nothing: reset(options={"frames": ()}); of diffusion alone."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Each stage ends with the average of its weights, of which every step keeps this share; 0: with the last ones."""
     warm: Path | None = None
@@ -112,6 +118,8 @@ class TrainConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.fewer + self.images >= 1:
+            raise SettingsError(f"--fewer {self.fewer:g} and --images {self.images:g} leave no window whole")
         if self.dry_run and self.density < 1:
             raise SettingsError(f"--dry-run counts dense models: leave out --density {self.density}")
         if not self.dry_run and (self.devices > 1 or self.flops is not None):
@@ -168,7 +176,7 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     tokens = sizes.tokenizer
     if config.views:
         tokens = replace(tokens, frame_height=task.height, frame_width=task.width, views=len(task.views))
-    tokenizer, dynamics = registry.untrained(task, tokens, _told(config, sizes.dynamics, task))
+    tokenizer, dynamics = registry.untrained(task, tokens, with_conditions(config, sizes.dynamics, task))
     parts = thin_parts(config, sizes, task, tokenizer, dynamics)
     if config.warm is None:
         with first_alone():
@@ -198,29 +206,6 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     made = assembled(task, training, origin, newest["holdout"])
     with first_alone():
         return checkpoint.save(config.out, made) if rank() == 0 else config.out
-
-
-def _told(config: TrainConfig, dynamics: Any, task: Task) -> Any:
-    """The dynamics' config with the conditions that are asked for.
-
-    Raises:
-        SettingsError: such dynamics do not take them.
-    """
-    if config.text:
-        dynamics = registry.with_condition(dynamics, "text")
-    if config.views:
-        if len(task.views) == 1:
-            raise SettingsError(f"--views: {task.id} has one view, and nothing is to be told apart; leave it out")
-        dynamics = registry.with_condition(dynamics, "views")
-    if config.rays is not None:
-        if not hasattr(dynamics, "camera"):
-            raise SettingsError("--rays: such dynamics take no camera; take --family diffusion")
-        dynamics = replace(dynamics, camera=CameraConfig(config.rays, task.dt_s))
-    if not config.acts:
-        if not config.text and config.rays is None:
-            raise SettingsError("--no-acts without --text or --rays: nothing would say what will happen")
-        dynamics = replace(dynamics, acts=False)
-    return dynamics
 
 
 def learned_from(training: Training) -> dict[str, list[str]]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from procosm.world_model.data.batch import Batch
+from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.distillation import ConsistencyLoss
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.precondition import SIGMA_DATA
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.interface import Sampling

@@ -10,7 +10,8 @@ from procosm.world_model.autoregressive.recipe import Predict
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.data.windows import Table, tabulate
-from procosm.world_model.diffusion.dynamics import DiffusionDynamics, DynamicsConfig
+from procosm.world_model.diffusion.config import DynamicsConfig
+from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.diffusion.recipe import Diffuse, Unroll
 from procosm.world_model.diffusion.transformer import TransformerConfig
 from procosm.world_model.heads import StateHead
