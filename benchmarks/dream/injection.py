@@ -54,6 +54,7 @@ class Concatenated(DiffusionTransformer):
         action: Tensor,
         text: Tensor | None = None,
         motion: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Tensor:
         """See DiffusionTransformer; words and a camera are not made use of."""
         patches = self.patchify(torch.cat([x, context], dim=1).flatten(1, 2))
@@ -85,6 +86,7 @@ class Crossed(Concatenated):
         action: Tensor,
         text: Tensor | None = None,
         motion: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Tensor:
         """See DiffusionTransformer; words and a camera are not made use of."""
         tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))

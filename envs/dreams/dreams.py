@@ -201,8 +201,8 @@ class Dreams:
             for slot, text in zip(slots.tolist(), start.said, strict=True):
                 self.said[slot] = text
         if start.shown == 0:
-            text, draws = None if condition is None else condition.text, [self._draws[slot] for slot in slots]
-            first = self.model.dynamics.first(draws, self._sampling, text)  # type: ignore[attr-defined]
+            words, draws = None if condition is None else condition.text, [self._draws[slot] for slot in slots]
+            first = self.model.dynamics.first(draws, self._sampling, words)  # type: ignore[attr-defined]
             start = start._replace(latents=first[:, None].expand_as(start.latents), shown=1)
         told = start.shown is not None and self.model.fewest <= start.shown
         seen = start.latents[:, -start.shown :] if told else start.latents  # type: ignore[operator]

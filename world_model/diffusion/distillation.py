@@ -8,6 +8,7 @@ arXiv 2403.06807), so that what is learned near the end reaches the beginning ov
 
 import copy
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ class ConsistencyLoss(nn.Module):
         sigmas = sent(self.sigmas[at.clamp_max(len(self.sigmas) - 1)], device)  # (b, stretch + 1)
         rows = share().rows(b)
         text = some_untold(batch.signals.get("text"), rows)
-        told = {"text": text, "shown": None if counts is None else mask_of(counts, dynamics.context)[rows]}
+        shown = None if counts is None else mask_of(counts, dynamics.context)[rows]
+        told: dict[str, Any] = {"text": text, "shown": shown}
         seen, clean, actions, sigmas, noise = (each[rows] for each in (seen, clean, actions, sigmas, noise))
         high = sigmas[:, 0]
         x, zero, highest = clean + _wide(high) * noise, torch.zeros_like(clean), torch.full_like(high, SIGMA_MAX)
