@@ -111,10 +111,10 @@ def trained(shown: ShownConfig | None, draw, steps: int) -> DiffusionDynamics:
 
 
 def drifting(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Three windows of four move on by one in each step, the fourth stands still."""
+    """Three windows of four move on by one in each step, the fourth stands still; by the newest frame all are alike."""
     moves = (torch.rand(count, 1, 1, 1, 1, generator=generator) < 0.75).float()
     start = torch.randn(count, 1, *SHAPE, generator=generator)
-    time = torch.arange(CONTEXT + 1.0).view(1, -1, 1, 1, 1)
+    time = torch.arange(1.0 - CONTEXT, 2).view(1, -1, 1, 1, 1)
     return start + time * moves + 0.2 * torch.randn(count, CONTEXT + 1, *SHAPE, generator=generator)
 
 

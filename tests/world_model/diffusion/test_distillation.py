@@ -92,7 +92,7 @@ def test_the_loss_of_a_consistent_network_is_none():
     model = DiffusionDynamics(CONFIG, SHAPE, action_size=1, state_size=1)
     loss = ConsistencyLoss(model, 200, 5)
 
-    def denoise(x, sigma, seen, actions, net=None, text=None):
+    def denoise(x, sigma, seen, actions, net=None, text=None, shown=None):
         s, variance = SIGMA_DATA, sigma.view(-1, 1, 1, 1, 1) ** 2
         return x * (s**2 / (s**2 + variance) if net is not None else s / (s**2 + variance).sqrt())
 
@@ -101,7 +101,7 @@ def test_the_loss_of_a_consistent_network_is_none():
     drawn = torch.randn(batch.latents.shape) * (torch.arange(CONTEXT + 1) == CONTEXT).view(1, -1, 1, 1, 1)
     batch = dataclasses.replace(batch, latents=drawn)
     found = loss(batch, torch.Generator().manual_seed(0))[1]["consistency"]
-    model.denoise = lambda x, sigma, *rest, text=None: denoise(x, sigma, *rest[:2], net=loss.teacher)  # the mean
+    model.denoise = lambda x, sigma, *rest, **told: denoise(x, sigma, *rest[:2], net=loss.teacher)  # the mean
     assert found < 1e-3 and loss(batch, torch.Generator().manual_seed(0))[1]["consistency"] > 20 * found
 
 
