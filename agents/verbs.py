@@ -96,7 +96,7 @@ VERBS = {
         "Writes OUT/*.tar, index.json and curation.html, which shows what was left out and why.",
         "procosm.world_model.curation.curate:CurateConfig",
         "procosm.world_model.curation.curate:curate",
-        "Look at {page}/curation.html. Next: {program} ingest --data {made} --out RUN",
+        "Look at {page}/curation.html. Next: {program} train --data {made} --out {run}/world_model",
     ),
     "guard": Verb(
         "judge prompts and generated video: blocked words, broken frames, faces, what the model never saw",

@@ -52,7 +52,10 @@ class FilmLogs:
         self._cameras = choose_views(list(cameras), config)
         sizes, fps = {}, None
         for camera in self._cameras:
-            sizes[camera], fps = _look(next(film[camera] for film in found.values() if _opens(film.get(camera))))
+            opened = next((film[camera] for film in found.values() if _opens(film.get(camera))), None)
+            if opened is None:
+                raise DatasetError(f"no film of camera {camera} in {config.data} can be opened: all are damaged")
+            sizes[camera], fps = _look(opened)
         self._views = dict(zip(self._cameras, scaled_views(sizes, config), strict=True))
         self._groups = self._columns()
         signals = {

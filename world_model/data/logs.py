@@ -95,6 +95,8 @@ def open_logs(config: LogsConfig) -> Logs:
     """
     if not config.data.exists():
         raise DatasetError(f"{config.data} does not exist")
+    if config.format == "auto" and (config.data / "data" / "task.json").exists():
+        raise DatasetError(f"{config.data} is the folder of a run: give {config.data / 'data'}")
     kind = _detect(config.data) if config.format == "auto" else config.format
     try:
         logs: Logs = _opener(kind)(config)

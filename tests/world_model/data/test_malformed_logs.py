@@ -251,3 +251,16 @@ def test_ingest_goes_on_past_what_is_damaged_and_says_so(tmp_path, capsys):
             (path / f"data/chunk-000/episode_{index:06d}.parquet").unlink()
         ingest(IngestConfig(data=path, out=tmp_path / "none"))
     assert not (tmp_path / "none" / "data").exists()
+
+
+def test_a_folder_whose_every_film_is_damaged_is_refused(tmp_path):
+    (tmp_path / "push.mp4").write_bytes(b"no film")
+    (tmp_path / "push.csv").write_text("action\n1\n")
+    with pytest.raises(DatasetError, match=r"no film of camera main in .* can be opened"):
+        open_logs(LogsConfig(data=tmp_path))
+
+
+def test_the_folder_of_a_run_is_not_taken_for_its_dataset(tmp_path):
+    data = ingest(IngestConfig(data=FORMATS["numpy"](tmp_path / "logs"), out=tmp_path / "run"))
+    with pytest.raises(DatasetError, match=rf"is the folder of a run: give {data}"):
+        open_logs(LogsConfig(data=tmp_path / "run"))
