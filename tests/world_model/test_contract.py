@@ -19,6 +19,7 @@ from procosm.world_model.interface import Condition, Sampling
 from procosm.world_model.model import WorldModel
 from procosm.world_model.pretrained.config import CosmosTransformerConfig
 from procosm.world_model.pretrained.cosmos_vae import CosmosVAEConfig
+from procosm.world_model.threads import one_thread
 from tests.world_model.recurrent import Pooled, PooledConfig, Recurrent, RecurrentConfig
 
 _TRANSFORMER = TransformerConfig(width=24, layers=2, heads=2, kv_heads=1, hidden=32, medusa_heads=3)
@@ -136,7 +137,8 @@ def test_a_prediction_holds_latents_and_the_named_readouts(model):
 
 
 def test_frames_pass_the_tokenizer_in_their_shape(model):
-    frames = model.tokenizer.decode(model.starts[:, -1:])
+    with one_thread():  # as a world model decodes: the last bits of a convolution depend on how many share it
+        frames = model.tokenizer.decode(model.starts[:, -1:])
     assert frames.shape == (4, 1, 64, 64, 3) and frames.dtype == torch.uint8
     assert torch.equal(model.decode(model.starts[:, -1]), frames[:, 0])
 
