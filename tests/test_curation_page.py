@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from procosm.world_model.data.episodes import load_episodes
-from procosm.world_model.data.lerobot_writer import write_lerobot
+from procosm.world_model.data.lerobot_writer import code, write_lerobot
 from procosm.world_model.data.logs import LogsConfig, open_logs, read_log
 from tests.world_model.curation import scenes
 
@@ -42,7 +42,7 @@ def test_the_page_runs_from_a_lerobot_folder_to_a_dream(tmp_path):
     episodes = (
         replace(e, frames=square(e.frames), signals={"proprio": e.signals["proprio"]}, terminated=False) for e in films
     )
-    write_lerobot(tmp_path / "logs" / "push", task, episodes)
+    write_lerobot(tmp_path / "logs" / "push", task, (code(episode, task) for episode in episodes))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for command in COMMANDS:
         program, *arguments = shlex.split(command)

@@ -1,29 +1,33 @@
 """Logs of any format into a dataset of ours, as they are; and episodes of ours out to the formats of others."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from annotated_types import Interval
 
+from procosm.world_model.curation.engine import Engine, EngineConfig
 from procosm.world_model.data.episodes import Episode, write_dataset
-from procosm.world_model.data.lerobot_writer import QUALITY, write_lerobot
+from procosm.world_model.data.lerobot_writer import QUALITY, Coded, code, write_lerobot
 from procosm.world_model.data.logs import Log, Logs, LogsConfig, held_out, open_logs, read_log
 from procosm.world_model.data.rows import check_clock
 from procosm.world_model.data.shards import ShardLogs
 from procosm.world_model.data.stored_logs import DatasetLogs
+from procosm.world_model.data.task import Task
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.folders import check_apart, check_out
 from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Settings
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestConfig(LogsConfig):
+class IngestConfig(LogsConfig, EngineConfig):
     """Which logs to convert, and where to put them."""
 
     out: Path
@@ -32,12 +36,10 @@ class IngestConfig(LogsConfig):
     """Share of the recordings that is kept from training, to judge by; shards and datasets of ours say it already."""
 
 
-@dataclass(frozen=True)
-class ExportConfig(Settings):
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(LogsConfig, EngineConfig):
     """Which episodes to write, and how."""
 
-    data: Path
-    """Dataset or shards of ours, or logs of any format that procosm ingest reads."""
     out: Path
     """Folder for what is written; it must be empty or not exist."""
     to: Literal["lerobot", "minari"] = "lerobot"
@@ -60,7 +62,7 @@ def ingest(config: IngestConfig) -> Path:
     refused: list[str] = []
 
     def episodes() -> Iterator[tuple[Episode, np.ndarray | None]]:
-        for log in _readable(logs, refused):
+        for log in _readable(logs, _engine(config), refused, _as_it_is):
             yield replace(log.episode, kind="holdout" if log.name in apart else log.episode.kind), None
         if len(refused) == len(logs.names):
             raise DatasetError(f"no recording of {config.data} can be read; the first: {refused[0]}")
@@ -80,24 +82,45 @@ def export(config: ExportConfig) -> Path:
     """
     check_apart(config.out, config.data)
     check_out(config.out, lambda name: False)
-    logs, refused = open_logs(LogsConfig(data=config.data)), list[str]()
+    logs, refused = open_logs(config), list[str]()
     if config.to == "lerobot":
-        return write_lerobot(config.out, logs.task, (log.episode for log in _readable(logs, refused)), config.quality)
-    pairs = ((log.episode, None) for log in _readable(logs, refused))
+        coding = partial(_coded, logs.task, config.quality)
+        return write_lerobot(config.out, logs.task, _readable(logs, _engine(config), refused, coding))
+    pairs = ((log.episode, None) for log in _readable(logs, _engine(config), refused, _as_it_is))
     write_dataset(config.out, logs.task, pairs, provenance({"export": config}), env_spec=None)
     return config.out
 
 
-def _readable(logs: Logs, refused: list[str]) -> Iterator[Log]:
-    """The recordings that can be read, one at a time; the others are named on stderr and added to ``refused``."""
+def _readable(logs: Logs, engine: Engine, refused: list[str], make: Callable[[Log], Made]) -> Iterator[Made]:
+    """What is made of the recordings that can be read, in their order; the others are named on stderr and added to
+    ``refused``. In this process one recording is held at a time."""
     with Progress(len(logs.names), "recordings", "recordings") as bar:
-        for name in logs.names:
+        for made in engine.stream(logs.names, partial(_made, logs, make), in_order=True):
             bar.update(1)
-            try:
-                log = read_log(logs, name)
-                check_clock(log.times_s, logs.task.dt_s, name)
-            except DatasetError as error:
-                refused.append(str(error))
-                bar.write(f"left out: {error}", file=sys.stderr)
+            if isinstance(made, str):
+                refused.append(made)
+                bar.write(f"left out: {made}", file=sys.stderr)
                 continue
-            yield log
+            yield made
+
+
+def _made(logs: Logs, make: Callable[[Log], Made], name: str) -> list[Made | str]:
+    """What is made of one recording, or why it cannot be read."""
+    try:
+        log = read_log(logs, name)
+        check_clock(log.times_s, logs.task.dt_s, name)
+        return [make(log)]
+    except DatasetError as error:
+        return [str(error)]
+
+
+def _as_it_is(log: Log) -> Log:
+    return log
+
+
+def _coded(task: Task, quality: int, log: Log) -> Coded:
+    return code(log.episode, task, quality)
+
+
+def _engine(config: EngineConfig) -> Engine:
+    return Engine(config.workers, config.ray_address)

@@ -7,6 +7,8 @@ its reward is 0, and ``next.done`` is true. Reading it back leaves that row's ac
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import replace as changed
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,35 @@ INDEX = {
 }
 
 
-def write_lerobot(path: Path, task: Task, episodes: Iterable[Episode], quality: int = QUALITY) -> Path:
+@dataclass(frozen=True)
+class Coded:
+    """An episode whose frames are video already.
+
+    Attributes:
+        episode: without pixels; its frames have their number and no size. films: mp4 of each view. colours: (5, 3) of
+            each view, see ``_moments``.
+    """
+
+    episode: Episode
+    films: dict[str, bytes]
+    colours: dict[str, np.ndarray]
+
+
+def code(episode: Episode, task: Task, quality: int = QUALITY) -> Coded:
+    """An episode of the task as video of this quality: H.264's constant rate factor, 1 (best) to 51."""
+    views = task.split(episode.frames)
+    return Coded(
+        changed(episode, frames=np.empty((len(episode.frames), 0, 0, 3), np.uint8)),
+        {view: encode_part(frames, task.dt_s, quality) for view, frames in views.items()},
+        {view: _moments(frames.reshape(-1, 3) / 255) for view, frames in views.items()},
+    )
+
+
+def write_lerobot(path: Path, task: Task, episodes: Iterable[Coded]) -> Path:
     """Write a dataset into the folder ``path``, whole or not at all; returns it.
 
     Args:
         episodes: of the task, with the signals that it logs; one at a time is held in memory.
-        quality: of the video, H.264's constant rate factor, 1 (best) to 51.
 
     Raises:
         DatasetError: there is something in the folder already, no episode, or the disk does not take it.
@@ -48,17 +73,17 @@ def write_lerobot(path: Path, task: Task, episodes: Iterable[Episode], quality: 
     check_out(path, lambda name: False)
     if path.exists() and any(path.iterdir()):
         raise DatasetError(f"{path} is not empty: give a folder of its own to export to")
-    replace(path, lambda staging: _Writer(staging, task, quality).write(episodes))
+    replace(path, lambda staging: _Writer(staging, task).write(episodes))
     return path
 
 
 class _Writer:
     """Writes recordings one after the other: a video each, rows in files of at most ``ROWS``."""
 
-    def __init__(self, root: Path, task: Task, quality: int) -> None:
+    def __init__(self, root: Path, task: Task) -> None:
         import pyarrow as pa
 
-        self._pa, self._root, self._task, self._quality = pa, root, task, quality
+        self._pa, self._root, self._task = pa, root, task
         self._columns = {name: _column(name, each.per) for name, each in task.signals.items() if name != "termination"}
         self._texts: dict[str, int] = {}
         self._rows: list[Any] = []
@@ -66,15 +91,16 @@ class _Writer:
         self._episodes: list[dict[str, Any]] = []
         self._sums: dict[str, list[np.ndarray]] = {}
 
-    def write(self, episodes: Iterable[Episode]) -> None:
-        for number, episode in enumerate(episodes):
-            self._add(number, episode)
+    def write(self, episodes: Iterable[Coded]) -> None:
+        for number, coded in enumerate(episodes):
+            self._add(number, coded)
         if not self._episodes:
             raise DatasetError("there is no episode to export")
         self._flush()
         self._write_meta()
 
-    def _add(self, number: int, episode: Episode) -> None:
+    def _add(self, number: int, coded: Coded) -> None:
+        episode = coded.episode
         count = len(episode.frames)
         if self._held and self._held + count > ROWS:
             self._flush()
@@ -100,10 +126,10 @@ class _Writer:
             "meta/episodes/file_index": 0,
         }
         moments = {key: _moments(values) for key, values in columns.items()}
-        for view, frames in self._task.split(episode.frames).items():
+        for view, film in coded.films.items():
             key = f"observation.images.{view}"
-            row |= self._video(key, number, frames)
-            moments[key] = _moments(frames.reshape(-1, 3) / 255)
+            row |= self._video(key, number, film, count)
+            moments[key] = coded.colours[view]
         for key, each in moments.items():
             row |= {f"stats/{key}/{name}": value for name, value in _total(key, [each]).items()}
             self._sums.setdefault(key, []).append(each)
@@ -129,17 +155,17 @@ class _Writer:
         flat = self._pa.array(values.reshape(len(values), -1).ravel())
         return self._pa.FixedSizeListArray.from_arrays(flat, values.reshape(len(values), -1).shape[1])
 
-    def _video(self, key: str, number: int, frames: np.ndarray) -> dict[str, Any]:
+    def _video(self, key: str, number: int, film: bytes, count: int) -> dict[str, Any]:
         chunk, file = number // PER_CHUNK, number % PER_CHUNK
         path = self._root / VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_part(frames, self._task.dt_s, self._quality))
+        path.write_bytes(film)
         place = f"videos/{key}"
         return {
             f"{place}/chunk_index": chunk,
             f"{place}/file_index": file,
             f"{place}/from_timestamp": 0.0,
-            f"{place}/to_timestamp": len(frames) * self._task.dt_s,
+            f"{place}/to_timestamp": count * self._task.dt_s,
         }
 
     def _flush(self) -> None:

@@ -5,6 +5,7 @@ frontal faces of 24 pixels and more: it sees no profile, no smaller face and no 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,7 @@ class FaceBlur:
     """Finds faces and covers them."""
 
     def __init__(self) -> None:
-        try:
-            from skimage.data import lbp_frontal_face_cascade_filename
-            from skimage.feature import Cascade
-        except ImportError as error:
-            raise ProcosmError("faces are found by scikit-image: pip install 'procosm[curation]'") from error
-        self._cascade: Any = Cascade(lbp_frontal_face_cascade_filename())
+        _cascade()
 
     def find(self, frames: np.ndarray) -> list[Face]:
         """The faces in frames (n, H, W, 3) uint8."""
@@ -51,7 +47,7 @@ class FaceBlur:
             return []
         found = []
         for index, frame in enumerate(frames):
-            seen = self._cascade.detect_multi_scale(
+            seen = _cascade().detect_multi_scale(
                 img=frame, scale_factor=1.2, step_ratio=1, min_size=(SMALLEST, SMALLEST),
                 max_size=(largest, largest), min_neighbor_number=AGREEING,
             )  # fmt: skip
@@ -68,6 +64,17 @@ class FaceBlur:
             columns = slice(max(0, face.left - margin[1]), face.left + face.width + margin[1])
             covered[face.frame, rows, columns] = _mosaic(covered[face.frame, rows, columns])
         return covered, faces
+
+
+@cache
+def _cascade() -> Any:
+    """The detector, one for each process: it cannot be sent to another."""
+    try:
+        from skimage.data import lbp_frontal_face_cascade_filename
+        from skimage.feature import Cascade
+    except ImportError as error:
+        raise ProcosmError("faces are found by scikit-image: pip install 'procosm[curation]'") from error
+    return Cascade(lbp_frontal_face_cascade_filename())
 
 
 def _mosaic(part: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from procosm.world_model.data.logs import LogsConfig, open_logs, read_log
+from procosm.world_model.curation.engine import Engine, EngineConfig
+from procosm.world_model.data.logs import Logs, LogsConfig, open_logs, read_log
 from procosm.world_model.data.video_stream import encode_part
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_bytes, write_json
@@ -16,14 +17,13 @@ from procosm.world_model.guardrails.faces import FaceBlur
 from procosm.world_model.guardrails.frames import Familiarity, check_video, join
 from procosm.world_model.guardrails.prompts import PromptGuard, Verdict, read_blocklist
 from procosm.world_model.progress import Progress
-from procosm.world_model.settings import Settings
 
 QUALITY = 16
 """Of videos whose faces were covered: H.264's constant rate factor."""
 
 
-@dataclass(frozen=True)
-class GuardConfig(Settings):
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig(EngineConfig):
     """What to judge, and by what."""
 
     prompt: str = ""
@@ -45,6 +45,8 @@ class GuardConfig(Settings):
         super().__post_init__()
         if not self.prompt and self.data is None:
             raise ProcosmError("there is nothing to judge: give --prompt, --data or both")
+        if self.world_model is not None and self.data is None:
+            raise ProcosmError("--world-model judges recordings, and there are none: give --data, too")
 
 
 def guard(config: GuardConfig) -> Path:
@@ -71,29 +73,47 @@ def guard(config: GuardConfig) -> Path:
     return config.out / "guard.json"
 
 
+@dataclass(frozen=True)
+class _Judge:
+    """Judges recordings, here or in another process."""
+
+    logs: Logs
+    prompts: PromptGuard
+    familiar: Familiarity | None
+    blur: FaceBlur | None
+
+    def __call__(self, name: str) -> list[tuple[str, dict[str, Any], bytes]]:
+        """What is said of a recording, and its film with the faces covered, empty where there are none."""
+        film = b""
+        try:
+            episode = read_log(self.logs, name).episode
+            verdicts = [self.prompts.judge(episode.text), check_video(episode.frames, episode.actions)]
+            verdicts += [self.familiar.check(episode.frames)] if self.familiar else []
+            found = _told(join(verdicts))
+            if self.blur is not None:
+                covered, faces = self.blur.cover(episode.frames)
+                found["faces"] = len(faces)
+                if faces:
+                    film = encode_part(covered, self.logs.task.dt_s, QUALITY)
+        except Exception as error:  # what could not be judged does not pass, whatever went wrong
+            found = _told(Verdict(False, (f"it could not be judged ({type(error).__name__}: {error})",)))
+        return [(name, found, film)]
+
+
 def _judge_recordings(config: GuardConfig, prompts: PromptGuard) -> dict[str, dict[str, Any]]:
     assert config.data is not None
     logs = open_logs(LogsConfig(data=config.data, fps=config.fps))
     familiar = _familiarity(config.world_model) if config.world_model else None
-    blur = FaceBlur() if config.faces else None
-    found: dict[str, dict[str, Any]] = {}
+    judge = _Judge(logs, prompts, familiar, FaceBlur() if config.faces else None)
+    engine = Engine(config.workers, config.ray_address)
+    judged: dict[str, dict[str, Any]] = {}
     with Progress(len(logs.names), "recordings judged", "recordings") as bar:
-        for name in logs.names:
-            try:
-                episode = read_log(logs, name).episode
-                verdicts = [prompts.judge(episode.text), check_video(episode.frames, episode.actions)]
-                verdicts += [familiar.check(episode.frames)] if familiar else []
-                found[name] = _told(join(verdicts))
-                if blur is not None:
-                    covered, faces = blur.cover(episode.frames)
-                    found[name]["faces"] = len(faces)
-                    if faces:
-                        content = encode_part(covered, logs.task.dt_s, QUALITY)
-                        write_bytes(config.out / f"{name.replace('/', '_')}.mp4", content)
-            except Exception as error:  # what could not be judged does not pass, whatever went wrong
-                found[name] = _told(Verdict(False, (f"it could not be judged ({type(error).__name__}: {error})",)))
+        for name, found, film in engine.stream(logs.names, judge, in_order=True):
+            judged[name] = found
+            if film:
+                write_bytes(config.out / f"{name.replace('/', '_')}.mp4", film)
             bar.update(1)
-    return found
+    return judged
 
 
 def _familiarity(folder: Path) -> Familiarity:

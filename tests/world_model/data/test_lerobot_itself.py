@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from procosm.world_model.data.lerobot_writer import write_lerobot
+from procosm.world_model.data.lerobot_writer import code, write_lerobot
 from procosm.world_model.data.logs import LogsConfig, open_logs, read_log
 from tests.world_model.curation import scenes
 
@@ -62,7 +62,7 @@ def test_lerobot_opens_what_is_exported(tmp_path):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     episodes = [scenes.episode(seed, 20 + seed, scenes.TWO_VIEWS) for seed in range(3)]
-    write_lerobot(tmp_path / "out", scenes.TWO_VIEWS, iter(episodes))
+    write_lerobot(tmp_path / "out", scenes.TWO_VIEWS, (code(each, scenes.TWO_VIEWS) for each in episodes))
     dataset = LeRobotDataset("procosm/push", root=tmp_path / "out", video_backend="pyav")
     assert (dataset.num_episodes, dataset.fps) == (3, 20)
     for index, episode in enumerate(episodes):

@@ -8,7 +8,7 @@ import pytest
 
 from procosm.world_model.data.episodes import load_episodes, load_task
 from procosm.world_model.data.ingest import ExportConfig, IngestConfig, export, ingest
-from procosm.world_model.data.lerobot_writer import write_lerobot
+from procosm.world_model.data.lerobot_writer import code, write_lerobot
 from procosm.world_model.data.logs import LogsConfig, held_out, open_logs, read_log
 from procosm.world_model.data.rows import seconds
 from procosm.world_model.errors import DatasetError
@@ -96,7 +96,7 @@ def test_what_is_exported_is_read_by_pandas_as_lerobot_reads_it(tmp_path):
 
     pandas = pytest.importorskip("pandas")
     task = replace(scenes.TWO_VIEWS, id="push")
-    write_lerobot(tmp_path / "out", task, iter(EPISODES))
+    write_lerobot(tmp_path / "out", task, (code(episode, task) for episode in EPISODES))
     info = json.loads((tmp_path / "out/meta/info.json").read_text())
     tasks = pandas.read_parquet(tmp_path / "out/meta/tasks.parquet")
     assert tasks.loc[EPISODES[1].text].task_index == 1

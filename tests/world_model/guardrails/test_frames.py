@@ -128,6 +128,8 @@ def test_the_command_writes_every_verdict_and_fails_if_one_is_no(tmp_path):
     assert guard(GuardConfig(prompt="fold the towel", out=tmp_path / "out")).exists()
     with pytest.raises(ProcosmError, match="nothing to judge"):
         GuardConfig()
+    with pytest.raises(ProcosmError, match="give --data, too"):
+        GuardConfig(prompt="fold the towel", world_model=tmp_path / "none")
 
 
 def test_a_recording_that_cannot_be_judged_does_not_pass(tmp_path, monkeypatch):
