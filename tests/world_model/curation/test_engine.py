@@ -45,7 +45,7 @@ def write_logs(folder: Path) -> Path:
 
     folder.mkdir()
     for seed in range(RECORDINGS):
-        episode = scenes.episode(seed, 20 + seed)
+        episode = scenes.episode(seed, 40 + seed)
         frames = episode.frames.repeat(2, 1).repeat(2, 2)
         if seed == 3:
             frames[4:] = frames[4]
