@@ -16,7 +16,7 @@ from procosm.world_model.errors import ProcosmError
 from procosm.world_model.interface import MEAN, Condition, Dynamics, Memory, Prediction, Sampling, Tokenizer
 from procosm.world_model.threads import one_thread, run_each
 
-SMALLEST_PART, MOST_PARTS = 16, 8  # dreams that one thread moves by itself; with fewer it mostly waits for Python
+SMALLEST_PART, MOST_PARTS = 32, 8  # dreams that one thread moves by itself; fewer cost more in Python than they share
 
 
 @dataclass(frozen=True)

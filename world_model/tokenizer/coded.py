@@ -37,7 +37,7 @@ class Coded:
     Attributes:
         frames, height, width: of the video. dt_s: seconds between two of its frames.
         frames_per_latent: of the tokenizer.
-        tokenizer, video: checksums of the weights and of the video.
+        tokenizer, video: checksums, of the former its config and weights.
     """
 
     format: Annotated[int, Interval(ge=1, le=FORMAT)]

@@ -4,6 +4,8 @@ A reader finds all of a save or nothing of it, see ``folders``. A whole world mo
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,7 @@ class Opened:
     """A tokenizer that is to code frames of some size.
 
     Attributes:
-        sha256: checksum of its weights.
+        sha256: checksum of its config and weights: levels, for one, are in no weight.
         height, width: what it codes, which may be more than was asked for: the rest is to be padded.
     """
 
@@ -127,8 +129,14 @@ def open_tokenizer(folder: Path, height: int, width: int, device: str | torch.de
                 f"the tokenizer of {folder} codes frames of {seen[0]} x {seen[1]} pixels alone, not of {height} x "
                 f"{width}: give one of `procosm train-tokenizer`, or scale the video"
             )
-        return Opened(model.tokenizer, checksum(folders.find(folder, WEIGHTS)), height, width)
+        return Opened(model.tokenizer, _identity(values, checksum(folders.find(folder, WEIGHTS))), height, width)
     config = read_config(folder)
     side = config.tokenizer.pixels_per_latent
     padded = (-(-height // side) * side, -(-width // side) * side)
-    return Opened(load(folder, *padded, device), config.sha256, *padded)
+    return Opened(load(folder, *padded, device), _identity(values, config.sha256), *padded)
+
+
+def _identity(values: dict[str, Any], weights: str) -> str:
+    """Of a tokenizer, from what its config.json says, as it stands there, and the checksum of its weights."""
+    said = json.dumps([values["tokenizer"], weights], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()

@@ -107,7 +107,7 @@ def decode(config: DecodeConfig) -> Path:
     opened = open_tokenizer(config.tokenizer, coded.height, coded.width, config.device)
     if opened.sha256 != coded.tokenizer:
         raise ProcosmError(
-            f"{config.latents} was coded by another tokenizer than {config.tokenizer} (weights {coded.tokenizer[:12]}, "
+            f"{config.latents} was coded by another tokenizer than {config.tokenizer} ({coded.tokenizer[:12]}, "
             f"not {opened.sha256[:12]}): give the one it was coded by"
         )
     tokenizer, device = opened.tokenizer, resolve_device(config.device)
