@@ -44,15 +44,15 @@ class PlanningConfig(OnDevice):
 
     task: str = "Reacher"
     """A world model that ships."""
-    episodes: Count = 4
+    episodes: Count = 6
     """MuJoCo episodes of each arm."""
     steps: Count = 50
     """Of an episode, at most."""
-    horizon: Count = 6
+    horizon: Count = 10
     """Steps of a plan."""
-    candidates: Count = 24
+    candidates: Count = 48
     """Plans in an iteration."""
-    iterations: Count = 2
+    iterations: Count = 3
     """Of a search."""
     out: Path = RESULTS
     """Folder of the result."""

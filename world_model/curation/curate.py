@@ -82,7 +82,7 @@ def curate(config: CurateConfig, captioner: Captioner | None = None) -> Path:
         stages = Stages(
             logs, config.split, config.limits, _action_model(work, logs, config), captioner or TemplateCaptioner()
         )
-        engine = Engine(config.workers, config.ray_address)
+        engine = config.engine()
         manifest = Manifest(work / "logs.jsonl")
         _measure(engine, stages, manifest)
         records = [manifest.done[name] for name in logs.names]

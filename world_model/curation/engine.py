@@ -25,6 +25,10 @@ class EngineConfig(Settings):
     ray_address: str = ""
     """Ray cluster to work on, such as auto or ray://HOST:10001; it must see the folders that are read and written."""
 
+    def engine(self) -> "Engine":
+        """What works there."""
+        return Engine(self.workers, self.ray_address)
+
 
 @dataclass(frozen=True)
 class Engine:

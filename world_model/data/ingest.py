@@ -62,7 +62,7 @@ def ingest(config: IngestConfig) -> Path:
     refused: list[str] = []
 
     def episodes() -> Iterator[tuple[Episode, np.ndarray | None]]:
-        for log in _readable(logs, _engine(config), refused, _as_it_is):
+        for log in _readable(logs, config.engine(), refused, _as_it_is):
             yield replace(log.episode, kind="holdout" if log.name in apart else log.episode.kind), None
         if len(refused) == len(logs.names):
             raise DatasetError(f"no recording of {config.data} can be read; the first: {refused[0]}")
@@ -85,8 +85,8 @@ def export(config: ExportConfig) -> Path:
     logs, refused = open_logs(config), list[str]()
     if config.to == "lerobot":
         coding = partial(_coded, logs.task, config.quality)
-        return write_lerobot(config.out, logs.task, _readable(logs, _engine(config), refused, coding))
-    pairs = ((log.episode, None) for log in _readable(logs, _engine(config), refused, _as_it_is))
+        return write_lerobot(config.out, logs.task, _readable(logs, config.engine(), refused, coding))
+    pairs = ((log.episode, None) for log in _readable(logs, config.engine(), refused, _as_it_is))
     write_dataset(config.out, logs.task, pairs, provenance({"export": config}), env_spec=None)
     return config.out
 
@@ -120,7 +120,3 @@ def _as_it_is(log: Log) -> Log:
 
 def _coded(task: Task, quality: int, log: Log) -> Coded:
     return code(log.episode, task, quality)
-
-
-def _engine(config: EngineConfig) -> Engine:
-    return Engine(config.workers, config.ray_address)

@@ -15,7 +15,7 @@ from procosm.world_model.errors import DatasetError
 
 PIECE = 1 << 11
 """Frames that are read for encoding together."""
-SAMPLE = 1 << 12
+SAMPLE = 1 << 14
 """Rows that statistics are taken of, at most, where they lie on disk."""
 KEPT = 32 << 20
 """Bytes of decoded frames that are kept, at most, and those of one block beside them."""

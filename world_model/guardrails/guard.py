@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from procosm.world_model.curation.engine import Engine, EngineConfig
+from procosm.world_model.curation.engine import EngineConfig
 from procosm.world_model.data.logs import Logs, LogsConfig, open_logs, read_log
 from procosm.world_model.data.video_stream import encode_part
 from procosm.world_model.errors import ProcosmError
@@ -105,10 +105,9 @@ def _judge_recordings(config: GuardConfig, prompts: PromptGuard) -> dict[str, di
     logs = open_logs(LogsConfig(data=config.data, fps=config.fps))
     familiar = _familiarity(config.world_model) if config.world_model else None
     judge = _Judge(logs, prompts, familiar, FaceBlur() if config.faces else None)
-    engine = Engine(config.workers, config.ray_address)
     judged: dict[str, dict[str, Any]] = {}
     with Progress(len(logs.names), "recordings judged", "recordings") as bar:
-        for name, found, film in engine.stream(logs.names, judge, in_order=True):
+        for name, found, film in config.engine().stream(logs.names, judge, in_order=True):
             judged[name] = found
             if film:
                 write_bytes(config.out / f"{name.replace('/', '_')}.mp4", film)
