@@ -4,19 +4,19 @@
 
 Both arms train the diffusion stage of the preset for equal steps on the same latents of one dense tokenizer, each with
 the learning rate found for it. They take turns of a few steps on one thread, so that other work on the machine hits
-both alike. ``value`` of a mean is over seeds, differences are paired by seed. Killed at any moment, the same command
-goes on from the last mark.
+both alike. A third arm, sparse too, takes so many more steps that it lasts about as long as dense; it trains after
+them, alone, and is compared in processor seconds. ``value`` of a mean is over seeds, differences are paired by seed.
+Killed at any moment, the same command goes on from the last mark.
 """
 
 import sys
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
-from annotated_types import Ge
 from tqdm import tqdm
 
 from procosm.agents.judge.stats import t_interval
@@ -60,12 +60,10 @@ class SparseCurveConfig(Settings):
     """Peak learning rate of the dense arm."""
     sparse_rate: Positive = 8e-4
     """Peak learning rate of the sparse arm, before the factor that training gives the values of blocks."""
-    longer: Count = 2
-    """Times as many steps of the third arm."""
-    longer_seeds: Annotated[int, Ge(0)] = 1
-    """Seeds of the third arm."""
+    longer: Count = 3
+    """Times as many steps of the third arm: about as many as pass while dense takes ``steps``."""
     marks: Count = 8
-    """How often each model is judged, in equal distances."""
+    """How often each model is judged in ``steps``, in equal distances."""
     turn: Count = 5
     """Steps that one arm takes before it is the other's turn."""
     real_steps: Count = 12_000
@@ -112,11 +110,9 @@ def race(config: SparseCurveConfig, seed: int, block: int, shared: Given) -> dic
 
 def race_longer(config: SparseCurveConfig, seed: int, block: int, shared: Given) -> list[dict[str, Any]]:
     """Points of the third arm of one seed."""
-    sizes = config.sizes("longer")
-    steps = sizes.stages["diffusion"].steps
-    marks = [round(steps * (k + 1) / config.marks) for k in range(config.marks)]
+    marks = [round(config.steps * (k + 1) / config.marks) for k in range(config.marks * config.longer)]
     cell = Cell(config.task, f"{config.preset}_longer", "procrustes", config.density, seed)
-    racer = Racer(cell, sizes, block, shared, marks, config.out / config.task / "models")
+    racer = Racer(cell, config.sizes("longer"), block, shared, marks, config.out / config.task / "models")
     for mark in tqdm(marks, desc=f"seed {seed}, longer", unit="mark"):
         racer.advance(mark)
     return racer.points
@@ -167,25 +163,28 @@ def rows_of(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCur
 
 
 def longer_rows(found: dict[int, dict[str, list[dict[str, Any]]]], task: str) -> list[dict[str, Any]]:
-    """Where the third arm ends, and when it reaches what dense ends with, in processor seconds."""
+    """How long the third arm took, where it ends and when it reaches what dense ends with, in processor seconds: of
+    each seed, then over them. A mean of times is missing where a seed never gets there.
+    """
     rows: list[dict[str, Any]] = []
-    for seed, arms in found.items():
-        if "longer" not in arms:
-            continue
-        dense, longer = arms["dense"][-1], arms["longer"]
-        share = {
-            "metric": "processor seconds of more steps over dense's",
-            "value": longer[-1]["cpu_s"] / dense["cpu_s"],
-        }
-        rows.append(share | {"task": task, "seed": seed, "unit": "1", "step": longer[-1]["step"]})
-        for metric in JUDGED:
-            place = {"task": task, "seed": seed, "step": longer[-1]["step"]}
-            lead = longer[-1][metric] - dense[metric]
-            rows.append({"metric": f"{metric} of more steps minus dense's end", "value": lead, "unit": "dB", **place})
-            taken = reached(longer, metric, dense[metric], "cpu_s")
-            sooner = dense["cpu_s"] / taken if taken else None
-            unit = "dense time / sparse time"
-            rows.append({"metric": f"seconds to dense's last {metric}", "value": sooner, "unit": unit, **place})
+
+    def add(metric: str, values: dict[int, float | None], unit: str) -> None:
+        rows.extend({"metric": metric, "task": task, "seed": s, "value": v, "unit": unit} for s, v in values.items())
+        known = [value for value in values.values() if value is not None]
+        mean = t_interval(known) if len(known) == len(values) else {"value": None, "n": len(values)}
+        rows.append({"metric": f"{metric}, mean", "task": task, "unit": unit, **mean})
+
+    ends = {seed: (arms["dense"][-1], arms["longer"]) for seed, arms in found.items() if "longer" in arms}
+    if not ends:
+        return []
+    shares = {seed: longer[-1]["cpu_s"] / dense["cpu_s"] for seed, (dense, longer) in ends.items()}
+    add("processor seconds of more steps over dense's", {**shares}, "1")
+    for metric in JUDGED:
+        leads = {seed: longer[-1][metric] - dense[metric] for seed, (dense, longer) in ends.items()}
+        add(f"{metric} of more steps minus dense's end", {**leads}, "dB")
+        taken = {seed: reached(longer, metric, dense[metric], "cpu_s") for seed, (dense, longer) in ends.items()}
+        sooner = {seed: ends[seed][0]["cpu_s"] / at if at else None for seed, at in taken.items()}
+        add(f"seconds to dense's last {metric}", sooner, "dense time / sparse time")
     return rows
 
 
@@ -202,7 +201,7 @@ def draw(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCurveC
         for seed, arms in found.items():
             for arm, points in arms.items():
                 if (arm, clock) == ("longer", "wall_s"):
-                    continue  # other work was on the machine then
+                    continue  # it takes no turns with the others: another hour, other work beside it
                 x = np.array([point[clock] for point in points])
                 y = np.array([-point[f"better_than_copy_{horizon}_db"] for point in points])
                 axes.plot(x, y, color=colours[arm], marker=".", label=None if seed else names[arm])
@@ -240,7 +239,7 @@ def benchmark(config: SparseCurveConfig) -> Path:
     for seed in range(config.seeds):
         found[seed] = race(config, seed, block, shared)
         write(found, config, block)
-    for seed in range(min(config.longer_seeds, config.seeds)):
+    for seed in range(config.seeds):
         found[seed]["longer"] = race_longer(config, seed, block, shared)
         write(found, config, block)
     return config.result

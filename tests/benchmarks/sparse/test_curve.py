@@ -57,12 +57,23 @@ def test_more_steps_are_compared_with_the_end_of_dense() -> None:
     def arm(scale: float, end: float, steps: int) -> list[dict[str, float]]:
         return [{"step": k, "cpu_s": scale * k, **dict.fromkeys(JUDGED, end * k)} for k in range(1, steps + 1)]
 
-    rows = {
-        row["metric"]: row["value"] for row in longer_rows({0: {"dense": arm(3, 1.0, 2), "longer": arm(1, 0.8, 4)}}, "")
-    }
-    assert rows["processor seconds of more steps over dense's"] == pytest.approx(4 / 6)
-    assert rows["psnr_1_db of more steps minus dense's end"] == pytest.approx(1.2)
-    assert rows["seconds to dense's last psnr_1_db"] == pytest.approx(6 / 2.5)  # 2.0 = 0.8 x 2.5 steps of 1 s
+    found = {seed: {"dense": arm(3, 1.0, 2), "longer": arm(1, 0.8 + 0.2 * seed, 4)} for seed in range(3)}
+    rows = {(row["metric"], row.get("seed")): row["value"] for row in longer_rows(found, "")}
+    assert rows["processor seconds of more steps over dense's", 0] == pytest.approx(4 / 6)
+    assert rows["psnr_1_db of more steps minus dense's end", 0] == pytest.approx(1.2)
+    assert rows["psnr_1_db of more steps minus dense's end, mean", None] == pytest.approx((1.2 + 2.0 + 2.8) / 3)
+    assert rows["seconds to dense's last psnr_1_db", 0] == pytest.approx(6 / 2.5)  # 2.0 = 0.8 x 2.5 steps of 1 s
+    assert rows["seconds to dense's last psnr_1_db, mean", None] == pytest.approx((6 / 2.5 + 6 / 2 + 6 / (5 / 3)) / 3)
+
+
+def test_a_seed_that_never_gets_there_leaves_no_mean_of_those_that_do() -> None:
+    def arm(ends: float) -> list[dict[str, float]]:
+        return [{"step": 1, "cpu_s": 1.0, **dict.fromkeys(JUDGED, ends)}]
+
+    found = {seed: {"dense": arm(1.0), "longer": arm(ends)} for seed, ends in enumerate((2.0, 0.5))}
+    rows = {(row["metric"], row.get("seed")): row["value"] for row in longer_rows(found, "")}
+    assert [rows["seconds to dense's last psnr_8_db", seed] for seed in (0, 1)] == [1.0, None]
+    assert rows["seconds to dense's last psnr_8_db, mean", None] is None
 
 
 def test_a_killed_model_goes_on_to_the_same_numbers(config: SparseCurveConfig, shared: Given, tmp_path: Path) -> None:
@@ -88,10 +99,13 @@ def test_a_miniature_writes_points_verdict_and_figure(config: SparseCurveConfig,
     rows = read_json(curve.benchmark(config))["rows"]
     assert {(row["arm"], row["step"]) for row in rows if "arm" in row} == {
         *((arm, step) for arm in curve.ARMS for step in (2, 4, 6)),
-        *(("longer", step) for step in (4, 8, 12)),
+        *(("longer", step) for step in range(2, 19, 2)),
     }
     assert {row["metric"] for row in rows if "seed" not in row and "arm" not in row} == {
         *(f"{metric} minus dense at equal steps" for metric in JUDGED),
         *(f"speedup of equal steps, {words}" for words in curve.CLOCKS.values()),
+        "processor seconds of more steps over dense's, mean",
+        *(f"{metric} of more steps minus dense's end, mean" for metric in JUDGED),
+        *(f"seconds to dense's last {metric}, mean" for metric in JUDGED),
     }
     assert config.result.with_suffix(".png").stat().st_size > 10_000
