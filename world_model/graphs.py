@@ -12,8 +12,13 @@ MOST = 8
 
 def fingerprint(module: nn.Module) -> tuple[tuple[int, int], ...]:
     """Changes whenever a weight does: where each tensor lies, and how often it was written to."""
-    tensors = (*module.parameters(), *module.buffers())
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+    found, modules = [], [module]
+    while modules:  # by hand: a dream asks at every step, and torch's iterators make a name of each tensor
+        each = modules.pop()
+        modules.extend(m for m in each._modules.values() if m is not None)
+        for tensors in (each._parameters, each._buffers):
+            found += [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors.values() if t is not None]
+    return tuple(found)
 
 
 class Recorder:

@@ -66,7 +66,7 @@ class SelfAttention(nn.Module):
 
 def _joined(x: Tensor, together: int) -> Tensor:
     """(b, tokens, …) to (b / together, together tokens, …)."""
-    return x.unflatten(0, (-1, together)).flatten(1, 2)
+    return x if together == 1 else x.unflatten(0, (-1, together)).flatten(1, 2)
 
 
 class Block(nn.Module):

@@ -1,9 +1,10 @@
 """What ``commits`` has each of two checkouts do: not a command, and not imported; it stands on what both have.
 
-    python commit_steps.py CHECKPOINT DATA WORK DREAMS SECONDS
+    python commit_steps.py CHECKPOINT DATA WORK DREAMS SECONDS THREADS
 
-Prints the names of the works there are, as JSON; then reads one name a line, and prints its steps a CPU second.
-Training steps are those of the checkout's own ``train``: its first call of each stage is kept, and repeated.
+Prints the names of the works there are, as JSON; then reads one name a line, and prints its steps a second: of the
+processor where there is one thread, else of the clock. Training steps are those of the checkout's own ``train``: its
+first call of each stage is kept, and repeated.
 """
 
 import contextlib
@@ -27,25 +28,27 @@ class Enough(Exception):
     """Every stage was seen."""
 
 
-def dreams(checkpoint: str, number: int, observation: str, seconds: float) -> Callable[[], float]:
-    """Steps a CPU second of dreams side by side."""
+def dreams(
+    checkpoint: str, number: int, observation: str, seconds: float, now: Callable[[], float]
+) -> Callable[[], float]:
+    """Steps a second of dreams side by side."""
     env = gym.make_vec("procosm.envs:Procosm/World-v0", num_envs=number, checkpoint=checkpoint, observation=observation)
     env.reset(seed=0)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(8)]
 
     def rate() -> float:
-        taken, began = 0, time.process_time()
-        while time.process_time() - began < seconds:
+        taken, began = 0, now()
+        while now() - began < seconds:
             env.step(actions[taken % len(actions)])
             taken += 1
-        return taken * number / (time.process_time() - began)
+        return taken * number / (now() - began)
 
     return rate
 
 
-def stages(data: Path, work: Path) -> dict[str, Callable[[], float]]:
-    """Steps a CPU second of every stage of the preset small."""
+def stages(data: Path, work: Path, now: Callable[[], float]) -> dict[str, Callable[[], float]]:
+    """Steps a second of every stage of the preset small."""
     where, training, sizes = parts()
     run_stage, kept = where.run_stage, dict[str, tuple[Any, ...]]()
 
@@ -70,9 +73,9 @@ def stages(data: Path, work: Path) -> dict[str, Callable[[], float]]:
                 p.requires_grad_(True)  # what a stage leaves frozen
             if mixed is not None:
                 module.mixed = mixed  # which only its stage sets
-            began = time.process_time()
+            began = now()
             run_stage(name, module, losses, config, work / f"{name}-{next(number)}.safetensors")
-            return STEPS[name] / (time.process_time() - began)
+            return STEPS[name] / (now() - began)
 
         return rate
 
@@ -94,15 +97,16 @@ def parts() -> tuple[Any, Any, Any]:
         return train, train, presets.preset("small")
 
 
-def main(checkpoint: str, data: str, work: str, number: str, seconds: str) -> None:
+def main(checkpoint: str, data: str, work: str, number: str, seconds: str, threads: str) -> None:
     """Answer until the other side ends."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(threads))
+    now = time.process_time if threads == "1" else time.perf_counter
     answers, sys.stdout = sys.stdout, sys.stderr
     works = {
-        f"{n} dreams, {observation}": dreams(checkpoint, n, observation, float(seconds))
+        f"{n} dreams, {observation}": dreams(checkpoint, n, observation, float(seconds), now)
         for n, observation in ((1, "pixels"), (int(number), "pixels"), (int(number), "latent"))
     }
-    works |= {f"training, {name}": rate for name, rate in stages(Path(data), Path(work)).items()}
+    works |= {f"training, {name}": rate for name, rate in stages(Path(data), Path(work), now).items()}
     print(json.dumps(list(works)), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(works[line.strip()]()), file=answers, flush=True)

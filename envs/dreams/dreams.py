@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -327,9 +328,9 @@ class Dreams:
             told[self._watched] = self._estimate = told[self._watched].float()
         if self._watch is not None:
             told["trust"] = self._watch.advance(action, self._estimate)[:, None]
-        ends = np.cumsum([value.shape[1] for value in told.values()])[:-1]
         columns = torch.cat(list(told.values()), dim=1).to("cpu", torch.float64).numpy()
-        return dict(zip(told, np.split(columns, ends, axis=1), strict=True))
+        ends = accumulate(value.shape[1] for value in told.values())
+        return {name: columns[:, end - told[name].shape[1] : end] for name, end in zip(told, ends, strict=True)}
 
     def _told(self, actions: np.ndarray, prediction: Prediction) -> list[Told]:
         """What a reward of the user's own may read of this step; of each of its frames where it is several."""

@@ -116,11 +116,11 @@ def test_every_step_of_a_dream_ends_on_the_manifold(dynamics, noisy):
 def test_one_step_prepared_equals_the_plain_network(dynamics):
     w, unit = window(), torch.rand(5, 8) * 2 - 1
     context = w.latents[:, :3]
-    c_noise = coefficients(torch.full((5,), SIGMA_MAX))[3]
-    plain = dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
+    _, c_out, _, c_noise = coefficients(torch.full((5,), SIGMA_MAX))
+    plain = c_out * dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
     assert torch.allclose(OneStep(dynamics.net, torch.float32)(context, unit), plain, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
-        coarse = dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
+        coarse = c_out * dynamics.net(torch.zeros(5, 1, *SHAPE), c_noise, context, unit)
     error = (OneStep(dynamics.net, torch.bfloat16)(context, unit) - plain).square().mean()
     assert 0 < error < 2 * (coarse.float() - plain).square().mean()  # no coarser than autocast
 

@@ -14,11 +14,7 @@ from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.denoiser import Denoiser
 from procosm.world_model.diffusion.memory import DiffusionMemory
 from procosm.world_model.diffusion.one_step import OneStep
-from procosm.world_model.diffusion.precondition import (
-    SIGMA_DATA,
-    SIGMA_MAX,
-    coefficients,
-)
+from procosm.world_model.diffusion.precondition import SIGMA_DATA, SIGMA_MAX
 from procosm.world_model.diffusion.sampler import noise_for, sample, sigmas_for
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.graphs import Recorder, fingerprint
@@ -130,13 +126,11 @@ class DiffusionDynamics(Denoiser):
     def _step_of_mean(
         self, guidance: float, context: Tensor, unit: Tensor, before: Tensor, text: Tensor, shown: Tensor
     ) -> tuple[Tensor, ...]:
-        c_out = coefficients(context.new_full((1,), SIGMA_MAX))[1]
         step, seen, told, motion = self.one_step(), self.moved(context), self.told(unit), self.motion(unit)
         found = step(seen, told, text, motion, shown)
         if guidance and self.config.text:  # actions are hidden of noisy latents alone
             found = found + guidance * (found - step(seen, told, None, motion, shown))
-        residual = (c_out * found)[:, 0]
-        return self._outcome(context, residual, unit, before)
+        return self._outcome(context, found[:, 0], unit, before)
 
     def _step_of_noise(
         self,

@@ -17,12 +17,12 @@ from procosm.world_model.layers import fourier_features
 
 
 class OneStep:
-    """F(0; c_noise(σ_max), context, action) of a transformer, as its weights are now."""
+    """D(0; σ_max), the expected residual in units of σ_data, of a transformer as its weights are now."""
 
     @torch.inference_mode()
     def __init__(self, net: DiffusionTransformer, dtype: torch.dtype) -> None:
         """Copy ``net`` for products in ``dtype``; its norms stay as they are."""
-        c_noise = coefficients(net.patch_in.weight.new_full((1,), SIGMA_MAX))[3]
+        _, self.c_out, _, c_noise = coefficients(net.patch_in.weight.new_full((1,), SIGMA_MAX))
         self.features = fourier_features(c_noise, net.config.width)  # (1, d)
         self.shared = net.time_out(F.silu(net.time_hidden(self.features))).to(dtype)  # (1, 3 d)
         self.net, self.dtype = copy.deepcopy(net), dtype
@@ -58,4 +58,4 @@ class OneStep:
         low = low.unflatten(1, (len(self.parts), -1)).transpose(0, 1)  # (modulations, b, rank)
         modulation = (low @ self.up + (self.shared + add_3d))[:, :, None]  # (modulations, b, 1, 3 d)
         split = [each.split(width, dim=-1)[:parts] for each, parts in zip(modulation, self.parts, strict=True)]
-        return net.run(tokens, split, text, told).to(context.dtype)
+        return self.c_out * net.run(tokens, split, text, told).to(context.dtype)
