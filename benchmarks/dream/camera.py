@@ -4,19 +4,26 @@
 
 A camera is moved through a room that stands still (``Gallery-v0``). World models learn from the same logs, told of its
 motion as Plücker rays, as the action's embedding, or not at all. Held-out motions then send the camera along, and every
-generated frame is compared with MuJoCo's picture from the commanded pose, beside the last frame that was given. ``low``
-and ``high`` are 95 % intervals over windows.
+generated frame is compared with MuJoCo's picture from the commanded pose, beside the last frame that was given: by
+PSNR and SSIM, and by the pose that known landmarks say it is seen from (``camera_pose``). ``low`` and ``high`` are 95 %
+intervals over windows.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from procosm.agents.judge.open_loop import choose_windows, open_loop
 from procosm.benchmarks.device import OnDevice
+from procosm.benchmarks.dream.camera_pose import pose_rows
+from procosm.benchmarks.dream.fidelity.ssim import ssim
+from procosm.benchmarks.dream.views import films_of, real_films
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.truth.gallery import FOV_Y_DEG
+from procosm.envs.truth.mujoco import MujocoEnv
 from procosm.world_model import checkpoint, command
 from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.data.episodes import is_whole, load_episodes, load_task
@@ -27,6 +34,7 @@ from procosm.world_model.training.train import TrainConfig, train
 
 FRAME = 32
 HORIZONS = (1, 4, 8, 16)
+UNITS = {"psnr_db": "dB", "ssim": "1"}
 ARMS: dict[str, dict[str, bool]] = {
     "rays": {"acts": False, "rays": True},
     "actions": {"acts": True, "rays": False},
@@ -82,19 +90,27 @@ def measure(config: CameraBenchConfig) -> Path:
     task = load_task(data)
     held_out = [episode for episode in load_episodes(data) if episode.kind == "holdout"]
     windows = choose_windows(held_out, 3, max(HORIZONS), config.windows, 0)
+    env = MujocoEnv.from_task(task)
     rows: list[dict[str, Any]] = []
     written = config.result
     for seed in range(config.seeds):
+        films: dict[str, np.ndarray] = {}
         for arm, told in ARMS.items():
             out = config.out / f"{arm.replace(' ', '-')}-seed{seed}" / "world_model"
             if not checkpoint.is_model(out):
                 asks = TrainConfig(data=data, out=out, seed=seed, device=config.device)
                 train(asks, sizes(config.steps, task.dt_s, **told))
-            for row in open_loop(checkpoint.load(out, config.resolved()), windows, None, 0):
-                if row["metric"] == "psnr_db" and row["horizon"] in HORIZONS:
-                    rows.append({"task": task.id, "arm": arm, "seed": seed, **row, "unit": "dB"})
+            model = checkpoint.load(out, config.resolved())
+            for row in open_loop(model, windows, None, 0, {"ssim": lambda seen, true, last: ssim(seen, true)}):
+                if row["metric"] in UNITS and row["horizon"] in HORIZONS:
+                    unit = UNITS[str(row["metric"])]
+                    rows.append({"task": task.id, "arm": arm, "seed": seed, **row, "unit": unit})
+            films = films or real_films(model, windows)
+            films[arm] = films_of(model, windows)
+        rows += [{"task": task.id, "seed": seed, **row} for row in pose_rows(env, films, windows, HORIZONS, 0)]
         details = {"logged": config.logged, "steps": config.steps, "seeds": seed + 1}
         written = record(config.result.stem, rows, config.result.parent, details)
+    env.close()
     return written
 
 

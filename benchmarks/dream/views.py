@@ -182,21 +182,22 @@ def rows_of(task: Task, films: Mapping[str, np.ndarray], judge: Judged) -> list[
     return rows
 
 
+def real_films(model: WorldModel, windows: Windows) -> dict[str, np.ndarray]:
+    """(n, horizon, H, W, 3) each: MuJoCo's pictures, the same through a tokenizer, and the last one that was given."""
+    given = model.dynamics.context
+    real = windows.frames[:, given:]
+    latents = model.encode(real)
+    coded = np.stack([decode(model, latents[:, t]) for t in range(real.shape[1])], axis=1)
+    still = np.broadcast_to(windows.frames[:, given - 1 : given], real.shape)
+    return {"real frames": real, "real frames through the tokenizer": coded, "last frame": still}
+
+
 def controls(joint: WorldModel, judge: Judged) -> dict[str, np.ndarray]:
-    """Films beside the dreams: MuJoCo's, the same through a tokenizer, the last picture, views that do not belong."""
-    given = joint.dynamics.context
-    real = judge.windows.frames[:, given:]
-    latents = joint.encode(real)
-    coded = np.stack([decode(joint, latents[:, t]) for t in range(real.shape[1])], axis=1)
-    parts = joint.task.split(real)
+    """Films beside the dreams: those of ``real_films``, and one whose views do not belong together."""
+    films = real_films(joint, judge.windows)
+    parts = joint.task.split(films["real frames"])
     mixed = joint.task.join({name: np.roll(part, i, axis=0) for i, (name, part) in enumerate(parts.items())})
-    still = np.broadcast_to(judge.windows.frames[:, given - 1 : given], real.shape)
-    return {
-        "real frames": real,
-        "real frames through the tokenizer": coded,
-        "last frame": still,
-        "views of different windows": mixed,
-    }
+    return films | {"views of different windows": mixed}
 
 
 def single(data: Path, folder: Path, name: str) -> Path:
