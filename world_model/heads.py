@@ -1,4 +1,4 @@
-"""What a policy wants to know of latents: state or features, the reward, and whether the episode ends."""
+"""What a policy wants to know of latents: state or features, the reward, whether the episode ends, and success."""
 
 from typing import cast
 
@@ -67,9 +67,9 @@ class FeatureHead(LatentHead):
 
 
 class OutcomeHead(nn.Module):
-    """Reward and termination of one step.
+    """Reward and termination of one step, and success where a log tells of it.
 
-    Most tasks define both by states and the action, so the estimated states (or features) before and after stand first;
+    Most tasks define them by states and the action, so the estimated states (or features) before and after stand first;
     a small projection of the two latents carries what these leave out.
     """
 
@@ -77,12 +77,18 @@ class OutcomeHead(nn.Module):
     reward_std: Tensor
 
     def __init__(
-        self, latent_shape: tuple[int, int, int], read_size: int, action_size: int, hidden: int = 256, seen: int = 32
+        self,
+        latent_shape: tuple[int, int, int],
+        read_size: int,
+        action_size: int,
+        success: bool = False,
+        hidden: int = 256,
+        seen: int = 32,
     ) -> None:
         super().__init__()
         c, h, w = latent_shape
         self.see = nn.Linear(c * h * w, seen)
-        self.net = mlp(2 * (seen + read_size) + action_size, hidden, 2)
+        self.net = mlp(2 * (seen + read_size) + action_size, hidden, 2 + success)
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_std", torch.ones(()))
 
@@ -94,13 +100,12 @@ class OutcomeHead(nn.Module):
 
     def forward(
         self, before: Tensor, after: Tensor, read_before: Tensor, read_after: Tensor, action: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Standardised reward (b,) and termination logit (b,).
+    ) -> tuple[Tensor, ...]:
+        """Standardised reward (b,), termination logit (b,), and that of success (b,) where it is told.
 
         Args:
             before, after: (b, c, h, w) latents. read_before, read_after: (b, s), standardised states or features.
             action: (b, a) in [-1, 1].
         """
         seen = [self.see(before.flatten(1)), self.see(after.flatten(1))]
-        reward, logit = self.net(torch.cat([*seen, read_before, read_after, action], dim=-1)).unbind(-1)
-        return reward, logit
+        return self.net(torch.cat([*seen, read_before, read_after, action], dim=-1)).unbind(-1)

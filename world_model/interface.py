@@ -66,8 +66,9 @@ class Prediction:
     Attributes:
         latents: (b, c, h, w), the next latents, standardised.
         readouts: what else the model tells of this step, by name, and no more than it has learned to tell. ``reward``:
-            (b,), in the task's own units. ``termination``: (b,), probability that the episode ends here. ``state``:
-            (b, s), estimate of the simulator's state, in its own units. ``features``: (b, f), compact, without units.
+            (b,), in the task's own units. ``termination``: (b,), probability that the episode ends here. ``success``:
+            (b,), probability that this step is at the task's goal. ``state``: (b, s), estimate of the simulator's
+            state, in its own units. ``features``: (b, f), compact, without units.
         frames: (b, k, H, W, 3) uint8, all frames of this step, of dynamics whose steps are k > 1 frames; the latents
             are then of the last one alone. None of others: their frames are decoded where somebody looks.
     """

@@ -1,4 +1,6 @@
-"""What a dynamics of any kind tells of its latents: the state or features, the reward, and whether the episode ends."""
+"""What a dynamics of any kind tells of its latents: the state or features, the reward, whether the episode ends, and
+whether it is at its goal.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.heads import FeatureHead, OutcomeHead, StateHead
 
-ReadoutName = Literal["reward", "termination", "state", "features"]
+ReadoutName = Literal["reward", "termination", "success", "state", "features"]
 
 
 class Readouts(nn.Module):
@@ -37,7 +39,7 @@ class Readouts(nn.Module):
             self.state_head = StateHead(context, latent_shape, state_size)
         else:
             self.features_head = FeatureHead(context, latent_shape, features)
-        self.outcome_head = OutcomeHead(latent_shape, self.reader.size, action_size)
+        self.outcome_head = OutcomeHead(latent_shape, self.reader.size, action_size, "success" in self.readouts)
         self.register_buffer("action_low", -torch.ones(action_size))
         self.register_buffer("action_high", torch.ones(action_size))
 
@@ -56,20 +58,25 @@ class Readouts(nn.Module):
         return 2 * (action - self.action_low) / (self.action_high - self.action_low) - 1
 
     def outcome(self, before: Tensor, read_before: Tensor, after: Tensor, unit: Tensor) -> tuple[Tensor, ...]:
-        """Reward (b,), probability of the end (b,), and the state or features (b, s), in the task's own units.
+        """Reward (b,), probability of the end (b,), the state or features (b, s), in the task's own units, and the
+        probability of success (b,) where it is told.
 
         Args:
             before: (b, c, h, w), latents before the step. read_before: (b, s), what was read there, standardised.
             after: (b, context, c, h, w), latents, newest last. unit: (b, a), what was done, in [-1, 1].
         """
         read = self.reader(after)
-        reward, logit = self.outcome_head(before, after[:, -1], read_before, read, unit)
+        reward, logit, *success = self.outcome_head(before, after[:, -1], read_before, read, unit)
         reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
-        return reward, logit.sigmoid(), self.reader.physical(read)
+        return reward, logit.sigmoid(), self.reader.physical(read), *(each.sigmoid() for each in success)
 
-    def named(self, reward: Tensor, termination: Tensor, read: Tensor) -> dict[str, Tensor]:
+    def named(
+        self, reward: Tensor, termination: Tensor, read: Tensor, success: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """What an outcome holds, by name, and no more than was learned."""
         found = {"reward": reward, "termination": termination, self.read_name: read}
+        if success is not None:
+            found["success"] = success
         return {name: value for name, value in found.items() if name in self.readouts}
 
     def standardised(self, batch: Batch) -> Batch:
@@ -82,15 +89,20 @@ class Readouts(nn.Module):
         return replace(batch, actions=self.unit_action(batch.actions).clamp(-1, 1), signals=signals)
 
     def head_loss(self, latents: Tensor, window: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reward and termination of one step, as far as they were logged, given (b, context + 1, c, h, w) latents."""
+        """Reward, termination and success of one step, as far as they were logged, given (b, context + 1, c, h, w)
+        latents.
+        """
         before, after = self.reader(latents[:, :-1]), self.reader(latents[:, 1:])
         action = window.actions[:, self.context - 1 + step]
-        reward, logit = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
+        reward, logit, *success = self.outcome_head(latents[:, -2], latents[:, -1], before, after, action)
         mask = window.mask[:, step]
         errors = {}
         if "reward" in self.readouts:
             errors["reward"] = F.smooth_l1_loss(reward, window.signals["reward"][:, step], reduction="none")
         if "termination" in self.readouts:
             errors["end"] = F.binary_cross_entropy_with_logits(logit, window.ends[:, step], reduction="none")
+        for told in success:
+            reached = window.signals["success"][:, step]
+            errors["success"] = F.binary_cross_entropy_with_logits(told, reached, reduction="none")
         means = {name: (error * mask).mean() for name, error in errors.items()}
         return sum(means.values(), logit.new_zeros(())), {name: mean.detach() for name, mean in means.items()}

@@ -85,8 +85,8 @@ def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task
 
 
 def _told(config: Any, task: Task) -> Any:
-    """Told is what was logged; features where no state was."""
-    told = tuple(name for name in config.readouts if name in task.signals)
+    """Told is what was logged, success too; features where no state was."""
+    told = tuple(name for name in dict.fromkeys((*config.readouts, "success")) if name in task.signals)
     return replace(config, readouts=told if "state" in told else (*told, "features"))
 
 
@@ -140,10 +140,14 @@ KINDS: dict[Part, dict[str, Kind]] = {
             lambda config, task: _told(_with_views(config, task), task),
             recipes=diffusion.RECIPES,
             conditions={
+                "actions": lambda config: replace(config, acts=True),
                 "text": lambda config: replace(config, text=config.text or TextConfig()),
                 "views": lambda config: replace(config, views=config.views or ViewsConfig()),
             },
-            later=("readouts", "features", "hidden_actions", "acts", "text", "camera", "views", "guidance", "shown"),
+            later=(
+                *("readouts", "features", "hidden_actions", "acts", "injection", "text", "camera", "views", "guidance"),
+                "shown",
+            ),
         ),
         "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
         "pretrained": Kind(

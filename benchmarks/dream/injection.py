@@ -10,99 +10,36 @@ the same arms on Bridge: Latent L2 .28, .28, .35 and FVD 146, 159, 267.
 """
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.world_model import command
 from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.conditioning.injection import Injection
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.windows import Table, context_index, cut, draw
 from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
-from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.encoding import encode
 from procosm.world_model.errors import ProcosmError
-from procosm.world_model.layers import Block, fourier_features
+from procosm.world_model.readouts import ReadoutName
 from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
 from procosm.world_model.training.stage import Optimizer, StageConfig, rate
 from procosm.world_model.training.train import read_tables
 
-
-class Concatenated(DiffusionTransformer):
-    """What is told of actions are channels of every patch."""
-
-    def __init__(self, config: Any, latent_shape: tuple[int, int, int], context: int, told: int) -> None:
-        super().__init__(config, latent_shape, context, told)
-        self.patch_in = nn.Linear(self.patch_in.in_features + told, config.width, bias=False)
-        del self.action
-
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        context: Tensor,
-        action: Tensor,
-        text: Tensor | None = None,
-        motion: Tensor | None = None,
-        shown: Tensor | None = None,
-    ) -> Tensor:
-        """See DiffusionTransformer; words and a camera are not made use of."""
-        patches = self.patchify(torch.cat([x, context], dim=1).flatten(1, 2))
-        tokens = self.patch_in(torch.cat([patches, action[:, None].expand(-1, patches.shape[1], -1)], dim=2))
-        return self.run(tokens, self.of_noise(c_noise), None)
-
-    def of_noise(self, c_noise: Tensor) -> list[tuple[Tensor, ...]]:
-        """Modulations of the noise level alone."""
-        features = fourier_features(c_noise, self.config.width)
-        shared, embedding = self.time_out(F.silu(self.time_hidden(features))), self.embedding_norm(features)
-        return [modulate(embedding, shared) for modulate in self.modulations()]
-
-
-class Crossed(Concatenated):
-    """Every block attends to what is told of actions, an embedded token for each number."""
-
-    def __init__(self, config: Any, latent_shape: tuple[int, int, int], context: int, told: int) -> None:
-        super().__init__(config, latent_shape, context, told)
-        d = config.width
-        self.patch_in = nn.Linear(self.patch_in.in_features - told, d, bias=False)
-        self.tokens = nn.Parameter(torch.randn(2, told, d) * 0.1)  # a number times the one, plus the other
-        self.cross = nn.ModuleList(nn.MultiheadAttention(d, config.heads, batch_first=True) for _ in self.blocks)
-
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        context: Tensor,
-        action: Tensor,
-        text: Tensor | None = None,
-        motion: Tensor | None = None,
-        shown: Tensor | None = None,
-    ) -> Tensor:
-        """See DiffusionTransformer; words and a camera are not made use of."""
-        tokens = self.patch_in(self.patchify(torch.cat([x, context], dim=1).flatten(1, 2)))
-        told, parts = action[..., None] * self.tokens[0] + self.tokens[1], self.of_noise(c_noise)
-        for block, cross, attention, mlp in zip(self.blocks, self.cross, parts[:-1:2], parts[1:-1:2], strict=True):
-            tokens = tokens + cross(self.norm(tokens), told, told, need_weights=False)[0]
-            tokens = cast(Block, block)(tokens, attention, mlp, self.cos, self.sin)
-        shift, scale = parts[-1]
-        return self.unpatchify(self.patch_out(torch.addcmul(shift, self.norm(tokens), 1 + scale)))[:, None]
-
-
-ARMS: dict[str, Callable[..., DiffusionTransformer]] = {
-    "timestep embedding": DiffusionTransformer,
-    "cross-attention": Crossed,
-    "channel concat": Concatenated,
-    "shuffled actions": DiffusionTransformer,
+ARMS: dict[str, Injection] = {
+    "timestep embedding": "timestep",
+    "cross-attention": "cross-attention",
+    "channel concat": "channels",
+    "shuffled actions": "timestep",
 }
 
 
@@ -174,11 +111,10 @@ def trained(
 ) -> tuple[DiffusionDynamics, int]:
     """Dynamics whose network is the arm's, after training, and the parameters of the network."""
     torch.manual_seed(seed)
-    shape = dataclasses.replace(shape, readouts=("state",) if task.state_size else ("features",))
+    readouts: tuple[ReadoutName] = ("state",) if task.state_size else ("features",)
+    shape = dataclasses.replace(shape, readouts=readouts, injection=ARMS[arm])
     _, c, h, w = z.shape
     dynamics = DiffusionDynamics(shape, (c, h, w), len(task.action_low), task.state_size)
-    told = dynamics.net.action.hidden_d.in_features
-    dynamics.net = ARMS[arm](shape.transformer, (c, h, w), shape.context, told)
     dynamics.action_low.copy_(torch.tensor(task.action_low))
     dynamics.action_high.copy_(torch.tensor(task.action_high))
     dynamics.to(table.device)  # drawn on the CPU: the same on every device

@@ -26,7 +26,7 @@ from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Condition, Memory, Prediction
 from procosm.world_model.threads import one_thread
 
-SEEN = ("reward", "termination", "state", "features")
+SEEN = ("reward", "termination", "success", "state", "features")
 """Readouts that every step of a dream makes use of."""
 
 
@@ -84,6 +84,8 @@ class Dreams:
             of the task's true state, and ``features`` (n, f); float32.
         termination: (n,) float32, the probability that the last step ended the task; 0 where a dream has just begun,
             and always in a model that tells of no end.
+        success: (n,) bool, whether the model holds it for more likely than not that the last step was at the task's
+            goal; None where it does not tell.
         start: (n,) int64, the window each dream began with, as ``Windows`` numbers them; -1 for given frames.
         windows: those of the checkpoint.
         elapsed: (n,) int64, steps since it began.
@@ -136,6 +138,7 @@ class Dreams:
         self._watched = next((name for name in ("state", "features") if name in self.read), "")
         self._estimate = self.latents.new_zeros((count, model.read_sizes.get(self._watched, 0)), dtype=torch.float32)
         self.termination = np.zeros(count, np.float32)
+        self.success = np.zeros(count, bool) if "success" in model.dynamics.readouts else None
         frames = model.frames_per_step
         self.step_frames = np.zeros((count, frames, *model.task.frame_shape), np.uint8) if frames > 1 else None
         self.start = np.zeros(count, np.int64)
@@ -212,6 +215,8 @@ class Dreams:
             self._memory = begun.take(index.new_zeros(len(self._slots)))
         self._memory.put(index, begun)
         self.elapsed[slots], self.termination[slots] = 0, 0.0
+        if self.success is not None:
+            self.success[slots] = False
         self.latents[index] = start.latents
         if self.step_frames is not None:
             self.step_frames[slots] = host(self.model.tokenizer.decode(start.latents)[:, -1:])
@@ -269,6 +274,8 @@ class Dreams:
         self._memory.put(self._there(self._slots[[slot]]), moment.memory)
         self.latents[slot], self._draws[slot] = moment.latents, copy.deepcopy(moment.draws)
         self.start[slot], self.elapsed[slot], self.termination[slot] = moment.start, moment.elapsed, 0.0
+        if self.success is not None:
+            self.success[slot] = False
         if self.step_frames is not None and moment.frames is not None:
             self.step_frames[slot] = moment.frames
         if self.said is not None:
@@ -300,13 +307,15 @@ class Dreams:
             self.step_frames = host(prediction.frames)
         seen = self._seen(action, prediction)
         self.elapsed += 1
-        for name in ("reward", "state", "features", "termination", "latent", "trust"):
+        for name in ("reward", "state", "features", "termination", "success", "latent", "trust"):
             if name in seen:
                 self._check_numbers(name, seen[name], self._slots)
         for name, values in self.read.items():
             values[:] = seen[name]
         if "termination" in seen:
             self.termination[:] = seen["termination"][:, 0]
+        if self.success is not None:
+            self.success[:] = seen["success"][:, 0] > 0.5
         truncated = (self.elapsed >= self.max_episode_steps) & (self.max_episode_steps != NO_LIMIT)
         if self.trust is not None:
             self.trust[:] = seen["trust"][:, 0]

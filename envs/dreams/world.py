@@ -33,7 +33,8 @@ class WorldModelEnv(PortableSpec, gym.Env):
 
     Same observation and action spaces as the truth env of its task. ``info`` holds ``start``, the window of real frames
     the dream began with, and what the checkpoint can tell of ``state`` (s,), the model's estimate of the task's true
-    state, and ``trust``, how probable it is that MuJoCo is now where the dream says (``procosm.envs.trust.trust``).
+    state, ``success``, whether the last step was at the task's goal, and ``trust``, how probable it is that MuJoCo is
+    now where the dream says (``procosm.envs.trust.trust``).
     Where a step of the model is k > 1 frames, an action is (k, a), the reward their sum, and ``info["frames"]`` holds
     them all, (k, H, W, 3); after a reset each is the first frame.
     """
@@ -131,6 +132,8 @@ class WorldModelEnv(PortableSpec, gym.Env):
             info["instruction"] = self.dreams.said[0]
         if self.dreams.state is not None:
             info["state"] = self.dreams.state[0].copy()
+        if self.dreams.success is not None:
+            info["success"] = bool(self.dreams.success[0])
         if self.dreams.trust is not None:
             info["trust"] = self.dreams.trust[0]
         return info

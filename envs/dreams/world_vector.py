@@ -38,10 +38,11 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
 
     Slot i equals ``WorldModelEnv`` with the same seed, to rounding, and a dream that ends begins again alone:
     its neighbours keep every bit. Infos hold ``start`` (n,), the window of real frames each dream began with, and what
-    the checkpoint can tell of ``state`` (n, s), the model's estimate of the task's true state, and ``trust`` (n,), how
-    probable it is that MuJoCo is now where the dream says (``procosm.envs.trust.trust``); where a dream ended,
-    ``SAME_STEP`` adds ``final_obs`` and ``final_info``; and ``frames`` (n, k, H, W, 3) where a step is k > 1 frames
-    and actions are (n, k, a). Each has its mask under ``_<key>``, as in Gymnasium.
+    the checkpoint can tell of ``state`` (n, s), the estimate of the task's true state, ``success`` (n,), whether
+    the last step was at its goal, and ``trust`` (n,), how probable it is that MuJoCo is now where the dream says
+    (``procosm.envs.trust.trust``); where a dream ended, ``SAME_STEP`` adds ``final_obs`` and ``final_info``; and
+    ``frames`` (n, k, H, W, 3) where a step is k > 1 frames and actions are (n, k, a). Each has its mask under
+    ``_<key>``, as in Gymnasium.
     """
 
     action_space: spaces.Box
@@ -181,7 +182,7 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
         self.dreams.restart(slots, [self._generators[slot] for slot in slots], [None] * len(slots))
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
-        """State, start and trust of the slots in ``mask``, zero elsewhere."""
+        """State, start, success and trust of the slots in ``mask``, zero elsewhere."""
         infos: dict[str, Any] = {}
         if self.dreams.state is not None:
             infos |= {"state": np.where(mask[:, None], self.dreams.state, np.float32(0)), "_state": mask.copy()}
@@ -192,6 +193,8 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             told = [text if there else None for text, there in zip(self.dreams.said, mask, strict=True)]
             infos |= {"instruction": np.array(told, object), "_instruction": mask.copy()}
         infos |= {"start": np.where(mask, self.dreams.start, 0), "_start": mask.copy()}
+        if self.dreams.success is not None:
+            infos |= {"success": self.dreams.success & mask, "_success": mask.copy()}
         if self.dreams.trust is not None:
             infos |= {"trust": np.where(mask, self.dreams.trust, np.float32(0)), "_trust": mask.copy()}
         return infos

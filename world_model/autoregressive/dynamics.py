@@ -155,8 +155,8 @@ class AutoregressiveDynamics(Readouts):
             tokens = generate(self.net, memory.cache, memory.frame, uniforms, sampling).tokens
         latent = self.tokenizer.dequantize(tokens.unflatten(1, (1, *self.grid)))[:, 0]
         after = torch.cat([memory.latents[:, 1:], latent[:, None]], dim=1)
-        reward, termination, read = self.outcome(memory.latents[:, -1], before, after, unit)
-        told = self.named(reward, termination, read)
+        reward, termination, read, *success = self.outcome(memory.latents[:, -1], before, after, unit)
+        told = self.named(reward, termination, read, *success)
         return AutoregressiveMemory(memory.cache, tokens, after, read), Prediction(latent, told)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -15,8 +15,9 @@ class Batch:
         frames: (b, context + horizon, H, W, 3) uint8; empty where a model is trained on latents.
         latents: (b, context + horizon, c, h, w), standardised; empty where a tokenizer is trained.
         actions: (b, context - 1 + horizon, a), at each frame but the last; NaN before the episode began.
-        signals: what was logged, by name: ``state`` (b, context + horizon, s), of each frame; ``reward`` (b, horizon),
-            of each step; ``text`` (b, l, e), what was asked for, embedded, of models that take words.
+        signals: what was logged, by name: ``state`` (b, context + horizon, s), of each frame; ``reward`` and
+            ``success`` (b, horizon), of each step; ``text`` (b, l, e), what was asked for, embedded, of models that
+            take words.
         ends: (b, horizon), 1 where the step ended the episode for good. mask: (b, horizon), 1 where the step exists.
     """
 
@@ -53,11 +54,12 @@ def random_batch(
 
     Args:
         count, context, horizon, actions: b, context, horizon and a.
-        signals: length of ``state``, where it is one; ``reward`` has none that counts.
+        signals: length of ``state``, where it is one; ``reward`` and ``success`` have none that counts.
         frame, latent: shapes; all zeros where there are none.
     """
     length = context + horizon
     made = {"state": torch.randn(count, length, signals.get("state", 0)), "reward": torch.randn(count, horizon)}
+    made["success"] = torch.zeros(count, horizon)
     return Batch(
         frames=torch.randint(0, 256, (count, length, *frame, 3), dtype=torch.uint8),
         latents=torch.randn(count, length, *latent),

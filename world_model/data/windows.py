@@ -138,7 +138,7 @@ def cut(table: Table, at: Tensor, context: int, horizon: int, latents: Tensor | 
     mask = (ahead < table.last[at][:, None]).float()
     ahead = torch.minimum(ahead, table.last[at][:, None] - 1)
     index = torch.cat([context_index(table, at, context), ahead + 1], dim=1)
-    logged = {"state": index, "reward": ahead}
+    logged = {"state": index, "reward": ahead, "success": ahead}
     told = {} if table.text is None else {"text": table.text[table.signals["text"][at]]}
     return Batch(
         frames=table.seen(index) if latents is None else table.frames[:0],

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from procosm.world_model.conditioning.frames import ShownConfig
+from procosm.world_model.conditioning.injection import Injection
 from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.conditioning.text import TextConfig
 from procosm.world_model.conditioning.views import ViewsConfig
@@ -40,6 +41,9 @@ class DynamicsConfig:
     happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided so."""
     acts: bool = True
     """Whether it is told of actions; without, what is done changes nothing, and a text alone says what will happen."""
+    injection: Injection = "timestep"
+    """In which form it is told of actions: additions to the timestep embedding, cross-attention of every block, or
+    channels of the input."""
     text: TextConfig | None = None
     """What it is told in words; None takes no words."""
     camera: CameraConfig | None = None

@@ -42,14 +42,14 @@ class Denoiser(Readouts):
     """The denoising network, what reads latents, and the losses of both."""
 
     stay_dense = (
-        *("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action.*"),
+        *("*_head.*", "manifold.*", "uncertainty", "net.patch_*", "net.time_*", "net.action*"),
         *("net.text.*", "net.rays.*", "net.views.*", "*modulate*"),
     )
     """What sparse training leaves alone: the heads, which judge; embeddings, modulation, the first and last layers,
     through which everything passes. Attention and MLPs, nearly all of the arithmetic, are left to it."""
     trained_whole = (
         *("*_head.*", "manifold.*", "uncertainty.*"),
-        *("net.action.*", "net.text.*", "net.rays.*", "net.views.*"),
+        *("net.action*", "net.text.*", "net.rays.*", "net.views.*"),
     )
     """What is trained beside low-rank updates of the rest."""
     inertia: Tensor
@@ -64,7 +64,7 @@ class Denoiser(Readouts):
         size = None if config.text is None else config.text.size
         if config.camera and action_size != MOTION:
             raise ProcosmError(f"a camera is moved by {MOTION} numbers, and actions here have {action_size}")
-        conditions = told, size, config.camera, config.views, config.shown is not None
+        conditions = told, size, config.camera, config.views, config.shown is not None, config.injection
         self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, *conditions)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
@@ -100,11 +100,18 @@ class Denoiser(Readouts):
     @property
     def action_columns(self) -> dict[str, int]:
         """How many actions stand among the columns of a weight, by its name."""
-        return dict.fromkeys(("net.action.hidden_d.weight", "net.action.hidden_3d.weight"), self.context)
+        layers = {
+            "timestep": ("net.action.hidden_d", "net.action.hidden_3d"),
+            "cross-attention": ("net.action_attention.tokens_in",),
+            "channels": ("net.action_channels.channels_in",),
+        }
+        return dict.fromkeys((f"{layer}.weight" for layer in layers[self.config.injection]), self.context)
 
     def frame_flops(self) -> int:
-        """FLOPs of one frame by one denoising step: a pass of the network, text, camera and views left out."""
-        told = self.net.action.hidden_d.in_features
+        """FLOPs of one frame by one denoising step: a pass of the network, text, camera and views left out; actions
+        counted as in the timestep embedding.
+        """
+        told = self.net.action_size
         return pass_flops(self.config.transformer, self.latent_shape, self.context, told, self.net.masks)
 
     def fit_residual(self, context: Tensor, latent: Tensor) -> None:

@@ -76,11 +76,11 @@ class DiffusionDynamics(Denoiser):
             noise = noise_for(draws, sampling, self.latent_shape, inputs[0])
             step = partial(self._step_of_noise, sampling, guidance)
             told = self._recorder(step, lambda: (fingerprint(self), self.mixed, sampling, guidance), *inputs, *noise)
-        latents, reward, termination, read = told
+        latents, reward, termination, read, *success = told
         moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
         shown = memory.shown_next() if self.net.masks else shown
         after = DiffusionMemory(moved, taken[:, 1:], read, memory.text, shown)
-        return after, Prediction(latents, self.named(reward, termination, read))
+        return after, Prediction(latents, self.named(reward, termination, read, *success))
 
     @property
     def fewest(self) -> int:
@@ -161,7 +161,7 @@ class DiffusionDynamics(Denoiser):
         return self._outcome(context, residual, unit, before)
 
     def _outcome(self, context: Tensor, residual: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """The latents that a residual leads to, reward, probability of the end, and the state or features read off.
+        """The latents that a residual leads to, and their ``outcome``.
 
         Args:
             before: (b, s), what was read before, standardised.

@@ -50,12 +50,10 @@ class OneStep:
         """(b, 1, c, h, w) of (b, context, c, h, w) past latents and the conditions of the transformer."""
         net, width = self.net, self.net.config.width
         tokens = F.linear(net.inputs(context.to(self.dtype), shown), self.patch_in)
-        if net.rays is not None:
-            tokens = tokens + net.rays(motion)
-        tokens, told = net.told_views(tokens, action.to(self.dtype))
-        add_d, add_3d = net.action(action.to(self.dtype))
+        tokens, told = net.conditioned(tokens, action.to(self.dtype), text, motion)
+        add_d, add_3d = net.embedded(action.to(self.dtype))
         low = F.linear(F.silu(net.embedding_norm(self.features + add_d)).to(self.dtype), self.down)
         low = low.unflatten(1, (len(self.parts), -1)).transpose(0, 1)  # (modulations, b, rank)
         modulation = (low @ self.up + (self.shared + add_3d))[:, :, None]  # (modulations, b, 1, 3 d)
         split = [each.split(width, dim=-1)[:parts] for each, parts in zip(modulation, self.parts, strict=True)]
-        return self.c_out * net.run(tokens, split, text, told).to(context.dtype)
+        return self.c_out * net.run(tokens, split, told).to(context.dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model.conditioning.actions import ActionEmbedding
+from procosm.world_model.conditioning.injection import ActionAttention, ActionChannels, Injection
 from procosm.world_model.conditioning.rays import CameraConfig, RayEmbedding
 from procosm.world_model.conditioning.text import TextAttention
 from procosm.world_model.conditioning.views import ViewConditioning, ViewsConfig, view_angles
@@ -40,6 +41,18 @@ class TransformerConfig:
             raise ProcosmError(f"width {self.width} is no even multiple of {self.heads} heads")
 
 
+class Told(NamedTuple):
+    """What blocks attend to beside the frames, None each where there is nothing.
+
+    Attributes:
+        text: (b, l, e). views: (b views, l, d), what is told to each view. actions: (b, l, d).
+    """
+
+    text: Tensor | None
+    views: Tensor | None
+    actions: Tensor | None
+
+
 class DiffusionTransformer(nn.Module):
     """F(c_in x; c_noise, context, action): the raw network inside the preconditioning."""
 
@@ -56,14 +69,16 @@ class DiffusionTransformer(nn.Module):
         camera: CameraConfig | None = None,
         views: ViewsConfig | None = None,
         masked: bool = False,
+        injection: Injection = "timestep",
     ) -> None:
         """``text_size``: numbers of a text's tokens; None takes no text. ``camera``: what actions move, if any.
         ``views``: how those of a frame are told apart; None sees it as one picture. ``masked``: whether it is told
-        which latents of the context are shown.
+        which latents of the context are shown. ``injection``: in which form it is told of actions.
         """
         super().__init__()
         c, h, w = latent_shape
         self.config, p, d = config, config.patch, config.width
+        self.action_size, heads, layers = action_size, config.heads, config.layers
         if h % p or w % p:
             raise ProcosmError(f"latents of {h} by {w} cannot be cut into patches of {p}: the patch must divide them")
         self.grid = (h // p, w // p)
@@ -71,14 +86,16 @@ class DiffusionTransformer(nn.Module):
         self.patch_in = nn.Linear((1 + context) * c * p * p + self.masks, d, bias=False)
         self.time_hidden, self.time_out = nn.Linear(d, d, bias=False), nn.Linear(d, 3 * d, bias=False)
         self.embedding_norm = nn.RMSNorm(d, eps=1e-6)
-        self.action = ActionEmbedding(action_size, d)
+        self.action = ActionEmbedding(action_size, d) if injection == "timestep" else None
+        self.action_channels = ActionChannels(action_size, d) if injection == "channels" else None
+        attended = injection == "cross-attention"
+        self.action_attention = ActionAttention(action_size, context, d, heads, layers) if attended else None
         self.blocks = nn.ModuleList(
             Block(d, config.heads, config.adaln_rank, config.mlp_ratio) for _ in range(config.layers)
         )
         each = () if text_size is None else [text_size] * config.layers
         self.text = nn.ModuleList(TextAttention(d, config.heads, size) for size in each)
         self.rays = None if camera is None else RayEmbedding(camera, d, p, self.grid)
-        heads, layers = config.heads, config.layers
         self.views = None if views is None else ViewConditioning(views, d, heads, layers, action_size, self.grid)
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
@@ -113,18 +130,29 @@ class DiffusionTransformer(nn.Module):
             (b, 1, c, h, w).
         """
         tokens = self.patch_in(self.inputs(torch.cat([x, context], dim=1), shown))
-        if self.rays is not None:
-            tokens = tokens + self.rays(motion)
-        tokens, told = self.told_views(tokens, action)
+        tokens, told = self.conditioned(tokens, action, text, motion)
         features = fourier_features(c_noise, self.config.width)
-        add_d, add_3d = self.action(action)
+        add_d, add_3d = self.embedded(action)
         shared = self.time_out(F.silu(self.time_hidden(features))) + add_3d
         embedding = self.embedding_norm(features + add_d)
-        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()], text, told)
+        return self.run(tokens, [modulate(embedding, shared) for modulate in self.modulations()], told)
 
-    def told_views(self, tokens: Tensor, action: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens that know their views, and what is told to each; as they were, and None, without ``views``."""
-        return (tokens, None) if self.views is None else (self.views.embed(tokens), self.views.tell(action))
+    def conditioned(
+        self, tokens: Tensor, action: Tensor, text: Tensor | None, motion: Tensor | None
+    ) -> tuple[Tensor, Told]:
+        """Tokens (b, n, d) with all that is added to them, and what blocks attend to, of the conditions there are."""
+        if self.rays is not None:
+            tokens = tokens + self.rays(motion)
+        if self.action_channels is not None:
+            tokens = self.action_channels(tokens, action)
+        acted = None if self.action_attention is None else self.action_attention.tell(action)
+        if self.views is None:
+            return tokens, Told(text, None, acted)
+        return self.views.embed(tokens), Told(text, self.views.tell(action), acted)
+
+    def embedded(self, action: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
+        """What actions add to the timestep embedding (d), and to the AdaLN-LoRA branch (3 d); 0 in other forms."""
+        return (0.0, 0.0) if self.action is None else self.action(action)
 
     def inputs(self, latents: Tensor, shown: Tensor | None = None) -> Tensor:
         """(b, t, c, h, w) latents as patches, (b, tokens, t c p p), with the mask of those shown where it is told."""
@@ -140,17 +168,15 @@ class DiffusionTransformer(nn.Module):
         pairs = ((block.modulate_attention, block.modulate_mlp) for block in blocks)
         return [*(modulate for pair in pairs for modulate in pair), self.modulate_out]
 
-    def run(
-        self, tokens: Tensor, parts: list[tuple[Tensor, ...]], text: Tensor | None, told: Tensor | None = None
-    ) -> Tensor:
-        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make, text, and what is
-        told to each view.
-        """
+    def run(self, tokens: Tensor, parts: list[tuple[Tensor, ...]], told: Told) -> Tensor:
+        """Blocks and last layer, (b, tokens, d) to (b, 1, c, h, w), given what ``modulations`` make and is told."""
         for i, (block, attention, mlp) in enumerate(zip(self.blocks, parts[:-1:2], parts[1:-1:2], strict=True)):
-            if self.text and text is not None:
-                tokens = self.text[i](tokens, text)
-            if self.views is not None and told is not None:
-                tokens = self.views.attend(i, tokens, told)
+            if self.text and told.text is not None:
+                tokens = self.text[i](tokens, told.text)
+            if self.action_attention is not None and told.actions is not None:
+                tokens = self.action_attention.attend(i, tokens, told.actions)
+            if self.views is not None and told.views is not None:
+                tokens = self.views.attend(i, tokens, told.views)
             tokens = block(tokens, attention, mlp, self.cos, self.sin)
         shift, scale = parts[-1]
         return self.unpatchify(self.patch_out(torch.addcmul(shift, self.norm(tokens), 1 + scale)))[:, None]

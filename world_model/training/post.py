@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.conditioning.actions import resized_columns
+from procosm.world_model.conditioning.injection import Injection
 from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, load_task
 from procosm.world_model.data.episodes import acting_policies
@@ -57,6 +58,10 @@ class PostTrainConfig(Settings):
     knows."""
     add: tuple[str, ...] = ()
     """Conditions that the model shall take beside those it takes, such as text; they change nothing until trained."""
+    injection: Literal["keep"] | Injection = "keep"
+    """In which form it is told of actions: keep has that of the base, timestep adds to the timestep embedding,
+    cross-attention lets every block attend to them, channels adds them to each place of the input. A form that is new
+    to the base begins anew."""
     preset: str = "small"
     """Whose stages are run: debug, small, base, or another that `procosm train` has for this kind of model."""
     effort: Annotated[float, Interval(gt=0, le=100)] = 1.0
@@ -104,7 +109,7 @@ def _post_train(config: PostTrainConfig, given: Mapping[str, Stage] | None) -> P
     how = Parallel("ddp", config.accumulate, config.recompute, config.ema)
     check_shares({name: stage.batch for name, stage in stages.items()}, how)
     torch.manual_seed(config.seed)
-    tokenizer, dynamics, new = continued(base, task, config.add)
+    tokenizer, dynamics, new = continued(base, task, config.add, config.injection)
     adapted = _adapted(config, dynamics, new) if config.method == "lora" else []
     tokenizer, dynamics = tokenizer.to(device), dynamics.to(device)
     tables = read_tables(config.data, dynamics, device, config.frames, config.damaged)
@@ -160,11 +165,13 @@ def recipe_stages(config: PostTrainConfig, base: WorldModel) -> dict[str, Stage]
     }
 
 
-def continued(base: WorldModel, task: Task, add: tuple[str, ...] = ()) -> tuple[Any, Any, list[str]]:
+def continued(
+    base: WorldModel, task: Task, add: tuple[str, ...] = (), injection: Literal["keep"] | Injection = "keep"
+) -> tuple[Any, Any, list[str]]:
     """A tokenizer and dynamics for ``task`` with the weights of ``base`` where there are such, and the names of others.
 
     Raises:
-        ProcosmError: frames of another size than the base's, or a condition that its kind does not take.
+        ProcosmError: frames of another size than the base's, or a condition or form that its kind does not take.
     """
     old: tuple[Any, Any] = (base.tokenizer, base.dynamics)
     if (task.height, task.width) != (base.task.height, base.task.width):
@@ -175,20 +182,42 @@ def continued(base: WorldModel, task: Task, add: tuple[str, ...] = ()) -> tuple[
     config = old[1].config
     for condition in add:
         config = registry.with_condition(config, condition)
+    if injection != "keep":
+        if not hasattr(config, "injection"):
+            raise SettingsError("--injection: such dynamics are told of actions in one form alone; leave it out")
+        config = replace(config, injection=injection)
     if hasattr(config, "readouts"):  # told is what the new log has, not what the old one had
-        config = replace(config, readouts=get_args(ReadoutName)[:3])
+        config = replace(config, readouts=get_args(ReadoutName)[:4])
     tokenizer, dynamics = registry.untrained(task, old[0].config, config)
     columns, sizes = dynamics.action_columns, (len(base.task.action_low), len(task.action_low))
-    resized = {
-        name: resized_columns(weight, *sizes, columns[name])
-        for name, weight in old[1].state_dict().items()
-        if name in columns
-    }
+    theirs = old[1].state_dict()
+    if getattr(config, "acts", True) and not getattr(old[1].config, "acts", True):
+        theirs |= _of_nothing_done(theirs, {name: slots * sizes[0] for name, slots in columns.items()})
+    resized = {name: resized_columns(theirs[name], *sizes, columns[name]) for name in columns if name in theirs}
+    resized |= {name: theirs[name] for name in map(_bias_of, columns) if name in theirs}
     new = [*_taken_over(tokenizer, old[0], {}), *_taken_over(dynamics, old[1], resized)]
     for name, module in dynamics.named_modules():
         if hasattr(module, "silence") and all(f"{name}.{tensor}" in new for tensor in module.state_dict()):
             module.silence()
     return tokenizer, dynamics, new
+
+
+def _bias_of(weight: str) -> str:
+    return f"{weight.removesuffix('weight')}bias"
+
+
+def _of_nothing_done(theirs: Mapping[str, Tensor], columns: Mapping[str, int]) -> dict[str, Tensor]:
+    """The layers that are told of actions, of a model that was told the same whatever was done: actions of 0, all of
+    them known. What that added goes to the bias, and what is told from now on adds nothing yet.
+
+    Args:
+        columns: how many columns of a weight, the first ones, are of actions; 1 was told in all others.
+    """
+    found: dict[str, Tensor] = {}
+    for name in columns.keys() & theirs.keys():
+        known = theirs[name][:, columns[name] :].sum(1)
+        found |= {name: torch.zeros_like(theirs[name]), _bias_of(name): theirs[_bias_of(name)] + known}
+    return found
 
 
 def _taken_over(module: nn.Module, base: nn.Module, resized: Mapping[str, Tensor]) -> list[str]:

@@ -214,7 +214,7 @@ def learned_from(training: Training) -> dict[str, list[str]]:
     Other signals of a log are kept with it and not used.
     """
     reads = sorted(training.dynamics.readouts)
-    used = ["actions", *(name for name in ("state", "reward", "termination") if name in reads)]
+    used = ["actions", *(name for name in ("state", "reward", "termination", "success") if name in reads)]
     if "features" in reads:
         tqdm.write(
             f"Learning from pixels, {', '.join(used)}: no state was logged, so the model reads features in its place",
@@ -318,7 +318,7 @@ def thin_parts(config: TrainConfig, sizes: Preset, task: Task, tokenizer: Any, d
     """What is to be block-sparse, and how it trains: a step of the stage in which its pattern changes."""
     densities = {"tokenizer": config.tokenizer_density, "dynamics": config.density}
     modules = {"tokenizer": tokenizer, "dynamics": dynamics}
-    signals = {"state": task.state_size, "reward": 1}
+    signals = {"state": task.state_size, "reward": 1, "success": 1}
     logged = {name: size for name, size in signals.items() if name in task.signals}
     shape = dynamics.context, len(task.action_low), logged
     parts = []

@@ -9,13 +9,14 @@ import torch
 from procosm.benchmarks.dream.families import moved_iou
 from procosm.benchmarks.dream.injection import ARMS, InjectionConfig, benchmark
 from procosm.envs.collect.collect import CollectConfig, collect
-from procosm.world_model.diffusion.transformer import TransformerConfig
+from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_answers_to_each_number_that_it_is_told(arm):
     torch.manual_seed(0)
-    net = ARMS[arm](TransformerConfig(32, layers=2, heads=2, adaln_rank=4), (4, 4, 4), 3, 5).double()
+    size = TransformerConfig(32, layers=2, heads=2, adaln_rank=4)
+    net = DiffusionTransformer(size, (4, 4, 4), 3, 5, injection=ARMS[arm]).double()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
