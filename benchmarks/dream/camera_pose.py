@@ -71,9 +71,9 @@ def pose_rows(
 ) -> list[dict[str, Any]]:
     """Medians of all arms with their 95 % intervals, over all windows and over those in which the camera turned."""
     found: dict[tuple[str, str, int], list[Errors]] = {}
-    for arm, t, turned_deg, each in errors(env, films, windows, horizons, seed):
+    for arm, t, turned_deg, missed in errors(env, films, windows, horizons, seed):
         for motion in ("all", *(("turned",) if turned_deg >= TURNED_DEG else ())):
-            found.setdefault((motion, arm, t), []).append(each)
+            found.setdefault((motion, arm, t), []).append(missed)
     rows = []
     for (motion, arm, t), each in found.items():
         values = np.array(each)

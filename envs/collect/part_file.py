@@ -14,8 +14,8 @@ from procosm.world_model.errors import DatasetError
 
 SIGNAL = "signal-"
 """Begins the name of each signal's array."""
-DIGEST = 64
-"""Letters of a job's name."""
+LETTERS = {"job": 64, "texts": 1024}
+"""Of a job's name, and at most of what was asked for in an episode."""
 
 
 def job_of(path: Path) -> str | None:
@@ -31,7 +31,7 @@ def job_of(path: Path) -> str | None:
 def read_arrays(path: Path, steps: int, task: Task) -> dict[str, np.ndarray]:
     """Every array of a part of ``steps`` steps, of the shapes and kinds that ``task`` gives it.
 
-    Physics states are there where the true state is logged.
+    Physics states are there where the true state is logged, texts where something was asked for in words.
 
     Raises:
         DatasetError: the file is damaged, or holds something else.
@@ -40,6 +40,7 @@ def read_arrays(path: Path, steps: int, task: Task) -> dict[str, np.ndarray]:
     names = ("job", "frames", "actions", "lengths", "terminated", "wide", *signals)
     names += ("physics",) if "state" in task.signals else ()
     with _opened(path) as archive:
+        names += ("texts",) if "texts.npy" in archive.namelist() else ()
         if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in names):
             raise ValueError(f"it holds {', '.join(archive.namelist())[:200]}")
         found = {name: _array(archive, name) for name in names}
@@ -57,6 +58,8 @@ def read_arrays(path: Path, steps: int, task: Task) -> dict[str, np.ndarray]:
             wanted[name] = (moments if signal.per == "frame" else steps, *signal.shape), np.float32
         if physics is not None:
             wanted["physics"] = (moments, *physics.shape[1:2]), np.float64
+        if "texts" in found and (found["texts"].shape != (count,) or found["texts"].dtype.kind != "U"):
+            raise ValueError("texts are not one for each episode")
         if lengths.sum() != steps or (physics is not None and physics.ndim != 2):
             raise ValueError(f"its episodes have {lengths.sum()} steps, and the part has {steps}")
         for name, (shape, dtype) in wanted.items():
@@ -90,7 +93,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if np.lib.format.read_magic(content) != (1, 0):
         raise ValueError(f"{name} is of another version of NumPy's format")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
-    most = DIGEST * 4 if name == "job" else 8
+    most = 4 * LETTERS[name] if name in LETTERS else 8
     if dtype.kind not in "biufU" or dtype.itemsize > most or (fortran and len(shape) > 1 and min(shape) > 1):
         raise ValueError(f"{name} is stored as {dtype}")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - content.tell():

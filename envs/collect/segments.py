@@ -206,6 +206,7 @@ class Collector:
             part.kind,
             wide=physics is not None,
             signals={name: values for name, values in seen.items() if name in logged},
+            text=info.get("instruction", ""),
         )
         return episode, np.stack(physics_states) if "state" in logged else None
 
@@ -225,6 +226,8 @@ def write_part(folder: Path, job: Job, part: Part, episodes: list[tuple[Episode,
     }
     if physics := [states for _, states in episodes if states is not None]:
         arrays["physics"] = np.concatenate(physics)
+    if any(texts := [episode.text for episode, _ in episodes]):
+        arrays["texts"] = np.array(texts)
     np.savez(
         buffer,
         job=np.array(job.id),
@@ -263,7 +266,9 @@ def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.
     arrays = read_arrays(path, part.steps, job.task)
     logged = {name: signal for name, signal in job.task.signals.items() if name != "termination"}
     first_frame = first_step = 0
-    for length, terminated, wide in zip(arrays["lengths"], arrays["terminated"], arrays["wide"], strict=True):
+    texts = arrays.get("texts", np.full(len(arrays["lengths"]), ""))
+    each = arrays["lengths"], arrays["terminated"], arrays["wide"], texts
+    for length, terminated, wide, text in zip(*each, strict=True):
         moments, steps = slice(first_frame, first_frame + length + 1), slice(first_step, first_step + length)
         episode = Episode(
             arrays["frames"][moments],
@@ -272,6 +277,7 @@ def read_part(folder: Path, job: Job, part: Part) -> Iterator[tuple[Episode, np.
             part.kind,
             bool(wide),
             {name: arrays[f"{SIGNAL}{name}"][moments if s.per == "frame" else steps] for name, s in logged.items()},
+            str(text),
         )
         yield episode, arrays["physics"][moments] if "physics" in arrays else None
         first_frame, first_step = moments.stop, steps.stop

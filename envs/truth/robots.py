@@ -38,7 +38,8 @@ def fetch(name: str, **options: Any) -> gym.Env:
 
 
 def metaworld(name: str, **options: Any) -> gym.Env:
-    """A task of Meta-World's Sawyer robot; each reset places object and goal anew.
+    """A task of Meta-World's Sawyer robot; each reset places object and goal anew. Its name is what it asks for in
+    words: "door open".
 
     Raises:
         TaskError: Meta-World is not installed.
@@ -49,7 +50,7 @@ def metaworld(name: str, **options: Any) -> gym.Env:
     except ImportError as error:
         raise TaskError(f"metaworld/{name} needs Meta-World: {INSTALL}") from error
     SawyerMocapBase.reset_mocap_welds = _weld  # type: ignore[method-assign, assignment]
-    return Placed(ALL_V3_ENVIRONMENTS[f"{name}-v3"](**options))
+    return Placed(ALL_V3_ENVIRONMENTS[f"{name}-v3"](**options), name.replace("-", " "))
 
 
 def _weld(env: Any) -> None:
@@ -59,10 +60,15 @@ def _weld(env: Any) -> None:
 
 
 class Placed(gym.Wrapper):
-    """Object and goal drawn at each reset, and shown: without this Meta-World has them from a list of tasks."""
+    """Object and goal drawn at each reset, and shown: without this Meta-World has them from a list of tasks.
 
-    def __init__(self, env: gym.Env) -> None:
+    Args:
+        env: the task. instruction: what it asks for in words, in every episode.
+    """
+
+    def __init__(self, env: gym.Env, instruction: str) -> None:
         super().__init__(env)
+        self.instruction = instruction
         base: Any = env.unwrapped
         base._set_task_called, base._partially_observable, base._freeze_rand_vec = True, False, False
         base.seeded_rand_vec = True
@@ -70,10 +76,18 @@ class Placed(gym.Wrapper):
         self.observation_space = base.sawyer_observation_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; of a seed both places are a function."""
+        """Begin an episode; of a seed both places are a function.
+
+        Raises:
+            ValueError: another instruction than the task's.
+        """
+        asked = (options or {}).get("instruction", self.instruction)
+        if asked != self.instruction:
+            raise ValueError(f"{asked!r} is no goal here: ask for {self.instruction!r}")
         if seed is not None:
             self.env.unwrapped.seed(seed)  # type: ignore[attr-defined]
-        return self.env.reset(seed=seed, options=options)
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, info | {"instruction": self.instruction}
 
 
 def _with_plain_numbers() -> Any:

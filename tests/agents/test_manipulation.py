@@ -103,7 +103,7 @@ def test_a_run_is_judged_by_its_success_rate(run):
     for policy in ("trained", "zero", "random"):
         found = metrics["returns"]["mujoco"][policy]["success"]
         assert found["n"] == 4 and 0 <= found["low"] <= found["rate"] <= found["high"] <= 1
-    assert "success" not in metrics["returns"]["dream"]["trained"]  # no model tells of it yet
+    assert "success" not in metrics["returns"]["dream"]["trained"]  # what dreams tell of it is not judged
     assert "% of episodes end at the goal" in (run / "report.html").read_text()
     rows = (run / "evaluation" / "returns.csv").read_text().splitlines()
     assert rows[0].endswith(",success") and rows[-1].endswith(",")
