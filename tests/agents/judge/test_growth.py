@@ -10,6 +10,7 @@ from procosm.agents.judge import evaluate
 from procosm.agents.judge.growth import features_reading, growth, state_deviation, state_reading
 from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import DatasetError
+from procosm.world_model.evaluation.growth import reading_noise
 from procosm.world_model.interface import Prediction
 from procosm.world_model.training import growth as training_growth
 from procosm.world_model.training.recipes import Training
@@ -137,3 +138,12 @@ def test_a_model_of_words_grows_as_it_was_asked_to(linear_world, constant_episod
     for text, slope in (("go", 1.0), ("", 0.0)):
         asked = [dataclasses.replace(episode, text=text) for episode in constant_episodes]
         assert growth(world, asked, read, 10)[-1]["slope"] == pytest.approx(slope, abs=0.05)
+
+
+def test_noise_is_the_same_where_the_newest_episodes_are_drawn_more_often(linear_world, noisy):
+    train = [each for each in noisy if each.kind == "train"]
+    latents, table = linear_world.encode(np.concatenate([each.frames for each in train])), tabulate(train, "train", 3)
+    found, again = (
+        reading_noise(Featured(), "features", each, latents) for each in (table, table.with_half_from(2 * 21))
+    )
+    assert found.tolist() == again.tolist()
