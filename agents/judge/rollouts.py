@@ -228,7 +228,7 @@ def actor(player: Player, task: Task, seed: int) -> Act:
         return lambda observed: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
     assert player.policy is not None  # a trained player has one
     if player.policy.suffix == ".json":
-        planner = load_planner(player.policy, opened(player.world_model, player.device))
+        planner = load_planner(player.policy, opened(player.world_model, player.device), seed)
         return lambda observed: planner.predict(observed)[0]
     policy = open_policy(player.policy, player.trust_pickle)
     return lambda observed: policy.predict(observed, deterministic=True)[0]
