@@ -99,8 +99,8 @@ class WorldModel:
             raise ProcosmError(f"the world model of {self.task.id} takes no words: it is told {told}")
         return embed(texts).to(self.starts)
 
-    def told(self, texts: Sequence[str]) -> Condition | None:
-        """What b dreams are told where these texts were asked for; None where each can be told no words of its own."""
+    def text_condition(self, texts: Sequence[str]) -> Condition | None:
+        """The condition of b dreams with these instructions; None of a model that takes none of each dream's own."""
         return Condition(text=self.embed_text(texts)) if self.takes_words else None
 
     def encode(self, frames: np.ndarray) -> Tensor:

@@ -90,10 +90,10 @@ def _padded(values: np.ndarray, pad: int) -> np.ndarray:
 
 
 def predictions(
-    model: WorldModel, context: Tensor, actions: np.ndarray, told: Condition | None = None
+    model: WorldModel, context: Tensor, actions: np.ndarray, condition: Condition | None = None
 ) -> Iterator[Prediction]:
     """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
-    return imagine(model.dynamics, context, torch.from_numpy(actions).to(context.device), told)
+    return imagine(model.dynamics, context, torch.from_numpy(actions).to(context.device), condition)
 
 
 def open_loop(
@@ -124,7 +124,8 @@ def open_loop(
     shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
     actions, order = (torch.from_numpy(each).to(begun.device) for each in (windows.actions, shuffle))
     rows: list[dict[str, object]] = []
-    for t, step in enumerate(compared(model.dynamics, begun, actions, order, model.told(windows.texts.tolist()))):
+    condition = model.text_condition(windows.texts.tolist())
+    for t, step in enumerate(compared(model.dynamics, begun, actions, order, condition)):
         there = windows.steps > t
         if not there.any():
             break

@@ -126,9 +126,7 @@ class TrainConfig(Settings):
         uncounted = [name for name, asked in thin.items() if asked]
         uncounted += [f"--{name}" for name in UNCOUNTED if getattr(self, name)]
         if self.dry_run and uncounted:
-            raise SettingsError(
-                f"--dry-run counts dense models told of actions: leave out {', '.join(uncounted)}"
-            )
+            raise SettingsError(f"--dry-run counts dense models told of actions: leave out {', '.join(uncounted)}")
         if not self.dry_run and (self.devices > 1 or self.flops is not None):
             raise SettingsError(
                 "--devices and --flops are of a dry run: add --dry-run, or begin several processes by torchrun"

@@ -15,7 +15,7 @@ from procosm.world_model.interface import Prediction
 from procosm.world_model.training import growth as training_growth
 from procosm.world_model.training.recipes import Training
 from tests.agents.conftest import linear_episode
-from tests.conftest import LinearDynamics, LinearMemory, ToldDynamics
+from tests.conftest import InstructedDynamics, LinearDynamics, LinearMemory
 
 
 def test_a_perfect_model_grows_at_the_right_rate(linear_world, constant_episodes):
@@ -134,7 +134,7 @@ def test_judgement_and_training_measure_the_same(linear_world, noisy, tmp_path):
 
 
 def test_a_model_of_words_grows_as_it_was_asked_to(linear_world, constant_episodes):
-    world, read = dataclasses.replace(linear_world, dynamics=ToldDynamics()), state_reading(np.array([1.0, 1e6]))
+    world, read = dataclasses.replace(linear_world, dynamics=InstructedDynamics()), state_reading(np.array([1.0, 1e6]))
     for text, slope in (("go", 1.0), ("", 0.0)):
         asked = [dataclasses.replace(episode, text=text) for episode in constant_episodes]
         assert growth(world, asked, read, 10)[-1]["slope"] == pytest.approx(slope, abs=0.05)

@@ -11,7 +11,7 @@ from procosm.agents.judge.open_loop import choose_windows, open_loop, window
 from procosm.agents.judge.summary import verdicts
 from procosm.world_model import encoding
 from procosm.world_model.errors import DatasetError
-from tests.conftest import ToldDynamics
+from tests.conftest import InstructedDynamics
 
 HALF_LEVEL = 0.5 / 20
 """Frames have whole grey levels, 20 to a unit: a latent read off a frame is off by at most half a level."""
@@ -95,7 +95,7 @@ def test_episodes_shorter_than_the_context_are_no_ground_for_comparison(linear_e
 
 
 def test_a_model_of_words_is_told_what_was_asked_for(linear_world, linear_episodes):
-    scale, world = state_deviation(linear_episodes), dataclasses.replace(linear_world, dynamics=ToldDynamics())
+    scale, world = state_deviation(linear_episodes), dataclasses.replace(linear_world, dynamics=InstructedDynamics())
 
     def judged(model, text):
         asked = [dataclasses.replace(episode, text=text) for episode in linear_episodes]
