@@ -194,7 +194,8 @@ class _Actor:
                 f"policy {share.path} gives actions {actions}, which does not fit {model.task.id}: take one that was "
                 "trained in this world model"
             )
-        self.kind, self._first = observation_of(shape, model), shape[0] == 3 * STACK
+        self.kind = observation_of(shape, model)
+        self._channels_first = shape == (3 * STACK, *model.task.frame_shape[:2])
 
     def begin(self, rng: np.random.Generator) -> None:
         """A new dream."""
@@ -210,6 +211,6 @@ class _Actor:
             blank = [np.zeros_like(frame)] * STACK  # before the first, as it was trained
             self._frames = [*(self._frames or blank), frame][-STACK:]
             seen = np.concatenate(self._frames, axis=2)
-            seen = seen.transpose(2, 0, 1) if self._first else seen
+            seen = seen.transpose(2, 0, 1) if self._channels_first else seen
         action: np.ndarray = self._policy.predict(seen, deterministic=True)[0]
         return action
