@@ -69,7 +69,7 @@ class Arm(NamedTuple):
 
 ARMS = (
     Arm(SCRATCH, None, "full"),
-    Arm(FULL, "many", "full", 1),
+    Arm(FULL, "many", "full"),
     Arm(LOW_RANK, "many", "lora", 1),
     Arm("control: actions shuffled in pre-training", "shuffled", "full", 1, once=True),
 )
