@@ -68,7 +68,8 @@ class Denoiser(Readouts):
         self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, *conditions)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
-        self.add_readouts(config.readouts, config.features, config.context, latent_shape, action_size, state_size)
+        sizes = config.features, config.context, latent_shape, action_size, state_size
+        self.add_readouts(config.readouts, *sizes, config.action_cost)
         self.manifold = Manifold(latent_shape)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
