@@ -93,13 +93,15 @@ def _told(config: Any, task: Task) -> Any:
 
 
 def _with_views(config: DynamicsConfig, task: Task) -> DynamicsConfig:
-    """As many views as the task has, where they are told apart.
+    """As many views as the task has, where they are told apart; rays go by the seconds of its steps.
 
     Raises:
         ProcosmError: they are of several widths, or one of several is to be moved by actions.
     """
     if config.camera is not None and len(task.views) > 1:
         raise ProcosmError(f"rays are of one camera, and {task.id} has {len(task.views)} views: leave out --rays")
+    if config.camera is not None:
+        config = replace(config, camera=replace(config.camera, dt_s=task.dt_s))
     if config.views is None:
         return config
     if len(widths := {view.width for view in task.views}) > 1:

@@ -63,13 +63,17 @@ def joint_task(tasks: list[Task]) -> Task:
     """The task of a mixture: actions in [-1, 1], as many as any of the tasks has, and the signals that all have alike.
 
     Raises:
-        DatasetError: frames of different sizes.
+        DatasetError: frames of different sizes, or views of different widths.
     """
     first, size = tasks[0], max(len(task.action_low) for task in tasks)
-    sizes = {task.id: f"{task.height} by {task.width}" for task in tasks}
-    if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} has {shape}" for name, shape in sizes.items())
+    if len({(task.height, task.width) for task in tasks}) > 1:
+        told = ", ".join(f"{task.id} has {task.height} by {task.width}" for task in tasks)
         raise DatasetError(f"frames of one model have one size, and {told}: collect them alike (--frame-size)")
+    if len({tuple(view.width for view in task.views) for task in tasks}) > 1:
+        told = ", ".join(f"{task.id} has {', '.join(view.name for view in task.views)}" for task in tasks)
+        raise DatasetError(
+            f"frames of one model have views of the same widths, and {told}: collect them alike (--camera)"
+        )
     alike = {
         name: signal
         for name, signal in first.signals.items()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from procosm.world_model.errors import ProcosmError
+
 Classifier = Callable[[str], float]
 """How likely a text is to be unsafe, 0 to 1."""
 BLOCKLIST = Path(__file__).with_name("blocklist.txt")
@@ -109,10 +111,18 @@ def inflections(word: str) -> set[str]:
 
 
 def read_blocklist(path: Path) -> dict[str, tuple[str, ...]]:
-    """A list of lemmas and phrases, one a line, under ``[category]`` headings; ``#`` begins a comment."""
+    """A list of lemmas and phrases, one a line, under ``[category]`` headings; ``#`` begins a comment.
+
+    Raises:
+        ProcosmError: there is no such text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProcosmError(f"--blocklist {path} cannot be read ({error}): give a text file, a word a line") from error
     found: dict[str, list[str]] = {}
     category = "blocked"
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         word = line.partition("#")[0].strip().casefold()
         if word.startswith("["):
             category = word.strip("[]")

@@ -9,6 +9,7 @@ from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.play.command import PlayConfig
 from procosm.envs.play.command import play as serve
 from procosm.world_model.checkpoint import WorldModel
+from procosm.world_model.settings import SettingsError
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,14 @@ class PlanFileConfig(PlanConfig):
     """Choose actions by search in the dream."""
 
     out: Path = Path("plan.json")
-    """File to write."""
+    """File to write, NAME.json."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out.suffix != ".json":  # by which it is told from a policy's zip
+            raise SettingsError(f"--out {self.out}: a planner's settings are a file NAME.json")
+        if self.policy is not None and not self.policy.is_file():
+            raise SettingsError(f"--policy {self.policy}: there is no such file; give a policy's zip")
 
 
 def plan(config: PlanFileConfig) -> Path:

@@ -97,6 +97,12 @@ class Planner:
     def _take_policy(self, path: Path) -> None:
         policy = load_policy(path)
         self._observation = observation_of(policy.observation_space.shape, self._model)
+        actions = policy.action_space.shape
+        if actions != self.action_space.shape:
+            raise TaskError(
+                f"{path} gives actions of shape {actions}, and {self._model.task.id} takes {self.action_space.shape}: "
+                "give a policy that was trained in this world model"
+            )
         if self._observation == "pixels":
             raise TaskError(f"{path} sees pixels, which plans have none of: give a policy of state, features or latent")
         self._act = lambda seen: policy.predict(seen, deterministic=True)[0]

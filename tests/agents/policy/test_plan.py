@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from procosm.agents.judge.rollouts import Player, actor
+from procosm.agents.policy.plan import planner as planner_module
 from procosm.agents.policy.plan.command import PlanFileConfig, plan
 from procosm.agents.policy.plan.dreamed import Moment
 from procosm.agents.policy.plan.planner import PlanConfig, Planner, load_planner
@@ -233,6 +235,23 @@ def test_a_file_of_settings_plays_as_a_policy_does(tiny_checkpoint, tmp_path):
 def test_settings_that_cannot_be_are_refused(wrong, said):
     with pytest.raises(SettingsError, match=said):
         PlanConfig(**wrong)
+
+
+def test_a_plan_file_is_refused_that_no_command_could_play(tmp_path):
+    with pytest.raises(ProcosmError, match=r"--out .*plan\.txt: .*\.json"):
+        plan(PlanFileConfig(out=tmp_path / "plan.txt"))
+    with pytest.raises(ProcosmError, match=r"--policy .*none\.zip: there is no such file"):
+        plan(PlanFileConfig(out=tmp_path / "plan.json", policy=tmp_path / "none.zip"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_policy_of_other_actions_is_refused(world, monkeypatch):
+    """Of one number, which would be done with both motors."""
+    spaces = SimpleNamespace(shape=(4,)), SimpleNamespace(shape=(1,))
+    policy = SimpleNamespace(observation_space=spaces[0], action_space=spaces[1])
+    monkeypatch.setattr(planner_module, "load_policy", lambda path: policy)
+    with pytest.raises(TaskError, match=r"actions of shape \(1,\).*takes \(2,\)"):
+        Planner(world, PlanConfig(policy=Path("policy.zip")))
 
 
 def test_damaged_files_and_models_without_rewards_are_named(world, tmp_path):

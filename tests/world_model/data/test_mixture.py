@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from procosm.world_model.data.episodes import Episode, load_episodes, load_task, write_dataset
-from procosm.world_model.data.mixture import MixConfig, mix
-from procosm.world_model.data.task import Signal
+from procosm.world_model.data.mixture import MixConfig, joint_task, mix
+from procosm.world_model.data.task import Signal, View
 from procosm.world_model.errors import DatasetError
 from tests.conftest import simulated_task
 
@@ -50,3 +50,18 @@ def test_frames_of_different_sizes_are_refused(tmp_path):
     folders = [log(tmp_path / f"{side}", f"Size{side}-v0", 1, 1.0, side=side)[0] for side in (16, 24)]
     with pytest.raises(DatasetError, match="Size16-v0 has 16 by 16, Size24-v0 has 24 by 24"):
         mix(MixConfig(tuple(folders), tmp_path / "many"))
+
+
+def test_frames_of_different_sizes_are_refused_where_tasks_have_one_name(tmp_path):
+    folders = [log(tmp_path / f"{side}", "Arm-v0", 1, 1.0, side=side)[0] for side in (16, 24)]
+    with pytest.raises(DatasetError, match="Arm-v0 has 16 by 16, Arm-v0 has 24 by 24"):
+        mix(MixConfig(tuple(folders), tmp_path / "many"))
+    assert not (tmp_path / "many").exists()
+
+
+def test_views_of_different_widths_are_refused_though_the_frames_are_alike():
+    """A model that tells views apart would take the first one's borders for everybody's."""
+    arm, base = (replace(simulated_task(name, 16, 3), twin=None) for name in ("Arm-v0", "Base-v0"))
+    base = replace(base, views=(View("left", 16, 8), View("right", 16, 8)))
+    with pytest.raises(DatasetError, match="Arm-v0 has main, Base-v0 has left, right"):
+        joint_task([arm, base])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from procosm.world_model.errors import ProcosmError
 from procosm.world_model.guardrails.prompts import LONGEST, PromptGuard, inflections, read_blocklist
 
 GUARD = PromptGuard()
@@ -81,3 +82,12 @@ def test_a_list_of_ones_own(tmp_path):
 
 def test_endless_texts_are_refused():
     assert not GUARD.judge("a" * (LONGEST + 1)).passed
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00bomb"])
+def test_a_list_that_is_no_text_is_named(tmp_path, content):
+    path = tmp_path / "words.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ProcosmError, match=r"--blocklist .*words\.txt cannot be read"):
+        read_blocklist(path)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from procosm.world_model import checkpoint
+from procosm.world_model.conditioning.rays import CameraConfig
 from procosm.world_model.data.episodes import Episode, write_dataset
 from procosm.world_model.data.task import MAIN, Task, View
 from procosm.world_model.errors import ProcosmError
@@ -127,3 +128,10 @@ def test_what_does_not_fit_is_refused_before_the_work(base, log, tmp_path):
         post_train(PostTrainConfig(base, log, tmp_path / "out", add=("smell",)), STAGES)
     with pytest.raises(ProcosmError, match="lie one in the other"):
         post_train(PostTrainConfig(base, log, base / "new"))
+
+
+def test_rays_go_by_the_seconds_of_a_step_of_the_new_log():
+    slow = replace(task_of(actions=6), dt_s=0.1)
+    old = restless_model(slow, change=lambda config: replace(config, camera=CameraConfig(70.0, slow.dt_s)))
+    _, dynamics, _ = continued(old, replace(slow, dt_s=0.02))
+    assert dynamics.config.camera == CameraConfig(70.0, 0.02)
