@@ -91,6 +91,31 @@ class LinearDynamics:
         return after, Prediction(latent, told | self.read(after))
 
 
+@dataclass(frozen=True)
+class InstructedMemory(LinearMemory):
+    """Of a dream that was told something; (b, 1, 1), 1 where it was "go"."""
+
+    going: torch.Tensor
+
+
+class InstructedDynamics(LinearDynamics):
+    """The same where it is told to go; else it stands still."""
+
+    @staticmethod
+    def embed_text(texts: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[[float(text == "go")]] for text in texts])
+
+    def begin(self, latents: torch.Tensor, condition: Condition | None = None) -> InstructedMemory:
+        going = latents.new_zeros(len(latents), 1, 1) if condition is None else condition.text
+        return InstructedMemory(**vars(super().begin(latents)), going=going)
+
+    def step(self, memory, action, draws=None, sampling=MEAN):
+        after, prediction = super().step(memory, action, draws, sampling)
+        latent = memory.newest + memory.going[..., None] * (after.newest - memory.newest)
+        told = InstructedMemory(latent, memory.newest, memory.going)
+        return told, Prediction(latent, dict(prediction.readouts) | self.read(told))
+
+
 def simulated_task(
     name: str, size: int, state_size: int, bound: float = 1.0, actions: int = 1, max_episode_steps: int = 1000
 ) -> Task:

@@ -99,6 +99,10 @@ class WorldModel:
             raise ProcosmError(f"the world model of {self.task.id} takes no words: it is told {told}")
         return embed(texts).to(self.starts)
 
+    def text_condition(self, texts: Sequence[str]) -> Condition | None:
+        """The condition of b dreams with these instructions; None of a model that takes none of each dream's own."""
+        return Condition(text=self.embed_text(texts)) if self.takes_words else None
+
     def encode(self, frames: np.ndarray) -> Tensor:
         """(…, H, W, 3) uint8 real frames to (…, c, h, w) latents, each frame coded alone."""
         return encode(self.tokenizer, torch.from_numpy(frames), self.starts.device)

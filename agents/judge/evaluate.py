@@ -31,7 +31,7 @@ from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.provenance import provenance
 from procosm.world_model.schema import read_file
-from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings
+from procosm.world_model.settings import Count, Device, Positive, Processes, Seed, Settings, SettingsError
 from procosm.world_model.threads import one_thread
 
 NEEDS = {
@@ -82,6 +82,13 @@ class EvaluateConfig(Settings):
     found goes to RUN/evaluation_NAME then."""
     device: Device = "auto"
     """Where the world model is computed: auto (CUDA where there is a device), cpu, cuda, or cuda:i."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.policy is not None and self.policy.suffix != ".json":
+            raise SettingsError(
+                f"--policy {self.policy}: give a planner's settings, as `procosm plan` writes them (.json)"
+            )
 
     @property
     def folder(self) -> Path:

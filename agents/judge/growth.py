@@ -75,7 +75,8 @@ def growth(
             f"no {episodes[0].kind} episode outlasts the model's context, so growth cannot be tested: collect again"
         )
     latents = model.encode(np.concatenate([each.frames for each in enough]))
-    table = tabulate(enough, enough[0].kind, context).to(latents.device)
+    embed = model.embed_text if model.takes_words else None
+    table = tabulate(enough, enough[0].kind, context, embed).to(latents.device)
     reading = reading._replace(**{name: getattr(reading, name).to(latents.device) for name in ("deviation", "noise")})
     for found in evaluator.growth(model.dynamics, reading, table, latents, horizon):
         x, y = found.true.cpu().numpy(), found.dreamed.cpu().numpy()

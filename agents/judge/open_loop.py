@@ -15,7 +15,7 @@ from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.evaluation.open_loop import compared, imagine, mean_square
-from procosm.world_model.interface import Prediction
+from procosm.world_model.interface import Condition, Prediction
 
 FrameScore = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(n,) scores of seen, true and last given (n, h, w, 3) uint8 frames."""
@@ -33,6 +33,7 @@ class Windows:
             (n, horizon, …), such as ``reward``.
         steps: (n,) int64, how many of the horizon's steps are real. ended: (n,) bool, whether the last of them ended
             the episode for good.
+        texts: (n,) str, what was asked for in each window's episode.
     """
 
     frames: np.ndarray
@@ -40,6 +41,7 @@ class Windows:
     signals: dict[str, np.ndarray]
     steps: np.ndarray
     ended: np.ndarray
+    texts: np.ndarray
 
     @classmethod
     def stack(cls, windows: "Sequence[Windows]") -> "Windows":
@@ -63,6 +65,7 @@ def window(episode: Episode, first: int, context: int, horizon: int) -> Windows:
         },
         np.array(real),
         np.array(episode.terminated and now + real == len(episode.actions)),
+        np.array(episode.text),
     )
 
 
@@ -86,9 +89,11 @@ def _padded(values: np.ndarray, pad: int) -> np.ndarray:
     return np.concatenate((values, np.repeat(values[-1:], pad, axis=0))) if pad else values
 
 
-def predictions(model: WorldModel, context: Tensor, actions: np.ndarray) -> Iterator[Prediction]:
+def predictions(
+    model: WorldModel, context: Tensor, actions: np.ndarray, condition: Condition | None = None
+) -> Iterator[Prediction]:
     """Dream under (n, t, a) actions from (n, context, c, h, w) latents: what each step leads to."""
-    return imagine(model.dynamics, context, torch.from_numpy(actions).to(context.device))
+    return imagine(model.dynamics, context, torch.from_numpy(actions).to(context.device), condition)
 
 
 def open_loop(
@@ -119,7 +124,8 @@ def open_loop(
     shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
     actions, order = (torch.from_numpy(each).to(begun.device) for each in (windows.actions, shuffle))
     rows: list[dict[str, object]] = []
-    for t, step in enumerate(compared(model.dynamics, begun, actions, order)):
+    condition = model.text_condition(windows.texts.tolist())
+    for t, step in enumerate(compared(model.dynamics, begun, actions, order, condition)):
         there = windows.steps > t
         if not there.any():
             break

@@ -204,7 +204,7 @@ def before_first(model: WorldModel, frames: np.ndarray) -> torch.Tensor:
 def dreams_from(
     model: WorldModel, first_frames: np.ndarray, observation: str | tuple[str, ...], **options: Any
 ) -> gym.vector.VectorEnv:
-    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i.
+    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i, told nothing.
 
     Further keywords are the vector environment's, such as ``num_envs`` and ``autoreset_mode`` (``SAME_STEP``).
     """
@@ -212,7 +212,14 @@ def dreams_from(
     n, context = begun.shape[:2]
     frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
     there = dataclasses.replace(
-        model, starts=begun, start_frames=frames, start_states=None, resets=None, start_actions=None
+        model,
+        starts=begun,
+        start_frames=frames,
+        start_states=None,
+        resets=None,
+        start_actions=None,
+        start_texts=None,
+        reset_texts=None,
     )
     settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", "starts": "wide", **options}  # any frame given
     return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)
@@ -228,7 +235,7 @@ def actor(player: Player, task: Task, seed: int) -> Act:
         return lambda observed: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
     assert player.policy is not None  # a trained player has one
     if player.policy.suffix == ".json":
-        planner = load_planner(player.policy, opened(player.world_model, player.device))
+        planner = load_planner(player.policy, opened(player.world_model, player.device), seed)
         return lambda observed: planner.predict(observed)[0]
     policy = open_policy(player.policy, player.trust_pickle)
     return lambda observed: policy.predict(observed, deterministic=True)[0]

@@ -39,7 +39,8 @@ def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> lis
     longest = sorted(held_out, key=lambda episode: -len(episode.actions))[:WINDOWS]
     windows = Windows.stack([window(e, 0, context, horizon) for e in longest if len(e.actions) >= context])
     begun = model.encode(windows.frames[:, :context])
-    dreamed = [decode(model, p.latents) for p in predictions(model, begun, windows.actions)]  # horizon × (n, h, w, 3)
+    dreams = predictions(model, begun, windows.actions, model.text_condition(windows.texts.tolist()))
+    dreamed = [decode(model, each.latents) for each in dreams]  # horizon × (n, h, w, 3)
     pictures = []
     for n, steps in enumerate(windows.steps):
         for t in range(steps):

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,9 @@ def compare(config: DistillationConfig) -> Path:
     model = load(config.world_model, device)
     tables = read_tables(config.data, model.dynamics, device)
     few: Any = copy.deepcopy(model.dynamics)
-    work = config.out / "distillation.training"
-    training = Training(model.tokenizer, few, tables, config.seed, work)
-    learned = Distill(config.steps, config.batch, 1e-4).run("distill", training)
+    with TemporaryDirectory() as work:  # a finished stage that is found there is not run again, whatever is asked
+        training = Training(model.tokenizer, few, tables, config.seed, Path(work))
+        learned = Distill(config.steps, config.batch, 1e-4).run("distill", training)
     held_out = [episode for episode in load_episodes(config.data) if episode.kind == "holdout"]
     chosen = choose_windows(held_out, model.dynamics.context, HORIZONS[-1], config.windows, config.seed)
     dreams = {

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from procosm.agents.judge.intervals import proportion
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
 from procosm.envs.truth.mujoco import MujocoEnv
@@ -139,22 +140,13 @@ def dreamed(model: WorldModel, frames: np.ndarray, texts: Sequence[str], guidanc
     return model.decode(prediction.latents).cpu().numpy()
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share, by Wilson's score (Wilson 1927)."""
-    z, p = 1.959964, successes / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-
-
 def scores(asked: Sequence[str], done: Sequence[str]) -> Iterator[dict[str, Any]]:
     """How often what was asked for was reached, and how often another goal was."""
-    n = len(asked)
-    for metric, count in (
-        ("asked goal reached", sum(a == d for a, d in zip(asked, done, strict=True))),
-        ("another goal reached", sum(d not in ("", a) for a, d in zip(asked, done, strict=True))),
+    for metric, found in (
+        ("asked goal reached", [a == d for a, d in zip(asked, done, strict=True)]),
+        ("another goal reached", [d not in ("", a) for a, d in zip(asked, done, strict=True)]),
     ):
-        low, high = wilson(count, n)
-        yield {"metric": metric, "value": count / n, "unit": "share", "n": n, "low": low, "high": high}
+        yield {"metric": metric, "unit": "share", **proportion(np.array(found)).as_dict()}
 
 
 @one_thread()

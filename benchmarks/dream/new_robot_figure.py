@@ -20,8 +20,8 @@ LOOKS = {
 }
 """Colour and mark of each arm."""
 PANELS = {
-    "state_nrmse after 8 steps": "error of the state after 8 steps, deviations",
-    "pixel_mse after 8 steps": "mean square error of pixels after 8 steps",
+    "state_nrmse after 4 steps": "error of the state after 4 steps, deviations",
+    "pixel_mse after 4 steps": "mean square error of pixels after 4 steps",
     "return": "return in MuJoCo",
 }
 """What is shown, and what it is called."""
@@ -41,7 +41,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
             axis.xaxis.label.set_fontsize(9)
             axis.yaxis.label.set_fontsize(9)
     figure.legend(
-        *axes[-1, -1].get_legend_handles_labels(), loc="lower center", ncols=len(LOOKS), frameon=False, fontsize=9
+        *axes[0, -1].get_legend_handles_labels(), loc="lower center", ncols=len(LOOKS), frameon=False, fontsize=9
     )
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)

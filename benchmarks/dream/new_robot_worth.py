@@ -76,5 +76,6 @@ def saved(
         for seed in seeds
     ]
     ends = {"at_least": sum(m >= tried[-1] for m in needed), "at_most": sum(m <= tried[0] for m in needed)}
-    found = {"metric": "real steps saved", "arm": arm, **t_interval([m - steps for m in needed]), **ends}
-    return [{**place, **found, "unit": "steps", "seeds": [round(m - steps) for m in needed]}]
+    fewer = [round(m - steps) for m in needed]
+    found = {"metric": "real steps saved", "arm": arm, **t_interval(fewer), **ends}
+    return [{**place, **found, "unit": "steps", "seeds": fewer}]

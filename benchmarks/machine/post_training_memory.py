@@ -45,6 +45,7 @@ def bytes_of_a_step(dynamics: DiffusionDynamics, rank: int | None) -> dict[str, 
     if rank is not None:
         dynamics.net.requires_grad_(False)
         adapt(dynamics, rank, 2.0 * rank, dynamics.stay_dense)
+        assert dynamics.net.action is not None  # presets tell actions by the timestep embedding
         dynamics.net.action.requires_grad_(True)
     stage = preset("small").stages["diffusion"]
     optimizer = Optimizer(dynamics, stage)

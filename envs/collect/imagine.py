@@ -10,6 +10,8 @@ from annotated_types import Interval
 
 from procosm.envs.collect.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.collect.policy_file import load_policy
+from procosm.envs.collect.run_policy import STACK, observation_of
+from procosm.envs.dreams.reward import no_reward
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.world_model import checkpoint
 from procosm.world_model.data.datasets import load_episodes
@@ -21,10 +23,8 @@ from procosm.world_model.folders import check_out
 from procosm.world_model.model import WorldModel
 from procosm.world_model.progress import Progress
 from procosm.world_model.provenance import provenance
-from procosm.world_model.settings import Count, Device, Seed, Settings
+from procosm.world_model.settings import Count, Device, Seed, Settings, SettingsError
 
-STACK = 3
-"""Frames that a policy from pixels sees at once, as it was trained."""
 STATE = "estimated_state"
 """The state as the model estimates it; nobody is to take it for the simulator's."""
 
@@ -58,7 +58,8 @@ class ImagineConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_mixture(self.policy)
+        if any(share.kind == "expert" for share in parse_mixture(self.policy)):
+            raise SettingsError(f"--policy {self.policy}: a script sees the true state, which dreams have none of")
 
 
 def imagine(config: ImagineConfig) -> Path:
@@ -92,7 +93,7 @@ def imagined_task(model: WorldModel) -> Task:
 
 
 def _open(config: ImagineConfig, model: WorldModel, observation: tuple[str, ...]) -> WorldModelEnv:
-    reward = None if "reward" in model.capabilities else lambda *_: np.zeros(1)  # asked for, and not logged
+    reward = None if "reward" in model.capabilities else no_reward  # asked for, and not logged
     return WorldModelEnv(model, observation, starts=config.starts, max_episode_steps=config.steps, reward=reward)
 
 
@@ -128,6 +129,8 @@ def _replayed(config: ImagineConfig, model: WorldModel) -> Iterator[Episode]:
             seen = model.dynamics.context if episode.wide and len(episode.actions) > model.dynamics.context else 1
             given: dict[str, Any] = {"frames": _by_view(model.task, episode.frames[:seen])}
             given["actions"] = episode.actions[: seen - 1]
+            if model.takes_words:
+                given["instruction"] = episode.text
             _, info = env.reset(seed=config.seed + index, options=given)
             rollout = _Rollout(env, info)
             for action in episode.actions[seen - 1 :]:
@@ -146,6 +149,7 @@ class _Rollout:
 
     def __init__(self, env: WorldModelEnv, info: dict[str, Any]) -> None:
         self.env, self.over, self.terminated = env, False, False
+        self.text: str = info.get("instruction", "")
         self.frames, self.states = [env.dreams.frames()[0]], [info.get("state")]
         self.actions: list[np.ndarray] = []
         self.rewards: list[float] = []
@@ -162,17 +166,17 @@ class _Rollout:
         return seen
 
     def episode(self, kind: str, wide: bool) -> Episode:
-        """What was recorded, with the signals that the model tells."""
+        """What was recorded, with the signals that the model tells and the words that it was told."""
         model, signals = self.env.dreams.model, dict[str, np.ndarray]()
         if "reward" in model.capabilities:
             signals["reward"] = np.array(self.rewards, np.float32)
         if "state" in model.capabilities:
             signals[STATE] = np.array(self.states, np.float32)
-        return Episode(np.stack(self.frames), np.stack(self.actions), self.terminated, kind, wide, signals)
+        return Episode(np.stack(self.frames), np.stack(self.actions), self.terminated, kind, wide, signals, self.text)
 
 
 class _Actor:
-    """One of a mixture in a dream: ``kind`` of observation it wants, by the shape of what its policy takes.
+    """One of a mixture in a dream; ``kind`` is the observation that it wants.
 
     Raises:
         TaskError: a policy of another task.
@@ -184,19 +188,14 @@ class _Actor:
             self._behaviour = make_behaviour(share, model.task)
             return
         self._policy = load_policy(share.policy, trust_pickle)
-        height, width, colours = model.task.frame_shape
-        kinds = {tuple(model.starts.shape[1:]): "latent", (height, width, colours * STACK): "pixels",
-                 (colours * STACK, height, width): "pixels"}  # fmt: skip
-        for name in ("features", "state"):
-            if name in model.dynamics.readouts:
-                kinds[tuple(model.dynamics.read(model.dynamics.begin(model.starts[:1]))[name].shape[1:])] = name
         shape, actions = self._policy.observation_space.shape, self._policy.action_space.shape
-        if shape not in kinds or actions != (len(model.task.action_low),):
+        if actions != (len(model.task.action_low),):
             raise TaskError(
-                f"policy {share.path} observes {shape} and gives actions {actions}, which does not fit "
-                f"{model.task.id}: take one that was trained in this world model"
+                f"policy {share.path} gives actions {actions}, which does not fit {model.task.id}: take one that was "
+                "trained in this world model"
             )
-        self.kind, self._first = kinds[shape], shape[0] == colours * STACK
+        self.kind = observation_of(shape, model)
+        self._channels_first = shape == (3 * STACK, *model.task.frame_shape[:2])
 
     def begin(self, rng: np.random.Generator) -> None:
         """A new dream."""
@@ -209,8 +208,9 @@ class _Actor:
         if self._policy is None:
             return self._behaviour.act(np.zeros(0), lambda: frame)
         if self.kind == "pixels":
-            self._frames = [*([frame] * STACK if not self._frames else self._frames), frame][-STACK:]
+            blank = [np.zeros_like(frame)] * STACK  # before the first, as it was trained
+            self._frames = [*(self._frames or blank), frame][-STACK:]
             seen = np.concatenate(self._frames, axis=2)
-            seen = seen.transpose(2, 0, 1) if self._first else seen
+            seen = seen.transpose(2, 0, 1) if self._channels_first else seen
         action: np.ndarray = self._policy.predict(seen, deterministic=True)[0]
         return action

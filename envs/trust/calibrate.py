@@ -181,7 +181,7 @@ def dream_again(model: WorldModel, episodes: Sequence[Episode]) -> Dreamed:
     )
     there = np.stack([now + ahead <= len(episode.actions) for episode, now in chosen])
     actions = torch.from_numpy(taken)
-    memory = model.dynamics.begin(latents)
+    memory = model.begin(latents, model.text_condition([episode.text for episode, _ in chosen]))
     dreamed = [model.dynamics.read(memory)["state"]]
     for action in actions.to(latents.device).unbind(1):
         memory, prediction = model.dynamics.step(memory, action)

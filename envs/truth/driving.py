@@ -16,7 +16,6 @@ import numpy as np
 CAMERAS = ("front", "front_left", "rear_left", "rear", "rear_right", "front_right")
 """Each 60 degrees to the left of the one before it."""
 POINTS, POINT_S, SUBSTEPS = 4, 0.1, 5
-STEPS = 30
 FASTEST_M_S, TIGHTEST_PER_M = 2.0, 0.6
 """Greatest speed, and curvature of what is driven."""
 YARD_M, BEGIN_M = 9.0, 2.0

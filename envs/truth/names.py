@@ -8,6 +8,7 @@ may come from a stranger, and what it names is imported only if it was already, 
 import difflib
 import importlib.util
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -54,12 +55,13 @@ def function_of(name: str) -> Callable[..., Any]:
         module = importlib.util.module_from_spec(spec)
         if str(path.parent) not in sys.path:
             sys.path.append(str(path.parent))  # last, so that nothing beside the file hides an installed module
+        sys.modules[str(path)] = module  # where dataclasses look up annotations while the file is run
         try:
             spec.loader.exec_module(module)
         except Exception as error:
+            del sys.modules[str(path)]
             line = traceback.format_tb(error.__traceback__)[-1].strip().splitlines()[0]
             raise TaskError(f"task {name!r}: running {path} failed: {error!r}; at {line}") from error
-        sys.modules[str(path)] = module
     made = getattr(module, function, None)
     if not callable(made):
         raise TaskError(f"task {name!r}: {path} has no function {function}")
@@ -102,8 +104,8 @@ def check_import(name: str) -> None:
     if module and module not in sys.modules and module not in allowed_modules():
         raise TaskError(
             f"the task is called {name!r} in a checkpoint or dataset, and opening it runs the module {module!r}, "
-            f"which can do anything. If you trust it, give --allow-import {module}, set {ALLOWED}={module}, or in "
-            f"Python import {module} first"
+            f"which can do anything. If you trust it, give --allow-import {shlex.quote(module)}, set "
+            f"{ALLOWED}={shlex.quote(module)}, or in Python import {module} first"
         )
 
 

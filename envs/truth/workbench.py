@@ -17,7 +17,6 @@ from procosm.envs.truth.tabletop import COLOURS
 
 CAMERAS = ("above", "front", "left", "right", "back", "wrist")
 HAND_COLOUR = (0.9, 0.1, 0.85)
-STEPS = 40
 FRAME_SKIP = 5
 STEP_S = 0.1
 MOST = np.array([0.6, 0.6, 1.2], np.float32)

@@ -69,11 +69,6 @@ def longest_still(change: np.ndarray, actions: np.ndarray) -> float:
     return longest / max(1, len(change))
 
 
-def largest_gap(times_s: np.ndarray, dt_s: float) -> float:
-    """Frames that are missing at the clip's largest gap between timestamps (n,), in steps of ``dt_s``."""
-    return float(np.diff(times_s).max() / dt_s - 1) if len(times_s) > 1 else 0.0
-
-
 def clock_drift(times_s: np.ndarray, dt_s: float) -> float:
     """How far timestamps (n,) leave the clock of ``dt_s`` that begins with them, in steps, at the worst."""
     return float(np.abs((times_s - times_s[0]) / dt_s - np.arange(len(times_s))).max())

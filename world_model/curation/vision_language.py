@@ -74,7 +74,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     try:
         from transformers import AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
-        raise ProcosmError("--captioner needs transformers: pip install transformers") from error
+        raise ProcosmError("--captioner needs transformers: pip install 'procosm[text]'") from error
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, use_safetensors=True)

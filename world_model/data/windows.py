@@ -168,7 +168,7 @@ def draw(table: Table, batch: int, seed: int, step: int) -> tuple[Tensor, torch.
 
 def first_frames(table: Table) -> Tensor:
     """(n,) frames with which episodes begin that the task's own reset began, those that began wide left out."""
-    return table.steps[table.first[table.steps] == table.steps]
+    return table.steps[table.first[table.steps] == table.steps].unique()  # steps of the newest are listed again
 
 
 def choose_starts(

@@ -74,7 +74,7 @@ def reading_noise(dynamics: Dynamics, name: str, table: Table, latents: Tensor |
     """
     k, lead = dynamics.context, table.steps.new_tensor(range(-dynamics.context, dynamics.context))
     inside = (table.steps - k >= table.first[table.steps]) & (table.steps + k <= table.last[table.steps])
-    at = table.steps[inside]
+    at = table.steps[inside].unique()  # one that is listed again would be in both halves
     if name == "state" or not len(at):
         return torch.zeros((), device=table.device)
     at = at[torch.linspace(0, len(at) - 1, min(SAMPLE, len(at))).long().to(at.device)]

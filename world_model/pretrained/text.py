@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,17 +13,6 @@ from procosm.world_model.pretrained.config import RESTORE
 
 TOKENS = 512
 """Of a text, those behind its end zeros: what Predict1 and Predict2 were trained with (arXiv 2501.03575, §5.1)."""
-
-
-class TextEncoder(Protocol):
-    """Texts to embeddings."""
-
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(b, s, width), zeros behind the end of each text.
-
-        Raises:
-            CheckpointError: a text that is too long.
-        """
 
 
 class T5:
@@ -65,7 +54,11 @@ class T5:
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """See :class:`TextEncoder`."""
+        """(b, s, width) of b texts, zeros behind the end of each.
+
+        Raises:
+            CheckpointError: a text that is too long.
+        """
         asked = self._tokenizer(list(texts), padding="max_length", max_length=self.tokens, return_tensors="pt")
         ids, there = asked.input_ids, asked.attention_mask
         if ids.shape[1] > self.tokens:

@@ -37,6 +37,8 @@ from procosm.world_model.training.validation import open_loop
 
 RESETS = 256
 """First frames of the task's own reset that a checkpoint keeps, at most."""
+UNCOUNTED = ("distill", "text", "rays", "views", "fewer", "images")
+"""Settings of what a dry run does not count."""
 FIRST = ("holdout", "constant", "train")
 """Kinds of episodes that these are of, in this order."""
 
@@ -120,8 +122,11 @@ class TrainConfig(Settings):
         super().__post_init__()
         if self.fewer + self.images >= 1:
             raise SettingsError(f"--fewer {self.fewer:g} and --images {self.images:g} leave no window whole")
-        if self.dry_run and self.density < 1:
-            raise SettingsError(f"--dry-run counts dense models: leave out --density {self.density}")
+        thin = {"--density": self.density < 1, "--tokenizer-density": self.tokenizer_density < 1}
+        uncounted = [name for name, asked in thin.items() if asked]
+        uncounted += [f"--{name}" for name in UNCOUNTED if getattr(self, name)]
+        if self.dry_run and uncounted:
+            raise SettingsError(f"--dry-run counts dense models told of actions: leave out {', '.join(uncounted)}")
         if not self.dry_run and (self.devices > 1 or self.flops is not None):
             raise SettingsError(
                 "--devices and --flops are of a dry run: add --dry-run, or begin several processes by torchrun"

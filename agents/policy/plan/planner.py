@@ -4,7 +4,7 @@ It sees latents. A file of settings, ``plan.json``, stands for it where a policy
 --policy``, ``procosm play --policy``); the world model is that of the run it is played in.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -204,11 +204,12 @@ def save_plan(config: PlanConfig, path: Path) -> Path:
     return path
 
 
-def load_planner(path: Path, model: WorldModel) -> Planner:
-    """The planner of a file of settings, in a world model.
+def load_planner(path: Path, model: WorldModel, episode: int = 0) -> Planner:
+    """The planner of a file of settings, in a world model; each ``episode`` has noise of its own.
 
     Raises:
         CheckpointError: the file is missing or damaged.
         SettingsError, TaskError: settings that cannot be, or do not fit.
     """
-    return Planner(model, read_file(PlanConfig, path, "write it again with `procosm plan`"))
+    config: PlanConfig = read_file(PlanConfig, path, "write it again with `procosm plan`")
+    return Planner(model, replace(config, seed=(config.seed + episode) % 2**32))

@@ -10,11 +10,12 @@ from procosm.agents.judge import evaluate
 from procosm.agents.judge.growth import features_reading, growth, state_deviation, state_reading
 from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import DatasetError
+from procosm.world_model.evaluation.growth import reading_noise
 from procosm.world_model.interface import Prediction
 from procosm.world_model.training import growth as training_growth
 from procosm.world_model.training.recipes import Training
 from tests.agents.conftest import linear_episode
-from tests.conftest import LinearDynamics, LinearMemory
+from tests.conftest import InstructedDynamics, LinearDynamics, LinearMemory
 
 
 def test_a_perfect_model_grows_at_the_right_rate(linear_world, constant_episodes):
@@ -130,3 +131,19 @@ def test_judgement_and_training_measure_the_same(linear_world, noisy, tmp_path):
         assert [mine["horizon"], mine["n"]] == [theirs["horizon"], theirs["n"]]
         for name, other in (("relative_error", "error"), ("slope", "slope"), ("noise", "noise")):
             assert mine[name] == pytest.approx(theirs[other], rel=1e-4)
+
+
+def test_a_model_of_words_grows_as_it_was_asked_to(linear_world, constant_episodes):
+    world, read = dataclasses.replace(linear_world, dynamics=InstructedDynamics()), state_reading(np.array([1.0, 1e6]))
+    for text, slope in (("go", 1.0), ("", 0.0)):
+        asked = [dataclasses.replace(episode, text=text) for episode in constant_episodes]
+        assert growth(world, asked, read, 10)[-1]["slope"] == pytest.approx(slope, abs=0.05)
+
+
+def test_noise_is_the_same_where_the_newest_episodes_are_drawn_more_often(linear_world, noisy):
+    train = [each for each in noisy if each.kind == "train"]
+    latents, table = linear_world.encode(np.concatenate([each.frames for each in train])), tabulate(train, "train", 3)
+    found, again = (
+        reading_noise(Featured(), "features", each, latents) for each in (table, table.with_half_from(2 * 21))
+    )
+    assert found.tolist() == again.tolist()

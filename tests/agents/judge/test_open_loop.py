@@ -1,5 +1,7 @@
 """Fidelity by horizon in the linear world, whose errors are known by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from procosm.agents.judge.open_loop import choose_windows, open_loop, window
 from procosm.agents.judge.summary import verdicts
 from procosm.world_model import encoding
 from procosm.world_model.errors import DatasetError
+from tests.conftest import InstructedDynamics
 
 HALF_LEVEL = 0.5 / 20
 """Frames have whole grey levels, 20 to a unit: a latent read off a frame is off by at most half a level."""
@@ -89,3 +92,15 @@ def test_encoding_in_parts_changes_nothing_and_keeps_the_axes(linear_world, line
 def test_episodes_shorter_than_the_context_are_no_ground_for_comparison(linear_episodes):
     with pytest.raises(DatasetError, match="collect again"):
         choose_windows(linear_episodes[:1], 4, 8, 10, seed=0)
+
+
+def test_a_model_of_words_is_told_what_was_asked_for(linear_world, linear_episodes):
+    scale, world = state_deviation(linear_episodes), dataclasses.replace(linear_world, dynamics=InstructedDynamics())
+
+    def judged(model, text):
+        asked = [dataclasses.replace(episode, text=text) for episode in linear_episodes]
+        return value(open_loop(model, choose_windows(asked, 3, 4, 40, 1), scale, 1), "dream", "latent_mse")
+
+    right, still = judged(linear_world, ""), judged(world, "")
+    assert judged(world, "go") == pytest.approx(right, rel=1e-4)
+    assert min(still.values()) > 5 * max(right.values())

@@ -1,5 +1,7 @@
 """Episodes in MuJoCo and in the dream, against plain Gymnasium, the single-env wrapper, and SB3's own loop."""
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from procosm.agents.policy.worlds import judged, truth
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.dreams.starts import _say_that_starts_are_wide
 from procosm.world_model.checkpoint import load
+from procosm.world_model.conditioning.text import TextConfig
 from procosm.world_model.errors import ProcosmError
+from tests.conftest import restless_model, simulated_task
 
 
 def test_doing_nothing_earns_what_it_earns_in_plain_gymnasium(finished_run):
@@ -143,3 +147,13 @@ def test_episodes_are_saved_as_they_are_played_and_taken_from_there(truth_checkp
     monkeypatch.setattr(rollouts, "_play", lambda player, wave: played.append(wave) or real(player, wave))
     assert play_truth(player, seeds, 1, tmp_path) == expected
     assert played == [tuple(seeds[SLOTS:])]  # the first ten are not played again
+
+
+def test_dreams_from_frames_of_mujoco_are_told_none_of_the_texts_of_other_windows():
+    task = simulated_task("Told-v0", 32, 2)
+    model = restless_model(task, change=lambda config: dataclasses.replace(config, text=TextConfig()))
+    turns = torch.arange(len(model.starts)) % 2
+    model = dataclasses.replace(model, texts=("push it left", "push it right"), start_texts=turns)
+    frames = np.zeros((len(model.starts) + 1, 32, 32, 3), np.uint8)
+    _, info = dreams_from(model, frames, "latent").reset(seed=0, options={"start": list(range(len(frames)))})
+    assert set(info["instruction"]) == {""}

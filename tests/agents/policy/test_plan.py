@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from procosm.agents.judge.evaluate import EvaluateConfig
 from procosm.agents.judge.rollouts import Player, actor
 from procosm.agents.policy.plan import planner as planner_module
 from procosm.agents.policy.plan.command import PlanFileConfig, plan
@@ -219,9 +220,16 @@ def test_a_file_of_settings_plays_as_a_policy_does(tiny_checkpoint, tmp_path):
     expected = load_planner(path, model).predict(observed)[0]
     np.testing.assert_array_equal(act(observed), expected)
     assert expected.shape == (3, 1) and expected.dtype == np.float32
+    later = actor(Player(tiny_checkpoint, "trained", path, "plan", "latent"), model.task, 10)
+    assert not np.array_equal(later(observed), expected)  # episodes are independent of those of other seeds
     SavedPilot(path, model, opens=lambda path, model, trust: load_planner(path, model))  # what it sees is known
     with pytest.raises(TaskError, match="is no policy"):
         SavedPilot(Path(__file__), model)
+
+
+def test_only_a_planner_is_judged_in_place_of_the_runs_own_policy():
+    with pytest.raises(SettingsError, match="give a planner's settings"):
+        EvaluateConfig(Path("run"), policy=Path("run/policy/policy.zip"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from procosm.benchmarks.dream.instruction import film, positions, reached, scores, table, wilson
+from procosm.benchmarks.dream.instruction import film, positions, reached, scores, table
 from procosm.envs.truth.tabletop import INSTRUCTIONS, RADIUS_M
 
 
@@ -31,5 +31,6 @@ def test_shares_and_their_intervals():
     own, other = scores(asked, ["a", "", "a", "b"])
     assert (own["value"], other["value"]) == (0.5, 0.25)
     # Wilson 1927, as Brown, Cai and DasGupta 2001 tabulate: 0 of 10 goes up to .278, 5 of 10 from .237 to .763.
-    assert wilson(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)
-    assert wilson(5, 10) == pytest.approx((0.237, 0.763), abs=1e-3)
+    for reached_too, interval in ((0, (0.0, 0.278)), (5, (0.237, 0.763))):
+        found = next(scores(["a"] * 10, ["a"] * reached_too + [""] * (10 - reached_too)))
+        assert (found["low"], found["high"]) == pytest.approx(interval, abs=1e-3)

@@ -1,20 +1,25 @@
 """Dreams become datasets: what is written is what the environment showed, and other formats take it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.collect.imagine import ImagineConfig, imagine
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.play.policy import find_policy
-from procosm.world_model.data.episodes import load_episodes, load_task
+from procosm.world_model import checkpoint
+from procosm.world_model.conditioning.text import TextConfig
+from procosm.world_model.data.episodes import Episode, load_episodes, load_task, write_dataset
 from procosm.world_model.data.ingest import ExportConfig, export
 from procosm.world_model.data.logs import LogsConfig, open_logs, read_log
 from procosm.world_model.errors import ProcosmError, TaskError
+from tests.conftest import restless_model, simulated_task
 
 MODEL = SHIPPED / "InvertedPendulum"
 
@@ -93,5 +98,29 @@ def test_what_cannot_be_dreamed_is_refused(dreams, tmp_path):
     assert not (tmp_path / "none" / "data").exists()
     with pytest.raises(TaskError, match="there is no file"):
         ImagineConfig(MODEL, tmp_path, policy="policy:nobody.zip")
+    with pytest.raises(ProcosmError, match="a script sees the true state"):
+        ImagineConfig(MODEL, tmp_path, policy="expert:0.5,noise")
     with pytest.raises(ProcosmError, match="there is a dataset"):
         dreamt(dreams.parent)
+
+
+def test_dreams_are_told_what_is_written_beside_them(tmp_path):
+    task, rng = simulated_task("InvertedPendulum-v5", 32, 4), np.random.default_rng(0)
+    model = restless_model(task, change=lambda config: dataclasses.replace(config, text=TextConfig(tokens=4, size=16)))
+    asked = {"texts": ("to the left", "to the right"), "start_texts": torch.arange(9) % 2}
+    folder = checkpoint.save(tmp_path / "world_model", dataclasses.replace(model, **asked))
+    signals = {"state": np.zeros((5, 4), np.float32), "reward": np.zeros(4, np.float32)}
+    frames, actions = rng.integers(0, 256, (5, 32, 32, 3), np.uint8), rng.uniform(-1, 1, (4, 1)).astype(np.float32)
+    logged = Episode(frames, actions, False, "holdout", signals=signals, text="to the left")
+    write_dataset(tmp_path / "data", task, [(logged, None)], {}, "{}")
+
+    (again,) = load_episodes(imagine(ImagineConfig(folder, tmp_path / "again", actions=tmp_path / "data")))
+    env, states = WorldModelEnv(folder), {}
+    for text in ("to the left", ""):
+        env.reset(seed=0, options={"frames": frames[:1], "instruction": text})
+        states[text] = [env.step(action)[4]["state"] for action in actions]
+    told = states["to the left"][: len(again.actions)]
+    np.testing.assert_array_equal(again.signals["estimated_state"][1:], told)
+    assert again.text == "to the left" and not np.array_equal(told, states[""][: len(told)])
+    acted = load_episodes(imagine(ImagineConfig(folder, tmp_path / "acted", episodes=8, steps=2)))
+    assert {episode.text for episode in acted} == {"to the left", "to the right"}

@@ -20,7 +20,7 @@ from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 from procosm.world_model.interface import MEAN
-from tests.conftest import LinearDynamics
+from tests.conftest import InstructedDynamics, LinearDynamics
 
 PUSH = np.array([0.5, -0.25, 0.0, 1.0])
 
@@ -193,3 +193,12 @@ def test_a_trust_that_is_no_number_is_an_error_and_never_goes_on(wrong_world, na
     env = WorldModelEnv(world, "state", trust_below=0.1)
     with pytest.raises(ProcosmError, match=r"trust of nan in slot 0, step \d+ of the dream from window"):
         env.reset(seed=0)
+
+
+def test_trust_is_calibrated_on_dreams_that_were_told_what_was_asked_for(linear_world, episodes):
+    asked = [dataclasses.replace(each, text="go") for each in episodes[:8]]
+    told = dataclasses.replace(linear_world, dynamics=InstructedDynamics())
+    dreams, expected = (calibrate.dream_again(world, asked) for world in (told, linear_world))
+    torch.testing.assert_close(dreams.dreamed, expected.dreamed)
+    still = calibrate.dream_again(told, episodes[:8]).dreamed
+    assert torch.equal(still[..., 0], still[:, :1, 0].expand_as(still[..., 0]))

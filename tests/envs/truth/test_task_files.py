@@ -1,5 +1,6 @@
 """A task named by a file of Python and a function in it: made, found again by checkpoints, never run unasked."""
 
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -84,3 +85,19 @@ def test_a_file_that_is_not_there_or_fails_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0\n")
     with pytest.raises(TaskError, match=r"bad\.py failed: ZeroDivisionError"):
         MujocoEnv(f"{tmp_path}/bad.py:make", observation="state")
+
+
+def test_a_file_may_define_dataclasses_with_postponed_annotations(file):
+    path = file.with_name("arm.py")
+    options = "from dataclasses import dataclass\n\n\n@dataclass\nclass Options:\n    steps: int = 7\n"
+    path.write_text(f"from __future__ import annotations\n{options}{FILE}".replace("steps=20", "steps=Options().steps"))
+    assert MujocoEnv(f"{path}:make", observation="state").task.max_episode_steps == 7
+
+
+def test_a_file_that_failed_is_run_again_and_not_taken_for_allowed(tmp_path):
+    path = tmp_path / "bad.py"
+    path.write_text("1 / 0\n")
+    for _ in range(2):
+        with pytest.raises(TaskError, match="ZeroDivisionError"):
+            MujocoEnv(f"{path}:make", observation="state")
+    assert str(path) not in sys.modules

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from procosm.world_model.curation.agreement import LEAST_POWER, ActionModel
-from procosm.world_model.curation.consistency import clock_drift, compare, largest_gap, longest_still, standing_out
+from procosm.world_model.curation.consistency import clock_drift, compare, longest_still, standing_out
 from procosm.world_model.curation.filter import FilterConfig
 from procosm.world_model.curation.inverse import Sample, small, solve
 from tests.world_model.curation import scenes
@@ -60,10 +60,9 @@ def test_a_picture_that_stands_still_is_frozen_only_while_actions_change():
     assert longest_still(change, np.ones((20, 1))) == 0
 
 
-def test_gaps_and_drift_are_counted_in_steps():
+def test_drift_is_counted_in_steps():
     times = np.arange(20) * 0.05
-    assert largest_gap(times, 0.05) == pytest.approx(0) and clock_drift(times, 0.05) == pytest.approx(0, abs=1e-9)
-    assert largest_gap(np.delete(times, [7, 8]), 0.05) == pytest.approx(2)
+    assert clock_drift(times, 0.05) == pytest.approx(0, abs=1e-9)
     assert clock_drift(times * 1.1, 0.05) == pytest.approx(1.9)
 
 

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from procosm.world_model.data.episodes import Episode
-from procosm.world_model.data.windows import choose_starts, context_index, cut, draw, past_actions, tabulate
+from procosm.world_model.data.windows import (
+    choose_starts,
+    context_index,
+    cut,
+    draw,
+    first_frames,
+    past_actions,
+    tabulate,
+)
 from procosm.world_model.errors import DatasetError
 
 
@@ -181,6 +189,9 @@ def test_half_of_the_steps_drawn_are_of_the_newest_frames():
     last = dataclasses.replace(table, steps=torch.arange(12)).with_half_from(len(table.first) - 9)
     assert (draw(last, 100_000, 0, 0)[0] >= 9).float().mean() == pytest.approx(0.5, abs=0.01)
     assert torch.equal(table.with_half_from(0).steps, table.steps)
+    several = tabulate(episodes() * 3, "train", 3)
+    again = several.with_half_from(8)
+    assert len(again.steps) > len(several.steps) and torch.equal(first_frames(again), first_frames(several))
 
 
 def test_half_of_the_start_windows_are_the_newest():

@@ -171,7 +171,8 @@ def test_a_dry_run_prints_a_table_and_writes_nothing(tmp_path, capsys):
             assert word in shown
     assert not (tmp_path / "run" / "world_model").exists() and not (tmp_path / "run" / "stages").exists()
     for change, told in (
-        ({"density": 0.5}, "leave out --density 0.5"),
+        ({"density": 0.5}, "leave out --density$"),
+        ({"text": True, "rays": 70.0, "distill": True}, "leave out --distill, --text, --rays$"),
         ({"dry_run": False, "flops": 1e9}, "--dry-run"),
     ):
         with pytest.raises(SettingsError, match=told):
