@@ -72,9 +72,10 @@ def curate(config: CurateConfig, captioner: Captioner | None = None) -> Path:
         ProcosmError: settings that contradict what is there, logs that cannot be read, nothing left to keep.
     """
     check_apart(config.out, config.data)
-    check_out(config.out, lambda name: name in OURS or name.endswith((".tar", ".json")))
-    logs = open_logs(config)
     work = config.out / "manifest"
+    begun = (work / "settings.json").exists()  # else tars are somebody's, and not to be cleared away
+    check_out(config.out, lambda name: name in OURS or (begun and name.endswith((".tar", ".json"))))
+    logs = open_logs(config)
     if captioner is None and config.captioner is not None:
         captioner = VisionLanguageCaptioner(config.captioner).checked()
     with lock(work / "lock", config.out):

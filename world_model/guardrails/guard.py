@@ -12,7 +12,7 @@ from procosm.world_model.data.logs import Logs, LogsConfig, open_logs, read_log
 from procosm.world_model.data.video_stream import encode_part
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.files import write_bytes, write_json
-from procosm.world_model.folders import check_out
+from procosm.world_model.folders import check_apart, check_out
 from procosm.world_model.guardrails.faces import FaceBlur
 from procosm.world_model.guardrails.frames import Familiarity, check_video, join
 from procosm.world_model.guardrails.prompts import PromptGuard, Verdict, read_blocklist
@@ -53,8 +53,11 @@ def guard(config: GuardConfig) -> Path:
     """Judge a prompt and recordings; returns ``OUT/guard.json``.
 
     Raises:
-        ProcosmError: something is refused; the file says what and why.
+        ProcosmError: something is refused; the file says what and why. Or ``out`` and the recordings lie one in the
+            other.
     """
+    if config.data is not None:
+        check_apart(config.out, config.data)  # a covered copy is called as its recording is
     check_out(config.out)
     prompts = PromptGuard(read_blocklist(config.blocklist)) if config.blocklist else PromptGuard()
     found: dict[str, Any] = {"prompt": _told(prompts.judge(config.prompt)), "recordings": {}}

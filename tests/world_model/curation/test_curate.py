@@ -80,6 +80,13 @@ def test_other_settings_are_named_and_nothing_is_overwritten(curated, logs):
     assert contents(curated) == before
 
 
+def test_archives_of_somebody_else_are_not_cleared_away(logs, tmp_path):
+    (tmp_path / "backup.tar").write_bytes(b"years of work")
+    with pytest.raises(ProcosmError, match=r"holds backup\.tar"):
+        curate(config(logs, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["backup.tar"]
+
+
 def test_logs_that_cannot_be_read_are_named_and_the_rest_goes_on(tmp_path):
     import numpy as np
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from procosm.world_model.data.episodes import write_dataset
+from procosm.world_model.data.video_stream import encode_part
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.guardrails.faces import BLOCKS, FaceBlur
 from procosm.world_model.guardrails.frames import Familiarity, check_video
@@ -130,6 +131,16 @@ def test_the_command_writes_every_verdict_and_fails_if_one_is_no(tmp_path):
         GuardConfig()
     with pytest.raises(ProcosmError, match="give --data, too"):
         GuardConfig(prompt="fold the towel", world_model=tmp_path / "none")
+
+
+def test_no_recording_is_written_over_by_its_covered_copy(portrait, tmp_path):
+    frames = np.stack([np.roll(portrait, step, axis=0) for step in range(8)])
+    film = encode_part(frames, 0.1, 1)
+    (tmp_path / "visit.mp4").write_bytes(film)
+    (tmp_path / "visit.csv").write_text("action.0\n" + "".join(f"{step}\n" for step in range(7)))
+    with pytest.raises(ProcosmError, match="lie one in the other"):
+        guard(GuardConfig(data=tmp_path, out=tmp_path))
+    assert (tmp_path / "visit.mp4").read_bytes() == film
 
 
 def test_a_recording_that_cannot_be_judged_does_not_pass(tmp_path, monkeypatch):
