@@ -25,6 +25,10 @@ from procosm.world_model.interface import Condition
 LETTERS = (3, 4, 5)
 """Lengths of the runs of letters that a word's vector is the sum of, with the word itself; ends of words count."""
 
+UNTOLD = 1 / 8
+"""Part of a batch that is told nothing."""
+GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -114,13 +118,16 @@ def checked_text(config: TextConfig | None, condition: Condition | None, latents
 
 
 def some_untold(text: Tensor | None, rows: slice) -> Tensor | None:
-    """Some rows of a batch's text, of which every eighth row of the batch says nothing: so a model learns both, which
-    guidance needs.
+    """Some rows of a batch's text, of which an eighth of the rows of the batch says nothing: so a model learns both,
+    which guidance needs.
+
+    Which rows goes by the golden ratio, for what else is done to some rows, such as ``frames.shown_counts``, goes by
+    whole numbers: else no picture would be told anything.
     """
     if text is None:
         return None
-    told = torch.arange(len(text), device=text.device) % 8 != 0
-    return (text * told[:, None, None])[rows]
+    told = torch.arange(len(text), dtype=torch.float64) * GOLDEN % 1 >= UNTOLD
+    return (text * told.to(text.device)[:, None, None])[rows]
 
 
 class TextAttention(nn.Module):

@@ -106,7 +106,8 @@ class Denoiser(Readouts):
             "cross-attention": ("net.action_attention.tokens_in",),
             "channels": ("net.action_channels.channels_in",),
         }
-        return dict.fromkeys((f"{layer}.weight" for layer in layers[self.config.injection]), self.context)
+        told = (*layers[self.config.injection], *(("net.views.told",) if self.config.views else ()))
+        return dict.fromkeys((f"{layer}.weight" for layer in told), self.context)
 
     def frame_flops(self) -> int:
         """FLOPs of one frame by one denoising step: a pass of the network, text, camera and views left out; actions

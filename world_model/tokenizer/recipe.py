@@ -45,7 +45,7 @@ class Tokenize(Stage):
         tokenizer, table = training.tokenizer, training.table
         frames = max(training.dynamics.context, LEAST)
         tokenizer.mean_frame.copy_((mean_frame(table) / 127.5 - 1).permute(2, 0, 1)[:, None])
-        if tokenizer.linear is not None:
+        if tokenizer.linear is not None and not tokenizer.trained:
             tokenizer.fit_linear(tokenizer.pixels(table.seen(every(table, LINEAR))[:, None]))
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)

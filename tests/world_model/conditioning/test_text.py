@@ -12,6 +12,7 @@ import torch
 
 import procosm.envs  # noqa: F401
 from procosm.world_model import checkpoint
+from procosm.world_model.conditioning.frames import shown_counts
 from procosm.world_model.conditioning.text import TextAttention, TextConfig, checked_text, embedded, some_untold
 from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Condition
@@ -58,9 +59,16 @@ def test_no_text_adds_nothing_whatever_was_learned_and_a_text_does():
     assert torch.allclose(out, x + mixed @ attention.out.weight.T, atol=1e-5)
 
 
-def test_every_eighth_row_of_the_whole_batch_is_told_nothing():
-    text = torch.ones(16, 2, 3)
-    assert (some_untold(text, slice(4, 12))[:, 0, 0] == 0).nonzero()[:, 0].tolist() == [4]
+@pytest.mark.parametrize("images", [0.0, 0.1, 0.125, 0.25, 0.5])
+@pytest.mark.parametrize("fewer", [0.0, 0.25])
+def test_an_eighth_of_the_rows_is_told_nothing_whatever_else_is_done_to_some(images, fewer):
+    text = torch.ones(1024, 2, 3)
+    untold = some_untold(text, slice(0, 1024))[:, 0, 0] == 0
+    counts = shown_counts(1024, 3, fewer, images)
+    for rows in (counts == 0, counts == 3, (counts > 0) & (counts < 3), torch.arange(1024) % 4 == 0):
+        if rows.any():
+            assert 0.09 < untold[rows].float().mean() < 0.16
+    assert torch.equal(some_untold(text, slice(100, 300))[:, 0, 0] == 0, untold[100:300]), "of the whole batch"
     assert some_untold(None, slice(0, 4)) is None
 
 
