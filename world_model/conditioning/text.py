@@ -25,6 +25,8 @@ from procosm.world_model.interface import Condition
 LETTERS = (3, 4, 5)
 """Lengths of the runs of letters that a word's vector is the sum of, with the word itself; ends of words count."""
 
+LONGEST = 2000
+"""Characters of a text."""
 UNTOLD = 1 / 8
 """Part of a batch that is told nothing."""
 GOLDEN = (5**0.5 - 1) / 2
@@ -46,8 +48,10 @@ def embedded(config: TextConfig, texts: Sequence[str]) -> Tensor:
     """(b, tokens, size) float32 of b texts; "" is all zeros, which is to be told nothing.
 
     Raises:
-        ProcosmError: the encoder that the config names is not there.
+        ProcosmError: the encoder that the config names is not there, or a text is too long for a checkpoint to keep.
     """
+    if long := [text for text in texts if len(text) > LONGEST]:
+        raise ProcosmError(f"a text has {len(long[0])} characters, from {long[0][:40]!r} on: give {LONGEST} or fewer")
     encode = _letters if config.encoder == "letters" else _t5
     found = torch.zeros(len(texts), config.tokens, config.size)
     for row, text in enumerate(texts):
@@ -60,7 +64,8 @@ def embedded(config: TextConfig, texts: Sequence[str]) -> Tensor:
 def _letters(config: TextConfig, text: str) -> Tensor:
     """(words, size): the mean square of a token is about 1, its place told by what is added to half of its numbers."""
     words = re.findall(r"\w+", text.lower())[: config.tokens]
-    return torch.stack([_word(word, config.size) + _place(at, config.size) for at, word in enumerate(words)])
+    found = [_word(word, config.size) + _place(at, config.size) for at, word in enumerate(words)]
+    return torch.stack(found) if found else torch.zeros(0, config.size)  # "?" says nothing
 
 
 @lru_cache(maxsize=4096)

@@ -134,3 +134,10 @@ def test_a_model_that_takes_no_words_says_so(tiny_checkpoint):
     assert env.unwrapped.conditions == {"actions"}
     with pytest.raises(TaskError, match="takes no words, it is told actions"):
         env.reset(options={"instruction": LEFT})
+
+
+def test_a_text_without_words_says_nothing_and_one_that_no_checkpoint_keeps_is_refused():
+    assert not embedded(TextConfig(), ["?", "  ", "—"]).any()
+    assert embedded(TextConfig(), ["a" * 2000]).any()
+    with pytest.raises(ProcosmError, match="2001 characters.*give 2000 or fewer"):
+        embedded(TextConfig(), ["red", "b" * 2001])
