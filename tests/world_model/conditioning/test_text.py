@@ -139,5 +139,5 @@ def test_a_model_that_takes_no_words_says_so(tiny_checkpoint):
 def test_a_text_without_words_says_nothing_and_one_that_no_checkpoint_keeps_is_refused():
     assert not embedded(TextConfig(), ["?", "  ", "—"]).any()
     assert embedded(TextConfig(), ["a" * 2000]).any()
-    with pytest.raises(ProcosmError, match="2001 characters.*give 2000 or fewer"):
+    with pytest.raises(ProcosmError, match=r"2001 characters.*give 2000 or fewer"):
         embedded(TextConfig(), ["red", "b" * 2001])
