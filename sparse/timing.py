@@ -70,11 +70,10 @@ def _sparse(width: int, block: int, device: torch.device, dtype: torch.dtype) ->
     return layer.to(device, dtype)
 
 
-def _taken(layer: nn.Module, tokens: int) -> float:
+def _taken(layer: nn.Linear | Linear, tokens: int) -> float:
     """Seconds of forward and backward, the least of ROUNDS after one that is not counted."""
     weight = next(layer.parameters())
-    width = layer.in_features
-    x, grad = (torch.randn(tokens, width, device=weight.device, dtype=weight.dtype) for _ in range(2))
+    x, grad = (torch.randn(tokens, layer.in_features, device=weight.device, dtype=weight.dtype) for _ in range(2))
     call = partial(_products, layer, x.requires_grad_(), grad)
     return min([_seconds(call, weight.device) for _ in range(ROUNDS + 1)][1:])
 

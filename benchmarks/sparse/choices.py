@@ -5,7 +5,9 @@
 The three products of a square layer (forward and both gradients, as autograd runs them), dense and sparse in turns on
 one thread, in processor seconds. Each round begins with dense and times it again before every density, so that what
 else the machine does falls on both. ``value`` is the least dense over the least sparse seconds, ``low`` and ``high``
-the extremes of the rounds; ``chosen`` says what ``auto`` runs in that cell. Seconds are of one call.
+the extremes of the rounds; ``chosen`` says what ``auto`` runs in that cell, by the cost model as it is now. Seconds are
+of one call. Groups that the result holds are not timed again: killed at any moment, the same command goes on; delete
+the file to start anew.
 """
 
 import time
@@ -24,6 +26,7 @@ from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.cpu import DTYPES, processor
 from procosm.sparse import cost, matrix
 from procosm.world_model import command
+from procosm.world_model.files import read_json
 from procosm.world_model.settings import Count, Settings, Share
 from procosm.world_model.threads import one_thread
 
@@ -36,7 +39,7 @@ class SparseChoicesConfig(Settings):
     """What to time, and how often."""
 
     out: Path = RESULTS / "sparse_choices.json"
-    """Where the result goes."""
+    """Where the result goes, and what is gone on with."""
     widths: tuple[Count, ...] = (512, 1024, 2048)
     """Sizes d: a layer's weight is d x d."""
     tokens: tuple[Count, ...] = (256, 1024, 2048)
@@ -82,6 +85,7 @@ def group_rows(config: SparseChoicesConfig, dtype: str, d: int, tokens: int) -> 
     generator = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(tokens, d, generator=generator).to(kind) for _ in range(2))
     x.requires_grad_()
+    torch.manual_seed(0)
     dense = partial(products, nn.Linear(d, d, bias=False, dtype=kind), x, grad)
     layers = {
         Cell(density, block): sparse.nn.Linear(
@@ -92,7 +96,7 @@ def group_rows(config: SparseChoicesConfig, dtype: str, d: int, tokens: int) -> 
         if block <= d
     }
     calls = {cell: partial(products, layer, x, grad) for cell, layer in layers.items()}
-    dense(), [call() for call in calls.values()]
+    dense()
     often, dense_often = {cell: repeats(call) for cell, call in calls.items()}, repeats(dense)
     times: dict[Cell, list[tuple[float, float]]] = {cell: [] for cell in calls}
     for _ in range(config.rounds):
@@ -104,19 +108,25 @@ def group_rows(config: SparseChoicesConfig, dtype: str, d: int, tokens: int) -> 
     least = min(beside for pairs in times.values() for beside, _ in pairs)
     rows = []
     for cell, pairs in times.items():
-        layer, own = layers[cell], min(taken for _, taken in pairs)
-        choice = layer.choice("cpu", kind)
+        own = min(taken for _, taken in pairs)
         ratios = [beside / taken for beside, taken in pairs]
         task = f"{dtype} d={d} tokens={tokens} density={cell.density:g} b={cell.block}"
         rows.append(
             {"metric": "speedup of three products", "task": task, "unit": "dense time / sparse time"}
             | {"value": round(least / own, 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3)}
             | {"n": config.rounds, "seed": 0, "dtype": dtype, "d": d, "tokens": tokens, **cell._asdict()}
-            | {"kept": layer.live_blocks, "seconds": own, "dense_seconds": least}
-            | {"predicted": round(cost.gain((d, d), cell.block, layer.live_blocks, tokens, "cpu", kind.itemsize), 3)}
-            | {"chosen": "sparse" if choice.sparse(tokens) else "dense"}
+            | {"kept": layers[cell].live_blocks, "seconds": own, "dense_seconds": least}
         )
     return rows
+
+
+def judged(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what the cost model predicts and chooses."""
+    at = (row["d"], row["d"]), row["block"], row["kept"]
+    itemsize = DTYPES[row["dtype"]].itemsize
+    predicted = round(cost.gain(*at, row["tokens"], "cpu", itemsize), 3)
+    taken = cost.choose(*at, "cpu", itemsize).sparse(row["tokens"])
+    return row | {"predicted": predicted, "chosen": "sparse" if taken else "dense"}
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -137,16 +147,23 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @one_thread()
 def benchmark(config: SparseChoicesConfig) -> Path:
     """Time every cell and write the result after each group."""
-    torch.manual_seed(0)
-    rows: list[dict[str, Any]] = []
-    groups = [(dtype, d, tokens) for dtype in config.dtypes for d in config.widths for tokens in config.tokens]
     details = {"processor": processor(), "threads": 1}
-    path = config.out
-    for group in tqdm(groups, desc="groups"):
+    held = read_json(config.out) if config.out.exists() else {}
+    rows = [row for row in held.get("rows", []) if "block" in row and held["details"] == details]
+    done = {(row["dtype"], row["d"], row["tokens"]) for row in rows}
+    groups = [(dtype, d, tokens) for dtype in config.dtypes for d in config.widths for tokens in config.tokens]
+
+    def write() -> Path:
+        told = [judged(row) for row in rows]
+        return record(config.out.stem, summary(told) + told, config.out.parent, details)
+
+    for group in tqdm([group for group in groups if group not in done], desc="groups"):
         rows += group_rows(config, *group)
-        path = record(config.out.stem, summary(rows) + rows, config.out.parent, details)
-    for row in summary(rows):
-        print(f"{row['metric']:40} {row['value']}")
+        write()
+    path = write()
+    for row in read_json(path)["rows"]:
+        if "block" not in row:
+            print(f"{row['metric']:40} {row['value']}")
     return path
 
 

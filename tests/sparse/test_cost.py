@@ -111,6 +111,13 @@ def test_no_table_claims_more_than_the_float32_kernels_can_reach() -> None:
     assert max(table.efficiency.values()) * table.rate <= 2 / 9 * 66.9e12
 
 
+def test_a_step_costs_the_host_of_a_gpu_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """326 microseconds for the three products of a layer, beside a GPU that has nothing to do."""
+    for gpu, itemsize in ((H200, 4), (H200, 2), (SHEETS["A100"][0], 2)):
+        as_gpu(monkeypatch, gpu)
+        assert 326e-6 <= cost.step_seconds(1, (128, 128), 64, 1, "cuda", itemsize) < 2 * 326e-6
+
+
 def test_a_hopper_gpu_is_judged_by_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for capability in ((8, 0), (9, 0)):
