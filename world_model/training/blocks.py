@@ -113,7 +113,8 @@ def _choose(part: Part, device: torch.device, asked: int | None) -> dict[str, An
         most = max(len(plan) for plan in plans.values())
         rehearsed = _Rehearsed(part, device)
         fitting = [side for side, plan in plans.items() if len(plan) == most]
-        tried = sorted(fitting, key=lambda side: rehearsed.predicted(plans[side]))[: rehearsed.tried]
+        # Where none is sure to pay, all are predicted alike, and the largest has the fastest products.
+        tried = sorted(fitting, key=lambda side: (rehearsed.predicted(plans[side]), -side))[: rehearsed.tried]
         seconds = rehearsed.seconds(tried)
     gains = {side: seconds[DENSE] / seconds[side] for side in tried}
     block = max(tried, key=gains.__getitem__)
