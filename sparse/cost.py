@@ -14,6 +14,8 @@ from procosm.sparse.machines import machine
 OPERATIONS = ("forward", "data_gradient", "weight_gradient")
 MANY_TOKENS = 1 << 30
 CHUNK_TOKENS = 1024
+LEAST_TOKENS = 256
+"""Products of fewer were not measured: a dense one is not predicted to be any worse for them."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def seconds(
     elements = shape[0] * shape[1] if block is None else n * block * block
     w = work(operation, tokens, shape, elements, itemsize)
     if block is None:
-        narrowest = min(tokens, *shape)
+        narrowest = min(max(tokens, LEAST_TOKENS), *shape)
         return w.flops * (1 + m.narrow / narrowest) / m.rate + w.bytes / m.bandwidth + m.call_s
     lines = shape[1] // block if operation == "data_gradient" else shape[0] // block
     per_block = m.per_block and operation != "weight_gradient"
