@@ -91,7 +91,7 @@ def what_next(verb: Verb, made: Path, allowed: Sequence[str] = ()) -> str:
         run=shlex.quote(str(made.parent)),
         page=str(made),
         python=repr(str(made)),
-        allow="".join(f" --allow-import {module}" for module in allowed),
+        allow="".join(f" --allow-import {shlex.quote(module)}" for module in allowed),
     )
 
 

@@ -9,6 +9,7 @@ from procosm.sparse.errors import SparseError
 from procosm.sparse.matrix import BlockSparse
 from procosm.sparse.memory import MemoryReport, memory_report
 from procosm.sparse.optimizer import DropBack, DropBackConfig
+from procosm.sparse.timing import measure
 
 __all__ = [
     "BlockSparse",
@@ -23,6 +24,7 @@ __all__ = [
     "cost",
     "make",
     "matrix",
+    "measure",
     "memory_report",
     "nn",
     "optim",

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
+from procosm.sparse.machines import machine
+
 OPERATIONS = ("forward", "data_gradient", "weight_gradient")
 MANY_TOKENS = 1 << 30
 CHUNK_TOKENS = 1024
-MARGIN = 1.1
-"""Sparse is taken where it is predicted to be this many times as fast as dense: a prediction may be a tenth off."""
+LEAST_TOKENS = 256
+"""Products of fewer were not measured: a dense one is not predicted to be any worse for them."""
 
 
 @dataclass(frozen=True)
@@ -24,42 +26,6 @@ class Work:
     """Multiplications and additions."""
     bytes: float
     """Operands read and results written once, in the operands' dtype."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One device in one dtype."""
-
-    rate: float
-    """Dense matrix products reach this many FLOP/s."""
-    bandwidth: float
-    """Bytes/s a product streams."""
-    call_s: float
-    """Seconds one small GEMM call costs beyond its arithmetic."""
-    start_s: float
-    """Seconds a sparse operation takes before its first product: dispatch, reading the index, pairing rows."""
-    efficiency: dict[int, float]
-    """Share of ``rate`` that products of b x b blocks reach, by b."""
-    per_block: bool
-    """Whether a call covers one block and a chunk of tokens (CPU float32) or a whole block row."""
-    source: str
-    """Where the numbers come from: measured, or estimated."""
-    narrow: float = 0.0
-    """A dense product whose least size is k reaches k / (k + narrow) of ``rate``."""
-
-
-_ZEN5 = "measured on one core of an AMD EPYC (Zen 5, AVX512-bf16, no AMX), torch 2.13"
-_FITTED = f"fitted to benchmarks/results/sparse_cpu.json (two cores of Zen 4) and to cells {_ZEN5}"
-_H200 = "estimated from the data sheet and published block-sparse efficiencies, not measured"
-MACHINES = {
-    ("cpu", 4): Machine(94e9, 20e9, 4e-6, 40e-6, {16: 0.25, 32: 0.58, 64: 0.80, 128: 0.93}, True, _ZEN5),
-    ("cpu", 2): Machine(420e9, 100e9, 40e-6, 5e-6, {16: 0.18, 32: 0.46, 64: 0.57, 128: 0.62}, False, _FITTED, 42),
-    ("cuda", 4): Machine(45e12, 4e12, 5e-6, 30e-6, {16: 0.1, 32: 0.2, 64: 0.35, 128: 0.5}, False, _H200),
-    ("cuda", 2): Machine(700e12, 4e12, 5e-6, 30e-6, {16: 0.04, 32: 0.08, 64: 0.15, 128: 0.2}, False, _H200),
-}
-_MEASURED = "measured on an H200: d 4096, density .1, 8192 tokens, all three products; start: the host's for a launch"
-HOPPER = Machine(880e12, 4e12, 5e-6, 110e-6, {16: 0.04, 32: 0.08, 64: 0.26, 128: 0.34}, False, _MEASURED)
-"""The kernels for sm_90a (blocks of 64 and 128)."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +60,8 @@ def work(operation: str, tokens: int, shape: tuple[int, int], elements: int, ite
 
 
 def key(device: str, dtype: torch.dtype) -> tuple[str, int]:
-    """Where MACHINES keeps a device type and dtype; float64 counts as float32, other devices as the CPU."""
+    """Which of ``machines.KEYS`` a device type and dtype are; float64 counts as float32, other devices as the CPU."""
     return "cuda" if device == "cuda" else "cpu", min(dtype.itemsize, 4)
-
-
-def machine(device: str, itemsize: int) -> Machine:
-    """The numbers of MACHINES, or HOPPER's where this process uses such a GPU: asking opens no context on it."""
-    if (
-        (device, itemsize) == ("cuda", 2)
-        and torch.cuda.is_initialized()
-        and torch.cuda.get_device_capability() == (9, 0)
-    ):
-        return HOPPER
-    return MACHINES[device, itemsize]
 
 
 def seconds(
@@ -117,7 +72,7 @@ def seconds(
     elements = shape[0] * shape[1] if block is None else n * block * block
     w = work(operation, tokens, shape, elements, itemsize)
     if block is None:
-        narrowest = min(tokens, *shape)
+        narrowest = min(max(tokens, LEAST_TOKENS), *shape)
         return w.flops * (1 + m.narrow / narrowest) / m.rate + w.bytes / m.bandwidth + m.call_s
     lines = shape[1] // block if operation == "data_gradient" else shape[0] // block
     per_block = m.per_block and operation != "weight_gradient"
@@ -135,13 +90,21 @@ def step_seconds(tokens: int, shape: tuple[int, int], block: int | None, n: int,
     return sum(seconds(op, tokens, shape, block, n, device, itemsize) for op in OPERATIONS)
 
 
+def gain(shape: tuple[int, int], block: int, n: int, tokens: int, device: str, itemsize: int) -> float:
+    """Predicted time of the three products dense over sparse."""
+    return step_seconds(tokens, shape, None, n, device, itemsize) / step_seconds(
+        tokens, shape, block, n, device, itemsize
+    )
+
+
 def choose(shape: tuple[int, int], block: int, n: int, device: str, itemsize: int) -> Choice:
-    """For which token counts a training step (three products) is expected to be faster sparse than dense, by MARGIN."""
+    """For which token counts a training step (three products) is surely faster sparse: by the margin of the machine."""
+    m = machine(device, itemsize)
 
     def total(tokens: int, side: int | None) -> float:
         return step_seconds(tokens, shape, side, n, device, itemsize)
 
-    wins = [MARGIN * total(1 << k, block) < total(1 << k, None) for k in range(21)]
+    wins = [m.margin * total(1 << k, block) < total(1 << k, None) for k in range(21)]
     first = next((k for k, won in enumerate(wins) if won), None)
     last = max((k for k, won in enumerate(wins) if won), default=None)
     least = MANY_TOKENS if first is None else 1 << first
@@ -150,10 +113,10 @@ def choose(shape: tuple[int, int], block: int, n: int, device: str, itemsize: in
     grid = shape[0] // block * (shape[1] // block)
     told = f"{n} of {grid} blocks of {block}: predicted {d / s:.2f}x dense at 1024 tokens"
     if first is None:
-        told += "; dense is used at every size, sparse would gain less than a tenth"
+        told += f"; dense is used at every size: less than {m.margin:.1f}x is no certain gain"
     elif (least, most) != (1, MANY_TOKENS):
         told += f"; sparse is used from {least} tokens" + ("" if most == MANY_TOKENS else f" to {most}")
-    return Choice(least, most, s, d, f"{told} ({machine(device, itemsize).source})")
+    return Choice(least, most, s, d, f"{told} ({m.source})")
 
 
 def crossover_density(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from procosm.sparse import autograd, cost, matrix, stored
+from procosm.sparse import autograd, cost, machines, matrix, stored
 from procosm.sparse.errors import SparseError
 from procosm.sparse.sharded import whole, write
 
@@ -273,7 +273,7 @@ class BlockWeight(nn.Module):
         # What a copy of the buffers from elsewhere does not bring along is renewed when their version tells of it.
         self._live, self._counted = n, (self.row_ptr, _version(self.row_ptr))
         # All at once, when the pattern changes: forward then reads two integers, which torch.compile can guard.
-        self._choices = {key: cost.choose(self.padded, self.block, n, *key) for key in cost.MACHINES}
+        self._choices = {key: cost.choose(self.padded, self.block, n, *key) for key in machines.KEYS}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlockWeight":
         # The index is real even where the values are on the meta device, so that to_empty() leaves a pattern.

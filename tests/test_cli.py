@@ -190,6 +190,8 @@ def test_paths_with_spaces_are_quoted_in_what_to_do_next(verb):
         words = shlex.split(command)
         assert all(not word.startswith("/") or word.startswith("/tmp/my runs/it's one") for word in words[1:])
         assert any(word.startswith("/tmp/my runs/it's one") for word in words)
+    words = shlex.split(what_next(VERBS["train"], made, ["/tmp/my tasks/arm.py"]).splitlines()[0])
+    assert words[-2:] == ["--allow-import", "/tmp/my tasks/arm.py"]
     for call in re.findall(r"checkpoint=(.*)\)", advice):
         assert ast.literal_eval(call) == str(made)
 

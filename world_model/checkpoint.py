@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from procosm.world_model import folders, registry, starts_file
+from procosm.world_model.conditioning.text import LONGEST
 from procosm.world_model.data.task import Task, migrated
 from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
 from procosm.world_model.files import read_json, write_json, write_tensors
@@ -78,7 +79,7 @@ class Config:
     sparse: Blocks = field(default_factory=Blocks)
     sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = field(default_factory=dict)
     """Checksum of each weight file by its name."""
-    texts: tuple[Annotated[str, Field(max_length=2000)], ...] = ()
+    texts: tuple[Annotated[str, Field(max_length=LONGEST)], ...] = ()
     """See WorldModel."""
 
     def __post_init__(self) -> None:

@@ -90,9 +90,16 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal digits; never all of it in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of a file's content, in hexadecimal digits; never all of it in memory.
+
+    Raises:
+        CheckpointError: it is missing, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): give a file that is there") from error
 
 
 def digest(module: nn.Module) -> str:

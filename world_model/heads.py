@@ -66,15 +66,25 @@ class FeatureHead(LatentHead):
         last.bias.sub_(mean).div_(std)
 
 
+def powers(action: Tensor) -> Tensor:
+    """(…, a) to (…, 2 a): u and u² of each number."""
+    return torch.cat([action, action.square()], dim=-1)
+
+
 class OutcomeHead(nn.Module):
     """Reward and termination of one step, and success where a log tells of it.
 
     Most tasks define them by states and the action, so the estimated states (or features) before and after stand first;
     a small projection of the two latents carries what these leave out.
+
+    Where ``cost``, what the action alone tells of the reward, a sum of p u + q u² over its numbers u, is fitted by
+    least squares beforehand, and the network learns the rest in units of its own: under random actions their cost is
+    nearly all that varies, and how far a target is would hardly count.
     """
 
     reward_mean: Tensor
     reward_std: Tensor
+    reward_cost: Tensor
 
     def __init__(
         self,
@@ -82,6 +92,7 @@ class OutcomeHead(nn.Module):
         read_size: int,
         action_size: int,
         success: bool = False,
+        cost: bool = False,
         hidden: int = 256,
         seen: int = 32,
     ) -> None:
@@ -91,12 +102,25 @@ class OutcomeHead(nn.Module):
         self.net = mlp(2 * (seen + read_size) + action_size, hidden, 2 + success)
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_std", torch.ones(()))
+        self.cost = cost
+        if cost:
+            self.register_buffer("reward_cost", torch.zeros(2 * action_size))
 
     @torch.no_grad()
-    def fit(self, rewards: Tensor) -> None:
-        """Units from data: (n,) rewards."""
+    def fit(self, rewards: Tensor, actions: Tensor) -> None:
+        """Units from data: (n,) rewards and the (n, a) actions in [-1, 1] that earned them."""
+        if self.cost:
+            known = powers(actions).double()
+            centred = known - known.mean(0), (rewards - rewards.mean()).double()[:, None]
+            found = torch.linalg.lstsq(*(each.cpu() for each in centred), driver="gelsd").solution[:, 0]
+            self.reward_cost.copy_(found)
+            rewards = rewards - powers(actions) @ self.reward_cost
         self.reward_mean.copy_(rewards.mean())
         self.reward_std.copy_(rewards.std().clamp_min(1e-3))
+
+    def known(self, action: Tensor) -> Tensor:
+        """(…, a) actions in [-1, 1] to what they tell of the reward by themselves, (…)."""
+        return self.reward_mean + powers(action) @ self.reward_cost if self.cost else self.reward_mean
 
     def forward(
         self, before: Tensor, after: Tensor, read_before: Tensor, read_after: Tensor, action: Tensor

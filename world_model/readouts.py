@@ -32,14 +32,19 @@ class Readouts(nn.Module):
         latent_shape: tuple[int, int, int],
         action_size: int,
         state_size: int,
+        action_cost: bool,
     ) -> None:
-        """Add the heads, the state's where it is among ``names``, else one of so many features."""
+        """Add the heads, the state's where it is among ``names``, else one of so many features; see OutcomeHead for
+        ``action_cost``.
+        """
         self.readouts = frozenset(names)
         if "state" in self.readouts:
             self.state_head = StateHead(context, latent_shape, state_size)
         else:
             self.features_head = FeatureHead(context, latent_shape, features)
-        self.outcome_head = OutcomeHead(latent_shape, self.reader.size, action_size, "success" in self.readouts)
+        self.outcome_head = OutcomeHead(
+            latent_shape, self.reader.size, action_size, "success" in self.readouts, action_cost
+        )
         self.register_buffer("action_low", -torch.ones(action_size))
         self.register_buffer("action_high", torch.ones(action_size))
 
@@ -67,7 +72,7 @@ class Readouts(nn.Module):
         """
         read = self.reader(after)
         reward, logit, *success = self.outcome_head(before, after[:, -1], read_before, read, unit)
-        reward = reward * self.outcome_head.reward_std + self.outcome_head.reward_mean
+        reward = reward * self.outcome_head.reward_std + self.outcome_head.known(unit)
         return reward, logit.sigmoid(), self.reader.physical(read), *(each.sigmoid() for each in success)
 
     def named(
@@ -81,12 +86,13 @@ class Readouts(nn.Module):
 
     def standardised(self, batch: Batch) -> Batch:
         """A batch of the task's own units in those of the network and the heads: actions in [-1, 1]."""
-        signals = dict(batch.signals)
+        signals, actions = dict(batch.signals), self.unit_action(batch.actions).clamp(-1, 1)
         if "reward" in signals:
-            signals["reward"] = (signals["reward"] - self.outcome_head.reward_mean) / self.outcome_head.reward_std
+            done = actions[:, actions.shape[1] - signals["reward"].shape[1] :]
+            signals["reward"] = (signals["reward"] - self.outcome_head.known(done)) / self.outcome_head.reward_std
         if "state" in signals and "state" in self.readouts:
             signals["state"] = self.state_head.standardise(signals["state"])
-        return replace(batch, actions=self.unit_action(batch.actions).clamp(-1, 1), signals=signals)
+        return replace(batch, actions=actions, signals=signals)
 
     def head_loss(self, latents: Tensor, window: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward, termination and success of one step, as far as they were logged, given (b, context + 1, c, h, w)

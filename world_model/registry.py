@@ -87,7 +87,9 @@ def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task
 def _told(config: Any, task: Task) -> Any:
     """Told is what was logged, success too; features where no state was."""
     told = tuple(name for name in dict.fromkeys((*config.readouts, "success")) if name in task.signals)
-    return replace(config, readouts=told if "state" in told else (*told, "features"))
+    if "state" in told:
+        return replace(config, readouts=told)
+    return replace(config, readouts=(*told, "features"), action_cost="reward" in told)
 
 
 def _with_views(config: DynamicsConfig, task: Task) -> DynamicsConfig:
@@ -148,10 +150,12 @@ KINDS: dict[Part, dict[str, Kind]] = {
             },
             later=(
                 *("readouts", "features", "hidden_actions", "acts", "injection", "text", "camera", "views", "guidance"),
-                "shown",
+                *("shown", "action_cost"),
             ),
         ),
-        "autoregressive": Kind(AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES),
+        "autoregressive": Kind(
+            AutoregressiveConfig, _autoregressive, _told, recipes=autoregressive.RECIPES, later=("action_cost",)
+        ),
         "pretrained": Kind(
             PretrainedDynamicsConfig,
             _pretrained,

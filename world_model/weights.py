@@ -31,8 +31,8 @@ def checksum(path: Path) -> str:
     """sha256 of a weight file, in hexadecimal digits; never all of it in memory."""
     try:
         return sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): {RESTORE}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {RESTORE}") from error
 
 
 _building = threading.local()

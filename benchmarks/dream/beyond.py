@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def main(config: BeyondConfig) -> Path:
     practice = Practice("ppo", 384, config.iterations, 0.99, config.episodes, ())
     if config.quick:
         out = results = out / "quick"
-        config = BeyondConfig(config.run, config.seeds[:1], trust_pickle=config.trust_pickle, quick=True)
+        config = replace(config, seeds=config.seeds[:1])
         practice = Practice("ppo", 16, 2, 0.99, 3, (), gradient_steps=50, clone_steps=50)
     found = settle(config, model, out, practice)
     rows, name = rows_of(model.task.id, found), f"beyond_{in_files(model.task.id)}"

@@ -196,7 +196,8 @@ def draw(found: dict[int, dict[str, list[dict[str, Any]]]], config: SparseCurveC
     figure, grid = pyplot.subplots(2, 2, figsize=(10, 7), sharey="col")
     colours = {"dense": "black", "procrustes": "tab:orange", "longer": "tab:red"}
     names = {"dense": "dense", "procrustes": f"density {config.density:g}, Procrustes"}
-    names["longer"] = f"the same, {config.longer} times the steps"
+    third = sum("longer" in arms for arms in found.values())
+    names["longer"] = f"the same, {config.longer} times the steps ({third} of {len(found)} seeds)"
     for axes, (clock, horizon) in zip(grid.flat, product(("wall_s", "cpu_s"), (1, 8)), strict=True):
         for seed, arms in found.items():
             for arm, points in arms.items():

@@ -6,8 +6,7 @@
 extern "C" __global__ __launch_bounds__(THREADS) void procosm_block_norms(
     const T *__restrict__ grad, const T *__restrict__ x, const int *__restrict__ rows, const int *__restrict__ cols,
     float *__restrict__ norms, long long tokens, int gm, int gn) {
-  __shared__ __align__(128) T a[SPAN * LD];
-  __shared__ __align__(128) T b[SPAN * LD];
+  __shared__ __align__(128) Stages a, b;
   __shared__ __align__(128) float scratch[WARPS * 256];
   __shared__ float partial[WARPS];
   const int p = blockIdx.x;

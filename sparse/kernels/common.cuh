@@ -5,21 +5,38 @@
 #pragma once
 #include <mma.h>
 
+#include <sm80.cuh>
+
 #include "dtype.cuh"
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS;
 constexpr int VEC = 16 / sizeof(T);  // elements in a 16-byte access
 
-// Copy a ROWS x COLS tile, row stride `stride` elements, to shared memory with row stride LD; rows >= valid become 0.
-// Every address is a multiple of 16 bytes: widths are multiples of 16 elements and the binding checks the base.
+// Values of the summed index that are staged at a time: two stages, and scratch, in the 48 KiB a kernel may declare.
+constexpr int SPAN = BLOCK == 16 || (BLOCK == 128 && sizeof(T) == 4) ? 16 : 32;
+
+// Begin to copy a ROWS x COLS tile, row stride `stride` elements, to shared memory with row stride LD; rows >= valid
+// become 0. Every address is a multiple of 16 bytes: widths are multiples of 16 elements, the binding checks the base.
 template <int ROWS, int COLS, int LD>
 __device__ inline void stage(T *to, const T *from, long long stride, long long valid) {
   constexpr int PER_ROW = COLS / VEC;
   for (int i = threadIdx.x; i < ROWS * PER_ROW; i += THREADS) {
     const int r = i / PER_ROW, c = i % PER_ROW * VEC;
-    uint4 v = {0, 0, 0, 0};
-    if (r < valid) v = *reinterpret_cast<const uint4 *>(from + r * stride + c);
-    *reinterpret_cast<uint4 *>(to + r * LD + c) = v;
+    copy16(to + r * LD + c, r < valid ? from + r * stride + c : from, r >= valid);
+  }
+}
+
+// fill(c, s) begins to copy chunk c to stage s, use(s) multiplies it: chunk c + 1 is under way while c is multiplied.
+template <class Fill, class Use> __device__ __forceinline__ void in_turns(int chunks, const Fill &fill, const Use &use) {
+  if (chunks > 0) fill(0, 0);
+  copies_commit();
+  for (int c = 0; c < chunks; ++c) {
+    if (c + 1 < chunks) fill(c + 1, (c + 1) % 2);
+    copies_commit();  // after the last chunk a group of none, so that all but one have arrived means chunk c has
+    copies_wait<1>();
+    __syncthreads();  // everybody's copies of chunk c
+    use(c % 2);
+    __syncthreads();  // chunk c + 2 takes the place of chunk c
   }
 }
 

@@ -6,14 +6,14 @@
 #include "common.cuh"
 
 constexpr int TOKENS = 64;
-constexpr int DEPTH = BLOCK < 32 ? BLOCK : 32;  // features staged at a time
-constexpr int LD = DEPTH + VEC;
+constexpr int PARTS = BLOCK / SPAN;  // of a block, along its features
+constexpr int LD = SPAN + VEC;
 
 extern "C" __global__ __launch_bounds__(THREADS) void procosm_forward(
     const T *__restrict__ x, const T *__restrict__ values, const T *__restrict__ bias, const int *__restrict__ row_ptr,
     const int *__restrict__ cols, const int *__restrict__ pairs, T *__restrict__ y, long long tokens, int gm, int gn) {
-  __shared__ __align__(128) T a[TOKENS * LD];
-  __shared__ __align__(128) T b[BLOCK * LD];
+  __shared__ __align__(128) T a[2][TOKENS * LD];
+  __shared__ __align__(128) T b[2][BLOCK * LD];
   __shared__ __align__(128) float scratch[WARPS * 256];
   const long long first = (long long)blockIdx.x * TOKENS, width = (long long)gn * BLOCK, out = (long long)gm * BLOCK;
   for (int half = 0; half < 2; ++half) {
@@ -21,15 +21,14 @@ extern "C" __global__ __launch_bounds__(THREADS) void procosm_forward(
     if (row < 0) continue;
     Tile<TOKENS / 16, BLOCK / 16> tile;
     tile.clear_all();
-    for (int slot = row_ptr[row]; slot < row_ptr[row + 1]; ++slot) {
-      for (int k = 0; k < BLOCK; k += DEPTH) {
-        stage<TOKENS, DEPTH, LD>(a, x + first * width + cols[slot] * BLOCK + k, width, tokens - first);
-        stage<BLOCK, DEPTH, LD>(b, values + (long long)slot * AREA + k, BLOCK, BLOCK);
-        __syncthreads();
-        tile.template multiply<false, true, DEPTH>(a, LD, b, LD);
-        __syncthreads();
-      }
-    }
+    const int begin = row_ptr[row];
+    const auto fill = [&](int c, int s) {
+      const int slot = begin + c / PARTS, k = c % PARTS * SPAN;
+      stage<TOKENS, SPAN, LD>(a[s], x + first * width + cols[slot] * BLOCK + k, width, tokens - first);
+      stage<BLOCK, SPAN, LD>(b[s], values + (long long)slot * AREA + k, BLOCK, BLOCK);
+    };
+    in_turns((row_ptr[row + 1] - begin) * PARTS, fill,
+             [&](int s) { tile.template multiply<false, true, SPAN>(a[s], LD, b[s], LD); });
     tile.each(scratch, [&](int r, int c, float *v) {
       if (first + r >= tokens) return;
       if (bias != nullptr)

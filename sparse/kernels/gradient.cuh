@@ -3,18 +3,18 @@
 #pragma once
 #include "common.cuh"
 
-constexpr int SPAN = 32;           // tokens staged at a time
-constexpr int LD = BLOCK + VEC;    // one access of padding keeps rows in different banks
+constexpr int LD = BLOCK + VEC;  // one access of padding keeps rows in different banks
+typedef T Stages[2][SPAN * LD];  // of tokens
 typedef Tile<BLOCK / 16, BLOCK / 16> GradientTile;
 
-__device__ inline void block_gradient(GradientTile &tile, T *a, T *b, const T *grad, const T *x, int row, int col,
+__device__ inline void block_gradient(GradientTile &tile, Stages &a, Stages &b, const T *grad, const T *x, int row, int col,
                                       long long tokens, long long out, long long width) {
   tile.clear_all();
-  for (long long t = 0; t < tokens; t += SPAN) {
-    stage<SPAN, BLOCK, LD>(a, grad + t * out + row * BLOCK, out, tokens - t);
-    stage<SPAN, BLOCK, LD>(b, x + t * width + col * BLOCK, width, tokens - t);
-    __syncthreads();
-    tile.template multiply<true, false, SPAN>(a, LD, b, LD);
-    __syncthreads();
-  }
+  const auto fill = [&](int c, int s) {
+    const long long t = (long long)c * SPAN;
+    stage<SPAN, BLOCK, LD>(a[s], grad + t * out + row * BLOCK, out, tokens - t);
+    stage<SPAN, BLOCK, LD>(b[s], x + t * width + col * BLOCK, width, tokens - t);
+  };
+  in_turns(int((tokens + SPAN - 1) / SPAN), fill,
+           [&](int s) { tile.template multiply<true, false, SPAN>(a[s], LD, b[s], LD); });
 }

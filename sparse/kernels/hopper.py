@@ -6,7 +6,8 @@ from torch import Tensor
 from procosm.sparse.kernels import launch
 
 THREADS = 384
-MOST_LINES = 960
+MOST_LINES = 480
+"""Rows (or columns) of blocks of a weight: with the barriers, their order fits the first KiB of shared memory."""
 BOX = 64 * 128
 STAGES = {64: 3, 128: 4}
 """Stages of the ring, by block: as many as fit."""

@@ -7,8 +7,7 @@
 extern "C" __global__ __launch_bounds__(THREADS) void procosm_weight_gradient(
     const T *__restrict__ grad, const T *__restrict__ x, const int *__restrict__ rows, const int *__restrict__ cols,
     const int *__restrict__ row_ptr, T *__restrict__ dv, long long tokens, int gm, int gn) {
-  __shared__ __align__(128) T a[SPAN * LD];
-  __shared__ __align__(128) T b[SPAN * LD];
+  __shared__ __align__(128) Stages a, b;
   __shared__ __align__(128) float scratch[WARPS * 256];
   const int slot = blockIdx.x;
   GradientTile tile;

@@ -1,11 +1,23 @@
 """Counts against closed forms, and a choice that follows its own predictions."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from procosm.sparse import cost, nn
+from procosm.benchmarks.record import RESULTS
+from procosm.sparse import cost, machines, nn
+from procosm.sparse.machines import H200, Gpu
 
 SHAPE = (1024, 2048)
+ZEN, XEON, ARM = ("AuthenticAMD", True, True), ("GenuineIntel", True, False), ("aarch64", False, False)
+
+
+@pytest.fixture(autouse=True)
+def zen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever processor the tests run on, its predictions are those for Zen."""
+    monkeypatch.setattr(machines, "processor", lambda: ZEN)
 
 
 def test_work_counts_operations_and_bytes() -> None:
@@ -27,7 +39,7 @@ def test_time_grows_with_tokens_and_blocks(device: str, itemsize: int) -> None:
 
 @pytest.mark.parametrize("tokens", [256, 4096])
 def test_the_choice_changes_at_the_predicted_crossover(tokens: int) -> None:
-    density = cost.crossover_density(SHAPE, 64, tokens, "cpu", 4, gain=cost.MARGIN)
+    density = cost.crossover_density(SHAPE, 64, tokens, "cpu", 4, gain=machines.machine("cpu", 4).margin)
     assert 0.3 < density < cost.crossover_density(SHAPE, 64, tokens, "cpu", 4) < 1.0
     grid = 16 * 32
     below, above = (cost.choose(SHAPE, 64, round(grid * density) + step, "cpu", 4) for step in (-2, 3))
@@ -38,7 +50,7 @@ def test_a_dense_pattern_is_run_dense_and_says_so() -> None:
     layer = nn.Linear(128, 128, block=16, density=1.0)
     choice = layer.choice("cpu", torch.float32)
     assert not choice.sparse(1024) and "dense is used" in choice.reason and "measured on" in choice.reason
-    assert "not measured" in layer.choice("cuda", torch.bfloat16).reason
+    assert "not measured" in layer.choice("cuda", torch.float32).reason
 
 
 def test_the_choice_follows_the_pattern() -> None:
@@ -53,11 +65,63 @@ def test_few_tokens_of_a_small_layer_are_not_worth_the_start() -> None:
     assert not choice.sparse(32) and choice.sparse(4096) and "sparse is used from" in choice.reason
 
 
-def test_a_hopper_gpu_is_judged_by_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_gpu(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
+    """CUDA reports this device."""
+    told = {"clock_rate": gpu.clock_hz / 1e3, "memory_clock_rate": gpu.bandwidth / 1e3 / 2 / (5120 / 8)}
+    told |= {"memory_bus_width": 5120, "multi_processor_count": gpu.processors}
+    major, minor = gpu.capability
+    found = SimpleNamespace(major=major, minor=minor, **told)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: found)
+
+
+# Public data sheets: processors, boost clock, memory bandwidth; bfloat16 and float32 FLOP/s of dense products.
+SHEETS = {
+    "A100": (Gpu((8, 0), 108, 1.41e9, 2.04e12), 312e12, 19.5e12),
+    "A40": (Gpu((8, 6), 84, 1.74e9, 0.696e12), 149.7e12, 37.4e12),
+    "L40S": (Gpu((8, 9), 142, 2.52e9, 0.864e12), 366e12, 91.6e12),
+    "H100 SXM": (Gpu((9, 0), 132, 1.83e9, 3.35e12), 989e12, 61.8e12),
+    "B200": (Gpu((10, 0), 148, 1.85e9, 8e12), 2250e12, 70e12),
+}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_gpu_is_judged_by_what_cuda_reports_of_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The share of the data sheet's peak and bandwidth that an H200 reaches, and no claim of a measurement."""
+    gpu, *peaks = SHEETS[name]
+    sheet_of_h200 = {2: 132 * 1.98e9 * 4096, 4: 132 * 1.98e9 * 256}
+    as_gpu(monkeypatch, gpu)
+    for itemsize, peak in zip((2, 4), peaks, strict=True):
+        found, of_h200 = machines.machine("cuda", itemsize), machines.of_gpu(H200, itemsize)
+        assert found.rate / peak == pytest.approx(of_h200.rate / sheet_of_h200[itemsize], rel=0.03)
+        assert found.bandwidth / gpu.bandwidth == pytest.approx(of_h200.bandwidth / H200.bandwidth, rel=1e-6)
+        assert "not measured on this GPU" in found.source and found.margin == machines.GUESSED
+
+
+def test_an_h200_has_what_was_measured_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_gpu(monkeypatch, H200)
+    assert machines.machine("cuda", 2) == machines.HOPPER
+    assert "not measured" in machines.machine("cuda", 4).source, "float32 was not"
+
+
+def test_no_table_claims_more_than_the_float32_kernels_can_reach() -> None:
+    """Nine reads of shared memory for eight multiply-adds: 2 / 9 of the peak, 66.9 TFLOP/s on an H200."""
+    table = machines.of_gpu(H200, 4)
+    assert max(table.efficiency.values()) * table.rate <= 2 / 9 * 66.9e12
+
+
+def test_a_step_costs_the_host_of_a_gpu_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """326 microseconds for the three products of a layer, beside a GPU that has nothing to do."""
+    for gpu, itemsize in ((H200, 4), (H200, 2), (SHEETS["A100"][0], 2)):
+        as_gpu(monkeypatch, gpu)
+        assert 326e-6 <= cost.step_seconds(1, (128, 128), 64, 1, "cuda", itemsize) < 2 * 326e-6
+
+
+def test_a_hopper_gpu_is_judged_by_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for capability in ((8, 0), (9, 0)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_, c=capability: c)
+        as_gpu(monkeypatch, H200._replace(capability=capability))
         densities = {b: cost.crossover_density((4096, 4096), b, 8192, "cuda", 2) for b in (32, 64, 128)}
         found[capability] = densities
         assert cost.seconds("forward", 8192, (4096, 4096), None, 0, "cuda", 2) > 0
@@ -67,17 +131,19 @@ def test_a_hopper_gpu_is_judged_by_its_own_kernels(monkeypatch: pytest.MonkeyPat
 
 def test_a_layer_on_the_cpu_asks_nothing_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: pytest.fail("this opens a context on the GPU"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: pytest.fail("this opens a context on the GPU"))
     layer = nn.Linear(256, 256, block=64, density=0.25)
     layer(torch.ones(3, 256)).sum().backward()
 
 
 def test_a_layer_that_moves_to_a_gpu_is_judged_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(4096, 4096, block=64, density=0.1)
-    assert "not measured" in layer.choice("cuda", torch.bfloat16).reason
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
-    assert "measured on an H200" in layer.to(torch.float32).choice("cuda", torch.bfloat16).reason  # any move will do
+    before = layer.choice("cuda", torch.bfloat16).reason
+    as_gpu(monkeypatch, SHEETS["A100"][0])
+    assert "not measured on this GPU" not in before
+    assert (
+        "not measured on this GPU" in layer.to(torch.float32).choice("cuda", torch.bfloat16).reason
+    )  # any move will do
 
 
 MEASURED = {  # (out, in), block, density, tokens: dense over sparse CPU seconds of the three products, least of rounds
@@ -96,3 +162,34 @@ def test_bfloat16_products_of_one_core_are_judged_as_they_measured(
     shape, block, density, tokens = cell
     n = round(density * (shape[0] // block) * (shape[1] // block))
     assert cost.choose(shape, block, n, "cpu", 2).sparse(tokens) == (MEASURED[cell] > 1)
+
+
+def test_a_processor_that_nobody_measured_is_judged_with_the_most_caution(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crossovers(processor: tuple[str, bool, bool]) -> list[float]:
+        monkeypatch.setattr(machines, "processor", lambda: processor)
+        gains = [machines.machine("cpu", 4).margin]
+        return [
+            cost.crossover_density((1024, 1024), b, t, "cpu", 4, g)
+            for b in (32, 64)
+            for t in (256, 2048)
+            for g in gains
+        ]
+
+    unknown, zen, xeon = map(crossovers, (ARM, ZEN, XEON))
+    assert unknown == xeon and all(a < b for a, b in zip(unknown, zen, strict=True))
+    monkeypatch.setattr(machines, "processor", lambda: ARM)
+    assert "not measured on this processor" in cost.choose(SHAPE, 64, 50, "cpu", 4).reason
+
+
+def test_no_cell_that_auto_runs_sparse_was_slower_than_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published table of the Xeon, judged by the model as it is now; and not because it chooses nothing."""
+    monkeypatch.setattr(machines, "processor", lambda: XEON)
+    cells = [row for row in json.loads((RESULTS / "sparse_choices.json").read_text())["rows"] if "block" in row]
+    assert len(cells) == 3 * 3 * 4 * 4 * 2
+    chosen = []
+    for row in cells:
+        itemsize = {"float32": 4, "bfloat16": 2}[row["dtype"]]
+        if cost.choose((row["d"], row["d"]), row["block"], row["kept"], "cpu", itemsize).sparse(row["tokens"]):
+            chosen.append(row)
+            assert row["value"] >= 1, row["task"]
+    assert len(chosen) > 0.9 * sum(row["value"] > 1.5 for row in cells) > 100

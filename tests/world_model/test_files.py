@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from procosm.world_model.errors import CheckpointError, ProcosmError
-from procosm.world_model.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from procosm.world_model.files import read_json, read_tensors, sha256, write_bytes, write_json, write_tensors
 
 
 def test_round_trips(tmp_path):
@@ -57,3 +57,10 @@ def test_a_key_that_stands_twice_is_damage(tmp_path):
     (tmp_path / "a.json").write_text('{"format": 99, "task": {}, "format": 1}')
     with pytest.raises(CheckpointError, match=r"a.json is damaged .*twice.*format"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_file_that_is_not_there_has_no_checksum_and_is_named(tmp_path):
+    """Whose name a user may have mistyped: evaluate --policy, train-policy --warm."""
+    for path in (tmp_path / "plan.json", tmp_path):
+        with pytest.raises(CheckpointError, match=f"{path} cannot be read"):
+            sha256(path)

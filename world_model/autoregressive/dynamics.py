@@ -44,6 +44,8 @@ class AutoregressiveConfig:
     """What it learns to tell beside latents: the state where one is logged, features where none is."""
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
+    action_cost: bool = False
+    """Whether what the action alone tells of the reward is fitted beforehand, see OutcomeHead."""
     patch: ClassVar[int] = 1
     """Latents along each side of a token."""
 
@@ -78,7 +80,8 @@ class AutoregressiveDynamics(Readouts):
         self.net = AutoregressiveTransformer(
             config.transformer, self.grid, spec.vocabulary, config.context, action_size
         )
-        self.add_readouts(config.readouts, config.features, config.context, spec.shape, action_size, state_size)
+        sizes = config.features, config.context, spec.shape, action_size, state_size
+        self.add_readouts(config.readouts, *sizes, config.action_cost)
         self.mixed = False
 
     def frame_flops(self) -> int:

@@ -25,6 +25,12 @@ from procosm.world_model.interface import Condition
 LETTERS = (3, 4, 5)
 """Lengths of the runs of letters that a word's vector is the sum of, with the word itself; ends of words count."""
 
+LONGEST = 2000
+"""Characters of a text."""
+UNTOLD = 1 / 8
+"""Part of a batch that is told nothing."""
+GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -42,8 +48,10 @@ def embedded(config: TextConfig, texts: Sequence[str]) -> Tensor:
     """(b, tokens, size) float32 of b texts; "" is all zeros, which is to be told nothing.
 
     Raises:
-        ProcosmError: the encoder that the config names is not there.
+        ProcosmError: the encoder that the config names is not there, or a text is too long for a checkpoint to keep.
     """
+    if long := [text for text in texts if len(text) > LONGEST]:
+        raise ProcosmError(f"a text has {len(long[0])} characters, from {long[0][:40]!r} on: give {LONGEST} or fewer")
     encode = _letters if config.encoder == "letters" else _t5
     found = torch.zeros(len(texts), config.tokens, config.size)
     for row, text in enumerate(texts):
@@ -56,7 +64,8 @@ def embedded(config: TextConfig, texts: Sequence[str]) -> Tensor:
 def _letters(config: TextConfig, text: str) -> Tensor:
     """(words, size): the mean square of a token is about 1, its place told by what is added to half of its numbers."""
     words = re.findall(r"\w+", text.lower())[: config.tokens]
-    return torch.stack([_word(word, config.size) + _place(at, config.size) for at, word in enumerate(words)])
+    found = [_word(word, config.size) + _place(at, config.size) for at, word in enumerate(words)]
+    return torch.stack(found) if found else torch.zeros(0, config.size)  # "?" says nothing
 
 
 @lru_cache(maxsize=4096)
@@ -114,13 +123,16 @@ def checked_text(config: TextConfig | None, condition: Condition | None, latents
 
 
 def some_untold(text: Tensor | None, rows: slice) -> Tensor | None:
-    """Some rows of a batch's text, of which every eighth row of the batch says nothing: so a model learns both, which
-    guidance needs.
+    """Some rows of a batch's text, of which an eighth of the rows of the batch says nothing: so a model learns both,
+    which guidance needs.
+
+    Which rows goes by the golden ratio, for what else is done to some rows, such as ``frames.shown_counts``, goes by
+    whole numbers: else no picture would be told anything.
     """
     if text is None:
         return None
-    told = torch.arange(len(text), device=text.device) % 8 != 0
-    return (text * told[:, None, None])[rows]
+    told = torch.arange(len(text), dtype=torch.float64) * GOLDEN % 1 >= UNTOLD
+    return (text * told.to(text.device)[:, None, None])[rows]
 
 
 class TextAttention(nn.Module):

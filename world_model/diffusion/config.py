@@ -36,6 +36,8 @@ class DynamicsConfig:
     """What it learns to tell beside latents: the state where one is logged, features where none is."""
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
+    action_cost: bool = False
+    """Whether what the action alone tells of the reward is fitted beforehand, see OutcomeHead."""
     hidden_actions: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the denoised windows in which the newest action is hidden, so that dreams can be guided away from what
     happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided so."""

@@ -68,7 +68,8 @@ class Denoiser(Readouts):
         self.net = DiffusionTransformer(config.transformer, latent_shape, config.context, *conditions)
         self.uncertainty = nn.Linear(128, 1, bias=False)  # u(σ)
         nn.init.zeros_(self.uncertainty.weight)
-        self.add_readouts(config.readouts, config.features, config.context, latent_shape, action_size, state_size)
+        sizes = config.features, config.context, latent_shape, action_size, state_size
+        self.add_readouts(config.readouts, *sizes, config.action_cost)
         self.manifold = Manifold(latent_shape)
         self.mixed = False  # bfloat16 products: twice as fast where the processor has them, and coarser
         self.register_buffer("inertia", torch.zeros(latent_shape[0], 1, 1))
@@ -105,7 +106,8 @@ class Denoiser(Readouts):
             "cross-attention": ("net.action_attention.tokens_in",),
             "channels": ("net.action_channels.channels_in",),
         }
-        return dict.fromkeys((f"{layer}.weight" for layer in layers[self.config.injection]), self.context)
+        told = (*layers[self.config.injection], *(("net.views.told",) if self.config.views else ()))
+        return dict.fromkeys((f"{layer}.weight" for layer in told), self.context)
 
     def frame_flops(self) -> int:
         """FLOPs of one frame by one denoising step: a pass of the network, text, camera and views left out; actions

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.share import mean_over_processes, share
 from procosm.world_model.heads import StateHead, mlp
+from procosm.world_model.precision import sent
 from procosm.world_model.tokenizer.model import CausalTokenizer
 from procosm.world_model.tokenizer.rarity import ColourRarity
 
@@ -31,6 +32,9 @@ class TokenizerLossConfig:
     """Without states: extra weight of pixels that change between two frames by more than the threshold."""
     rare_power: Annotated[float, Interval(ge=0, le=1)] = 0.75
     """Without states: power of the inverse frequency by which rare colours weigh more, see ``rarity``."""
+    noise: Annotated[float, Interval(ge=0, le=1)] = 0.15
+    """Without states: noise on the latents that are decoded, in deviations of each channel, so that nothing of a frame
+    is told by differences that a dream's errors drown; see TokenizerLoss. Tokens have none: they are apart anyway."""
     state_weight: float = 2.0
     """Weight of the true state's error as read from the latents: two pixels of fingertip hardly move a pixel loss.
     Without states: weight of the errors of what was done, what it earned and whether it ended the episode."""
@@ -87,7 +91,9 @@ class TokenizerLoss(nn.Module):
     A picture's edges jump from pixel to pixel, and a latent that jumps with them hides how fast a slow thing moves. So
     latents are straightened in time (Hénaff, Goris and Simoncelli 2019), but only where the true state moves evenly:
     what is pushed must show it. The last two are our additions. Where no states are logged, what moves in the picture
-    counts as the foreground does, rare colours count for more, and actions must be readable in the state's place.
+    counts as the foreground does, rare colours count for more, and actions must be readable in the state's place; and
+    the decoder is given latents with noise (Vincent et al. 2008, there on pictures): a code without it keeps what is
+    small by a hundredth of a deviation, which is gone after one step of a dream.
     """
 
     def __init__(self, config: TokenizerLossConfig, tokenizer: CausalTokenizer, head: StateHead | MotionHead) -> None:
@@ -95,16 +101,21 @@ class TokenizerLoss(nn.Module):
         self.config, self.tokenizer, self.head = config, tokenizer, head
         self.rarity = ColourRarity(config.rare_power)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """``loss, metrics`` of a batch's frames, each coded as an image."""
+    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """``loss, metrics`` of a batch's frames, each coded as an image; our share of them.
+
+        Args:
+            generator: of the noise, on the CPU.
+        """
         b, t = batch.frames.shape[:2]
         x = self.tokenizer.pixels(batch.frames.flatten(0, 1)[:, None])
         z = self.tokenizer.to_latents(x)
-        error = self.tokenizer.to_pixels(z).float() - x
+        centred, deviation = by_channel(z.float())
+        noise = self.noise(b, t, z, generator) * deviation.detach()
+        error = self.tokenizer.to_pixels(z + noise.to(z.dtype)).float() - x
         picture = (self.weight(x, t) * (error.abs() + error.square())).mean()
-        z = z.float()  # the head reads what dynamics will see: latents standardised by channel
-        z = standardised(z)
-        seen = z[:, :, 0].unflatten(0, (b, t))
+        # The head reads what dynamics will see: latents standardised by channel.
+        seen = (centred / (deviation + 1e-5))[:, :, 0].unflatten(0, (b, t))
         if isinstance(self.head, StateHead):
             truth = self.head.standardise(batch.signals["state"])
             name, kept = "state", F.smooth_l1_loss(self.head(seen[:, -self.head.context :]), truth[:, -1])
@@ -117,6 +128,14 @@ class TokenizerLoss(nn.Module):
         with torch.no_grad():
             parts = {"loss": loss, "picture": picture, name: kept, "bend": bend, "mse": error.square().mean()}
             return loss, {key: value.detach() for key, value in parts.items()}
+
+    def noise(self, b: int, t: int, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise on our share, (b t, c, 1, h, w), of the latents of a batch, the same however it is shared out."""
+        if isinstance(self.head, StateHead) or self.tokenizer.config.levels or not self.config.noise:
+            return torch.zeros_like(z)
+        batch = b * share().count
+        drawn = torch.randn(batch, t, *z.shape[1:], generator=generator)[share().rows(batch)]
+        return self.config.noise * sent(drawn.flatten(0, 1), z.device)
 
     def weight(self, x: Tensor, t: int) -> Tensor:
         """(b t, 1, 1, h, w) weights of the pixels of (b t, 3, 1, h, w) frames."""
@@ -132,15 +151,17 @@ class TokenizerLoss(nn.Module):
         return weight + self.config.moving_weight * moving + (self.rarity(away) - 1)
 
 
-def standardised(z: Tensor) -> Tensor:
-    """(b, c, t, h, w) latents in deviations of each channel over the batch, wherever its rows are computed."""
+def by_channel(z: Tensor) -> tuple[Tensor, Tensor]:
+    """(b, c, t, h, w) latents less the mean of each channel over the batch, wherever its rows are computed, and the
+    deviation of each, (1, c, 1, 1, 1).
+    """
     over = (0, 2, 3, 4)
     if share().count == 1:
-        return (z - z.mean(over, keepdim=True)) / (z.std(over, keepdim=True) + 1e-5)
+        return z - z.mean(over, keepdim=True), z.std(over, keepdim=True)
     centred = z - mean_over_processes(z.mean(over, keepdim=True))
     count = z.numel() // z.shape[1] * share().count
     variance = mean_over_processes(centred.square().mean(over, keepdim=True)) * count / (count - 1)
-    return centred / (variance.sqrt() + 1e-5)
+    return centred, variance.sqrt()
 
 
 def curvature(x: Tensor) -> Tensor:

@@ -273,6 +273,11 @@ class CausalTokenizer(nn.Module):
         views = self.config.views
         return x if views == 1 else x.unflatten(0, (-1, views)).movedim(1, -2).flatten(-2)
 
+    @property
+    def trained(self) -> bool:
+        """Whether its latents have units, which is the last that training gives it."""
+        return bool((self.std != 1).any())
+
     @torch.no_grad()
     def fit_linear(self, x: Tensor) -> None:
         """Begin as the best linear code of these pixels, (b, 3, t, h, w) in [-1, 1]: the networks add nothing yet."""

@@ -45,7 +45,7 @@ class Tokenize(Stage):
         tokenizer, table = training.tokenizer, training.table
         frames = max(training.dynamics.context, LEAST)
         tokenizer.mean_frame.copy_((mean_frame(table) / 127.5 - 1).permute(2, 0, 1)[:, None])
-        if tokenizer.linear is not None:
+        if tokenizer.linear is not None and not tokenizer.trained:
             tokenizer.fit_linear(tokenizer.pixels(table.seen(every(table, LINEAR))[:, None]))
         # The encoder stays in float32: how fast a thing moves is in the last digits of its latents.
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
@@ -57,7 +57,8 @@ class Tokenize(Stage):
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at = source.batch(step, share().index, share().count)
-            return loss(cut(table, at, frames - 1, 1))
+            noise = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
+            return loss(cut(table, at, frames - 1, 1), noise)
 
         metrics = training.optimise(name, loss, losses, self, self.chooses)
         tokenizer.mixed = False
@@ -74,7 +75,7 @@ class Tokenize(Stage):
             head = StateHead(frames - 1, module.spec.shape, batch.signals["state"].shape[2])
         batch, loss = batch.to(device), TokenizerLoss(self.loss, module, head).to(device)
         module.mixed = device.type == "cuda" and bfloat16_pays(device)
-        return loss, lambda: loss(batch)[0]
+        return loss, lambda: loss(batch, torch.Generator().manual_seed(0))[0]
 
 
 def every(table: Table, count: int) -> Tensor:

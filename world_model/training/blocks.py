@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from procosm.sparse import cost, matrix
+from procosm.sparse import cost, machines, matrix, timing
 from procosm.sparse.nn import BlockWeight
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.files import read_json, write_json
@@ -113,7 +113,8 @@ def _choose(part: Part, device: torch.device, asked: int | None) -> dict[str, An
         most = max(len(plan) for plan in plans.values())
         rehearsed = _Rehearsed(part, device)
         fitting = [side for side, plan in plans.items() if len(plan) == most]
-        tried = sorted(fitting, key=lambda side: rehearsed.predicted(plans[side]))[: rehearsed.tried]
+        # Where none is sure to pay, all are predicted alike, and the largest has the fastest products.
+        tried = sorted(fitting, key=lambda side: (rehearsed.predicted(plans[side]), -side))[: rehearsed.tried]
         seconds = rehearsed.seconds(tried)
     gains = {side: seconds[DENSE] / seconds[side] for side in tried}
     block = max(tried, key=gains.__getitem__)
@@ -122,7 +123,7 @@ def _choose(part: Part, device: torch.device, asked: int | None) -> dict[str, An
         f"{part.name}: density {part.density:g} in blocks of {block} trains {gains[block]:.2f} times as fast as dense"
     )
     told += f" (steps timed on this machine{others})"
-    if gains[block] < cost.MARGIN:
+    if gains[block] < machines.MARGIN:
         verdict = "This is SLOWER than dense" if round(gains[block], 2) < 1 else "So short a timing may be a tenth off"
         told += f". {verdict}: {rehearsed.remedy(plans, block, seconds)}"
     tqdm.write(told, file=sys.stderr)
@@ -147,6 +148,8 @@ class _Rehearsed:
         for handle in handles:
             handle.remove()
         # A smaller batch would be quicker to time, and flatter sparsity: the optimizer's share of a step grows.
+        if device.type == "cuda":  # whose tables are those of another one, more often than not
+            timing.measure(device, {call.dtype for call in self.calls.values()})
         self.dense, self.tried = step, TRIED if _seconds(step, self.device) < SECONDS / 4 else 1
 
     def _note(self, name: str, layer: Any, inputs: Any, output: Tensor) -> None:
@@ -198,7 +201,7 @@ class _Rehearsed:
         for side, other in plans.items():
             left = every - self.predicted(other, dense=True)
             gain = seconds[DENSE] / (beyond + self.predicted(other) + left)
-            if len(other) < len(plan) and gain > cost.MARGIN:
+            if len(other) < len(plan) and gain > machines.MARGIN:
                 found.append(
                     f"--block {side} would pay ({gain:.1f} times as fast, predicted), "
                     f"though {len(plan) - len(other)} of {len(plan)} layers have too few such blocks and stay dense"
@@ -209,7 +212,7 @@ class _Rehearsed:
                 dense = beyond_dense * wider + self.predicted_wider(plan, wider, side, dense=True)
                 gains[side] = dense / (beyond * wider + self.predicted_wider(plan, wider, side))
             side = max(gains, key=gains.__getitem__)
-            if gains[side] > cost.MARGIN:
+            if gains[side] > machines.MARGIN:
                 told = f"layers {wider} times as wide would pay in blocks of {side}{self.part.wider}"
                 found.append(f"{told} ({gains[side]:.1f} times as fast, predicted)")
                 break

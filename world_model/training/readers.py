@@ -54,5 +54,7 @@ class Read(Stage):
 
 def fit_rewards(training: Training) -> None:
     """The units of rewards, from those that were logged, where any were."""
-    if "reward" in training.table.signals:
-        training.dynamics.outcome_head.fit(training.table.signals["reward"][training.table.steps])
+    table, dynamics = training.table, training.dynamics
+    if "reward" in table.signals:
+        done = dynamics.unit_action(table.actions[table.steps]).clamp(-1, 1)
+        dynamics.outcome_head.fit(table.signals["reward"][table.steps], done)

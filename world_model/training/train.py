@@ -195,6 +195,8 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     if parts:
         tqdm.write(census(counts), file=sys.stderr)
     tables = read_tables(config.data, dynamics, device, config.frames, config.damaged)
+    if config.text and not any(table.texts != ("",) for table in tables.values()):
+        raise SettingsError(f"--text: no episode of {config.data} says what was asked for; leave it out")
     newest = newest_frames(config.data, config.recent)
     tables["train"] = tables["train"].with_half_from(newest["train"])
     makers, in_epochs = sparsifiers(config), are_shards(config.data)

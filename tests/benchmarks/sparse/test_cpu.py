@@ -13,7 +13,13 @@ import torch
 from procosm.benchmarks.record import RESULTS
 from procosm.benchmarks.sparse import cpu as sparse_cpu
 from procosm.benchmarks.sparse.cpu import SparseCpuConfig
-from procosm.sparse import cost
+from procosm.sparse import cost, machines
+
+
+@pytest.fixture(autouse=True)
+def zen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published result is of Zen 4."""
+    monkeypatch.setattr(machines, "processor", lambda: ("AuthenticAMD", True, True))
 
 
 def test_ratios_compare_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,25 @@ def test_machine_code_of_the_kernels_for_hopper(name: str, block: int, tmp_path:
     assert any(c.startswith("USETMAXREG") for c in code)
 
 
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize(("dtype", "block"), [(2, 16), (2, 32), (1, 64), (0, 128)])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_simple_kernels_copy_while_they_multiply(
+    name: str, dtype: int, block: int, arch: str, tmp_path: Path
+) -> None:
+    tool = disassembler()
+    if tool is None:
+        pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+    (tmp_path / "kernel.cubin").write_bytes(compiler.compile_kernel(name, arch, DTYPE=dtype, BLOCK=block))
+    listing = subprocess.run([tool, tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True).stdout
+    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)[^;]*;", listing)
+    copies = [i for i, c in enumerate(code) if c.startswith("LDGSTS.E.BYPASS.128")]
+    products = [i for i, c in enumerate(code) if c.startswith(("HMMA", "FFMA"))]
+    assert copies and products and any(c.startswith("LDGDEPBAR") for c in code)
+    assert copies[0] < products[0] and copies[-1] > copies[0], "the first chunk is copied before the loop, others in it"
+    assert "STS.128" not in code, "operands pass through registers"
+
+
 def test_the_cache_compiles_once_and_leaves_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROCOSM_CACHE", str(tmp_path))
     path = compiler.cached_cubin("sgd", "sm_80")

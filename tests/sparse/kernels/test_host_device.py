@@ -1,4 +1,4 @@
-"""The model of Hopper's instructions notices the mistakes it is there for."""
+"""The model of Hopper's and Ampere's instructions notices the mistakes it is there for."""
 
 import shutil
 from collections.abc import Callable
@@ -25,6 +25,47 @@ MISTAKES = {
     "the swizzle of the results is missing": (PRODUCT, "^ (line % 8)", ""),
     "a tile starts off the swizzle's period": (RING, "(1024 - shared_address(memory) % 1024) % 1024", "0"),
 }
+
+
+COMMON = "common.cuh"
+MISTAKES_ON_AMPERE = {
+    "a stage is not awaited": (COMMON, "copies_wait<1>();", "copies_wait<2>();"),
+    "a stage is filled before everybody has read it": (
+        COMMON,
+        "    __syncthreads();  // chunk c + 2",
+        "    // chunk c + 2",
+    ),
+    "others' copies are not awaited": (COMMON, "    __syncthreads();  // everybody's", "    // everybody's"),
+    "the last chunk is not told from the one before": (
+        COMMON,
+        "    copies_commit();  // after the last",
+        "    // after the",
+    ),
+    "both stages are one": (COMMON, "fill(c + 1, (c + 1) % 2)", "fill(c + 1, c % 2)"),
+    "a copy starts anywhere": ("forward.cu", "constexpr int LD = SPAN + VEC;", "constexpr int LD = SPAN + 1;"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES_ON_AMPERE)
+def test_a_mistake_in_the_kernel_for_ampere_shows(
+    problem: Callable, host: HostDevice, tmp_path: Path, mistake: str
+) -> None:
+    file, right, wrong = MISTAKES_ON_AMPERE[mistake]
+    p = problem(block=32, tokens=90, grid=(3, 4), density=1.0, dtype=torch.bfloat16)
+    operands = (p.x.contiguous(), p.weight.values, p.weight.cols, p.weight.row_ptr)
+    good = kernels.forward(*operands)
+
+    host.source = host.folder = Path(shutil.copytree(KERNELS, tmp_path / "kernels"))
+    text = (host.source / file).read_text()
+    assert right in text
+    (host.source / file).write_text(text.replace(right, wrong))
+    noticed = 0
+    for host.order in range(4):
+        try:
+            noticed += not torch.equal(kernels.forward(*operands), good)
+        except AssertionError:
+            noticed += 1
+    assert noticed
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

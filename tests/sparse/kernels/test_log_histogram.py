@@ -18,6 +18,11 @@ def test_log_histogram(place: Callable, count: int) -> None:
     assert np.array_equal(counts, reference.log_histogram(scores.numpy()))
 
 
+def test_minus_zero_counts_as_zero_and_stays_within_the_table(place: Callable) -> None:
+    counts = kernels.log_histogram(place(torch.tensor([-0.0, 0.0, 1.0, -0.0]))).cpu()
+    assert counts[0] == 3 and counts.sum() == 4
+
+
 def test_bad_scores_say_what_to_do(host: HostDevice) -> None:
     with pytest.raises(SparseError, match="convert it"):
         kernels.log_histogram(torch.ones(4).double())

@@ -1,6 +1,8 @@
 """sum_shares.cu against the reference, which lists every stage: on the CPU by its own source, on a GPU where one is."""
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import torch
 
 from procosm.sparse import reference
 from procosm.sparse.errors import SparseError
+from procosm.sparse.kernels import compiler
 from procosm.sparse.kernels.sum_shares import sum_shares
 from tests.sparse.kernels.host_device import HostDevice
+from tests.sparse.kernels.test_compiler import disassembler
 
 # name: slots of each row, CTAs, tokens
 PATTERNS = {
@@ -60,3 +64,14 @@ def test_bad_operands_say_what_to_do(host: HostDevice) -> None:
     dv, index = torch.zeros(1, 64, 64), torch.zeros(2).int()
     with pytest.raises(SparseError, match="convert it"):
         sum_shares(torch.zeros(1, 9, 64, 64).double(), dv, index[:1], index, 64, 1)
+
+
+def test_what_is_added_up_is_found_once_not_divided_out_for_each_group(tmp_path: Path) -> None:
+    """No call (64-bit division is one) between the reads of 16 bytes of the loop that adds up."""
+    tool = disassembler()
+    if tool is None:
+        pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+    (tmp_path / "kernel.cubin").write_bytes(compiler.compile_kernel("sum_shares", "sm_90a", DTYPE=2, BLOCK=128))
+    listing = subprocess.run([tool, tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True).stdout
+    assert "CALL.REL" in listing, "divisions are found by this name"
+    assert "CALL.REL" not in listing[listing.index("LDG.E.128") : listing.rindex("LDG.E.128")]

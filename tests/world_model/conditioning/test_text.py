@@ -12,6 +12,7 @@ import torch
 
 import procosm.envs  # noqa: F401
 from procosm.world_model import checkpoint
+from procosm.world_model.conditioning.frames import shown_counts
 from procosm.world_model.conditioning.text import TextAttention, TextConfig, checked_text, embedded, some_untold
 from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Condition
@@ -58,9 +59,16 @@ def test_no_text_adds_nothing_whatever_was_learned_and_a_text_does():
     assert torch.allclose(out, x + mixed @ attention.out.weight.T, atol=1e-5)
 
 
-def test_every_eighth_row_of_the_whole_batch_is_told_nothing():
-    text = torch.ones(16, 2, 3)
-    assert (some_untold(text, slice(4, 12))[:, 0, 0] == 0).nonzero()[:, 0].tolist() == [4]
+@pytest.mark.parametrize("images", [0.0, 0.1, 0.125, 0.25, 0.5])
+@pytest.mark.parametrize("fewer", [0.0, 0.25])
+def test_an_eighth_of_the_rows_is_told_nothing_whatever_else_is_done_to_some(images, fewer):
+    text = torch.ones(1024, 2, 3)
+    untold = some_untold(text, slice(0, 1024))[:, 0, 0] == 0
+    counts = shown_counts(1024, 3, fewer, images)
+    for rows in (counts == 0, counts == 3, (counts > 0) & (counts < 3), torch.arange(1024) % 4 == 0):
+        if rows.any():
+            assert 0.09 < untold[rows].float().mean() < 0.16
+    assert torch.equal(some_untold(text, slice(100, 300))[:, 0, 0] == 0, untold[100:300]), "of the whole batch"
     assert some_untold(None, slice(0, 4)) is None
 
 
@@ -126,3 +134,10 @@ def test_a_model_that_takes_no_words_says_so(tiny_checkpoint):
     assert env.unwrapped.conditions == {"actions"}
     with pytest.raises(TaskError, match="takes no words, it is told actions"):
         env.reset(options={"instruction": LEFT})
+
+
+def test_a_text_without_words_says_nothing_and_one_that_no_checkpoint_keeps_is_refused():
+    assert not embedded(TextConfig(), ["?", "  ", "—"]).any()
+    assert embedded(TextConfig(), ["a" * 2000]).any()
+    with pytest.raises(ProcosmError, match=r"2001 characters.*give 2000 or fewer"):
+        embedded(TextConfig(), ["red", "b" * 2001])

@@ -1,5 +1,6 @@
 """A log in which words alone tell what comes: a model that is told them learns it, and one that is not cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from procosm.world_model import checkpoint
-from procosm.world_model.data.episodes import Episode, write_dataset
+from procosm.world_model.data.episodes import Episode, load_episodes, write_dataset
 from procosm.world_model.data.task import MAIN, Task, View
 from procosm.world_model.interface import Condition
 from procosm.world_model.settings import SettingsError
@@ -73,6 +74,14 @@ def test_no_acts_needs_words_and_tokens_take_none_here(log, tmp_path):
     tokens = preset("debug", dynamics="autoregressive")
     with pytest.raises(SettingsError, match="no text can be added to such dynamics"):
         train(TrainConfig(data=log, out=tmp_path / "a", text=True, family="autoregressive"), tokens)
+
+
+def test_a_log_without_a_text_teaches_no_words(log, tmp_path):
+    silent = [(replace(episode, text=""), None) for episode in load_episodes(log)]
+    write_dataset(tmp_path / "data", TASK, silent, {}, None)
+    with pytest.raises(SettingsError, match=r"--text: no episode of .* says what was asked for"):
+        train(TrainConfig(data=tmp_path / "data", out=tmp_path / "a", text=True, device="cpu"), BRIEF)
+    assert not (tmp_path / "a").exists()
 
 
 def test_words_can_be_added_to_a_model_that_took_none_and_change_nothing_at_first(log, tmp_path):

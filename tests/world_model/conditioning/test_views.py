@@ -118,6 +118,18 @@ def test_a_model_of_several_views_dreams_and_comes_back_from_disk(count, tmp_pat
     assert torch.equal(again.step(memory, actions[:, -1])[1].latents, stepped)
 
 
+def test_for_more_actions_views_go_on_as_before_where_the_new_ones_do_nothing():
+    old = replace(restless_model(task_of(2), change=with_views), reward_range=None)
+    wider = replace(task_of(2), action_low=(-1.0,) * 3, action_high=(1.0,) * 3)
+    _, dynamics, new = continued(old, wider)
+    assert not [name for name in new if name.startswith("net.views")], new
+    context = torch.randn(5, old.dynamics.context, *old.tokenizer.spec.shape)
+    actions = torch.rand(5, old.dynamics.context, 2) * 2 - 1
+    more = torch.cat([actions, torch.rand(5, old.dynamics.context, 1)], dim=2)
+    with torch.no_grad():
+        assert torch.allclose(dynamics.advance(context, more), old.dynamics.advance(context, actions), atol=1e-5)
+
+
 def test_a_checkpoint_from_before_views_opens_and_dreams_the_same(tmp_path):
     model = replace(restless_model(task_of(1)), reward_range=None)
     folder = save(tmp_path / "world_model", model)

@@ -1,13 +1,20 @@
 """The linear path against principal components from NumPy, found on pixels: the wavelet keeps distances."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.windows import tabulate
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.tokenizer.linear import LinearPath
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.tokenizer.rates import rate, rate_config
+from procosm.world_model.tokenizer.recipe import Tokenize
+from procosm.world_model.training.recipes import Training
 
 
 def smooth(frames: int, count: int = 40) -> torch.Tensor:
@@ -67,3 +74,21 @@ def test_who_has_no_linear_path_holds_nothing_of_it():
     assert not [name for name in model.state_dict() if "linear" in name]
     with pytest.raises(ProcosmError, match="linear_path"):
         model.fit_linear(torch.zeros(1, 3, 1, 32, 32))
+
+
+def test_a_trained_tokenizer_goes_on_from_its_own_weights_and_not_from_components_again(tmp_path):
+    frames = (smooth(1, count=24)[:, :, 0].permute(0, 2, 3, 1) * 127 + 128).to(torch.uint8).numpy()
+    episode = Episode(frames, np.zeros((23, 1), np.float32), False, "train", signals={})
+    config = TokenizerConfig(frame_height=32, frame_width=32, width=8, blocks=0, latent_size=4, linear_path=True)
+    model, tables = CausalTokenizer(config), {"train": tabulate([episode], "train", 3)}
+    training = Training(model, SimpleNamespace(context=3), tables, 0, tmp_path / "first")
+    stage = Tokenize(2, 4, 1e-3)
+    assert not model.trained
+    stage.run("tokenizer", training)
+    assert model.trained and model.linear.down.weight.abs().sum() > 0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    before = [parameter.clone() for parameter in model.parameters()]
+    replace(stage, steps=1, learning_rate=1e-12).run("tokenizer", replace(training, work=tmp_path / "second"))
+    assert all(torch.allclose(p, q, atol=1e-6) for p, q in zip(model.parameters(), before, strict=True))

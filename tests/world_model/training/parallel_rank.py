@@ -98,7 +98,7 @@ def tokenizer(out: Path, how: Parallel) -> dict[str, Any]:
         frames = torch.randint(0, 256, (BATCH, 3, 16, 16, 3), generator=g, dtype=torch.uint8)
         batch = replace(random_batch(BATCH, 2, 1, 1, {}), frames=frames)
         batch = replace(batch, signals={"state": torch.randn(BATCH, 3, 3, generator=g)})
-        return loss(batch.rows(share().rows(BATCH)))
+        return loss(batch.rows(share().rows(BATCH)), g)
 
     with noted(curve):
         run_stage("tokenizer", loss, losses, CONFIG, out, how=how)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from procosm.sparse import matrix
+from procosm.sparse import machines, matrix
 from procosm.sparse.nn import BlockWeight
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.training import blocks
@@ -44,6 +44,7 @@ class Step:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "processor", lambda: ("AuthenticAMD", True, True))  # whose predictions these are
     monkeypatch.setattr(blocks, "_seconds", lambda step, device: Step.costs[step.side])
     monkeypatch.setattr(Step, "taken", [])
     monkeypatch.setattr(Step, "costs", {DENSE: 0.4} | dict.fromkeys(matrix.BLOCKS, 0.5))
