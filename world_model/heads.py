@@ -66,9 +66,8 @@ class FeatureHead(LatentHead):
         last.bias.sub_(mean).div_(std)
 
 
-def powers(action: Tensor) -> Tensor:
-    """(…, a) to (…, 2 a): u and u² of each number."""
-    return torch.cat([action, action.square()], dim=-1)
+SHARE = 0.5
+"""Of a reward's variance, how much may be left for the action to count as telling most of it."""
 
 
 class OutcomeHead(nn.Module):
@@ -77,9 +76,10 @@ class OutcomeHead(nn.Module):
     Most tasks define them by states and the action, so the estimated states (or features) before and after stand first;
     a small projection of the two latents carries what these leave out.
 
-    Where ``cost``, what the action alone tells of the reward, a sum of p u + q u² over its numbers u, is fitted by
-    least squares beforehand, and the network learns the rest in units of its own: under random actions their cost is
-    nearly all that varies, and how far a target is would hardly count.
+    Where ``cost``, what the action alone costs, a sum of q u² over its numbers u, is fitted to the reward by least
+    squares beforehand, and the network learns the rest in units of its own: under random actions their cost may
+    be nearly all that varies, and how far a target is would hardly count. Where it is less than half, nothing is taken
+    off: few actions seem to tell a little of any reward.
     """
 
     reward_mean: Tensor
@@ -104,23 +104,25 @@ class OutcomeHead(nn.Module):
         self.register_buffer("reward_std", torch.ones(()))
         self.cost = cost
         if cost:
-            self.register_buffer("reward_cost", torch.zeros(2 * action_size))
+            self.register_buffer("reward_cost", torch.zeros(action_size))
 
     @torch.no_grad()
     def fit(self, rewards: Tensor, actions: Tensor) -> None:
         """Units from data: (n,) rewards and the (n, a) actions in [-1, 1] that earned them."""
         if self.cost:
-            known = powers(actions).double()
+            known = actions.square().double()
             centred = known - known.mean(0), (rewards - rewards.mean()).double()[:, None]
             found = torch.linalg.lstsq(*(each.cpu() for each in centred), driver="gelsd").solution[:, 0]
-            self.reward_cost.copy_(found)
-            rewards = rewards - powers(actions) @ self.reward_cost
+            left = rewards - actions.square() @ found.to(actions)
+            told = left.var() <= SHARE * rewards.var()
+            self.reward_cost.copy_(found * told.to(found.device))
+            rewards = left if told else rewards
         self.reward_mean.copy_(rewards.mean())
         self.reward_std.copy_(rewards.std().clamp_min(1e-3))
 
     def known(self, action: Tensor) -> Tensor:
-        """(…, a) actions in [-1, 1] to what they tell of the reward by themselves, (…)."""
-        return self.reward_mean + powers(action) @ self.reward_cost if self.cost else self.reward_mean
+        """(…, a) actions in [-1, 1] to what they tell of the reward by themselves, its mean with it, (…)."""
+        return self.reward_mean + action.square() @ self.reward_cost if self.cost else self.reward_mean
 
     def forward(
         self, before: Tensor, after: Tensor, read_before: Tensor, read_after: Tensor, action: Tensor

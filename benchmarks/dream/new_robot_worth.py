@@ -78,4 +78,4 @@ def saved(
     ends = {"at_least": sum(m >= tried[-1] for m in needed), "at_most": sum(m <= tried[0] for m in needed)}
     fewer = [round(m - steps) for m in needed]
     found = {"metric": "real steps saved", "arm": arm, **t_interval(fewer), **ends}
-    return [{**place, **found, "unit": "steps", "seeds": fewer}]
+    return [{**place, **found, "unit": "steps", "seeds": ", ".join(map(str, fewer))}]

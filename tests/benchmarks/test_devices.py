@@ -14,6 +14,7 @@ ELSEWHERE = {
     "machine/commits.py": "times commits on the CPU, in seconds of the processor",
     "machine/threads.py": "asks about threads of the CPU",
     "sparse/accelerator.py": "models hardware",
+    "sparse/choices.py": "asks what auto chooses on the CPU",
     "sparse/cpu.py": "asks about products on the CPU",
     "sparse/curve.py": "asks about seconds of training on the CPU",
     "sparse/dreams.py": "asks about steps of dreams on the CPU",

@@ -18,7 +18,7 @@ def logged(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(count, 2) actions, what they cost, and how far away something is, which they know nothing of."""
     g = torch.Generator().manual_seed(0)
     action, distance = torch.rand(count, 2, generator=g) * 2 - 1, torch.rand(count, generator=g)
-    return action, 3.0 * action[:, 0] ** 2 + 0.5 * action[:, 1], distance
+    return action, 3.0 * action[:, 0] ** 2 + 0.5 * action[:, 1] ** 2, distance
 
 
 def test_what_is_left_of_a_reward_is_what_the_action_does_not_tell():
@@ -29,10 +29,20 @@ def test_what_is_left_of_a_reward_is_what_the_action_does_not_tell():
     assert left.std().item() == pytest.approx(1.0, abs=0.01) and left.mean().abs() < 0.01
     assert torch.corrcoef(torch.stack([left, -distance]))[0, 1] > 0.999
     assert head.reward_std.item() == pytest.approx(distance.std().item(), rel=0.01)
-    assert head.reward_cost.tolist() == pytest.approx([0.0, -0.5, -3.0, 0.0], abs=0.02)
+    assert head.reward_cost.tolist() == pytest.approx([-3.0, -0.5], abs=0.02)
     plain = OutcomeHead(SHAPE, 3, 2)
     plain.fit(-distance - cost, action)
     assert torch.equal(plain.known(action), plain.reward_mean) and plain.reward_std > 3 * head.reward_std
+
+
+def test_a_reward_that_actions_hardly_tell_stays_as_it_is():
+    action, cost, distance = logged(60)
+    head = OutcomeHead(SHAPE, 3, 2, cost=True)
+    head.fit(-distance - cost, action)
+    assert head.reward_cost.any()
+    head.fit(-10 * distance - cost, action)  # another log
+    assert not head.reward_cost.any() and torch.equal(head.known(action), head.reward_mean.expand(60))
+    assert head.reward_std.item() == pytest.approx((10 * distance + cost).std().item())
 
 
 @pytest.mark.parametrize("rewards", [torch.ones(100), torch.zeros(100)])

@@ -45,7 +45,7 @@ class AutoregressiveConfig:
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
     action_cost: bool = False
-    """Whether what the action alone tells of the reward is fitted beforehand, see OutcomeHead."""
+    """Whether what the action alone costs is fitted to the reward beforehand, see OutcomeHead."""
     patch: ClassVar[int] = 1
     """Latents along each side of a token."""
 

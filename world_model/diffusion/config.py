@@ -37,7 +37,7 @@ class DynamicsConfig:
     features: Annotated[int, Field(ge=1, le=128)] = 32
     """Numbers of features, where it tells them."""
     action_cost: bool = False
-    """Whether what the action alone tells of the reward is fitted beforehand, see OutcomeHead."""
+    """Whether what the action alone costs is fitted to the reward beforehand, see OutcomeHead."""
     hidden_actions: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the denoised windows in which the newest action is hidden, so that dreams can be guided away from what
     happens whatever is done (Ho and Salimans 2022); 0: no dream can be guided so."""

@@ -76,7 +76,9 @@ def test_rows_know_the_floor_from_a_camera_that_stayed(env):
         pictures.append(env.render().copy())
     frames = np.stack([pictures[0], *pictures])[None]
     signals = {"state": poses[None].astype(np.float32)}
-    windows = Windows(frames, np.zeros((1, 2, 6), np.float32), signals, np.array([2]), np.array([False]))
+    windows = Windows(
+        frames, np.zeros((1, 2, 6), np.float32), signals, np.array([2]), np.array([False]), np.array([""])
+    )
     films = {"real": frames[:, 2:], "stayed": np.repeat(frames[:, 1:2], 2, axis=1)}
     rows = {
         (row["arm"], row["horizon"], row["motion"]): row["value"]

@@ -20,7 +20,7 @@ TASK = Task("Light-v0", (View(MAIN, 32, 32),), (-1.0,), (1.0,), 1, 0.1, 20)
 TEXTS = ("make it brighter", "make it darker")
 SIZES = (
     preset("debug")
-    .with_stage("tokenizer", steps=60, batch=8)
+    .with_stage("tokenizer", steps=120, batch=8)
     .with_stage("diffusion", steps=150, batch=16, learning_rate=3e-3)
     .with_stage("unroll", steps=2)
 )
