@@ -74,11 +74,12 @@ def _taken(layer: nn.Linear | Linear, tokens: int) -> float:
     """Seconds of forward and backward, the least of ROUNDS after one that is not counted."""
     weight = next(layer.parameters())
     x, grad = (torch.randn(tokens, layer.in_features, device=weight.device, dtype=weight.dtype) for _ in range(2))
-    call = partial(_products, layer, x.requires_grad_(), grad)
+    call = partial(products, layer, x.requires_grad_(), grad)
     return min([_seconds(call, weight.device) for _ in range(ROUNDS + 1)][1:])
 
 
-def _products(layer: nn.Module, x: Tensor, grad: Tensor) -> None:
+def products(layer: nn.Module, x: Tensor, grad: Tensor) -> None:
+    """The three products of a layer without a bias."""
     torch.autograd.grad(layer(x), (x, *layer.parameters()), grad)
 
 

@@ -87,9 +87,8 @@ def _set_bounds(dynamics: DiffusionDynamics | AutoregressiveDynamics, task: Task
 def _told(config: Any, task: Task) -> Any:
     """Told is what was logged, success too; features where no state was."""
     told = tuple(name for name in dict.fromkeys((*config.readouts, "success")) if name in task.signals)
-    if "state" in told:
-        return replace(config, readouts=told)
-    return replace(config, readouts=(*told, "features"), action_cost="reward" in told)
+    blind = "state" not in told
+    return replace(config, readouts=(*told, "features") if blind else told, action_cost=blind and "reward" in told)
 
 
 def _with_views(config: DynamicsConfig, task: Task) -> DynamicsConfig:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from procosm import sparse
 from procosm.benchmarks.record import RESULTS, record
 from procosm.benchmarks.sparse.cpu import DTYPES, processor
 from procosm.sparse import cost, matrix
+from procosm.sparse.timing import products
 from procosm.world_model import command
 from procosm.world_model.files import read_json
 from procosm.world_model.settings import Count, Settings, Share
@@ -59,11 +60,6 @@ class Cell(NamedTuple):
 
     density: float
     block: int
-
-
-def products(layer: nn.Module, x: Tensor, grad: Tensor) -> None:
-    """The three products of a layer without a bias."""
-    torch.autograd.grad(layer(x), (x, *layer.parameters()), grad)
 
 
 def seconds(call: Callable[[], object], times: int) -> float:

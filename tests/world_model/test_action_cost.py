@@ -74,3 +74,12 @@ def test_only_models_that_learn_rewards_without_states_fit_it_and_tell_them_in_u
         batch.latents[:, 0], torch.zeros(64, dynamics.reader.size), batch.latents[:, 1:4], window.actions[:, -1]
     )
     assert torch.allclose(reward, -2.0 * done[:, -1] ** 2, atol=1e-3)
+
+
+def test_a_log_with_states_takes_it_from_a_model_that_had_none():
+    whole = simulated_task("InvertedPendulum-v5", 64, 4)
+    blind = replace(whole, signals={name: signal for name, signal in whole.signals.items() if name != "state"})
+    config = registry.untrained(blind, preset("debug").tokenizer, preset("debug").dynamics)[1].config
+    assert config.action_cost
+    goes_on = replace(config, readouts=("reward", "termination", "state"))
+    assert not registry.untrained(whole, preset("debug").tokenizer, goes_on)[1].config.action_cost

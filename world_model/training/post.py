@@ -187,7 +187,7 @@ def continued(
             raise SettingsError("--injection: such dynamics are told of actions in one form alone; leave it out")
         config = replace(config, injection=injection)
     if hasattr(config, "readouts"):  # told is what the new log has, not what the old one had
-        config = replace(config, readouts=get_args(ReadoutName)[:4])
+        config = replace(config, readouts=tuple(name for name in get_args(ReadoutName) if name != "features"))
     tokenizer, dynamics = registry.untrained(task, old[0].config, config)
     columns, sizes = dynamics.action_columns, (len(base.task.action_low), len(task.action_low))
     theirs = old[1].state_dict()
