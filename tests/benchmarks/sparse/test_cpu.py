@@ -19,7 +19,7 @@ from procosm.sparse import cost, machines
 @pytest.fixture(autouse=True)
 def zen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published result is of Zen 4."""
-    monkeypatch.setattr(machines, "processor", lambda: ("AuthenticAMD", True, True))
+    monkeypatch.setattr(machines, "processor", lambda: machines.Processor("AuthenticAMD", True, "avx512_bf16"))
 
 
 def test_ratios_compare_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:

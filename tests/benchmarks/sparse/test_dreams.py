@@ -13,7 +13,9 @@ from procosm.sparse import machines
 
 def test_a_miniature_has_a_row_for_each_density_and_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dreams, "THIN", ((0.5, 16),))
-    monkeypatch.setattr(machines, "processor", lambda: ("AuthenticAMD", True, True))  # whose choices these are
+    monkeypatch.setattr(
+        machines, "processor", lambda: machines.Processor("AuthenticAMD", True, "avx512_bf16")
+    )  # whose choices these are
     config = SparseDreamsConfig(tmp_path / "sparse_dreams.json", preset="debug", dreams=(2,), rounds=1)
     rows = json.loads(dreams.benchmark(config).read_text())["rows"]
     assert [(row["density"], row.get("block")) for row in rows[:2]] == [(1.0, None), (0.5, 16)]

@@ -44,7 +44,9 @@ class Step:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "processor", lambda: ("AuthenticAMD", True, True))  # whose predictions these are
+    monkeypatch.setattr(
+        machines, "processor", lambda: machines.Processor("AuthenticAMD", True, "avx512_bf16")
+    )  # whose predictions these are
     monkeypatch.setattr(blocks, "_seconds", lambda step, device: Step.costs[step.side])
     monkeypatch.setattr(Step, "taken", [])
     monkeypatch.setattr(Step, "costs", {DENSE: 0.4} | dict.fromkeys(matrix.BLOCKS, 0.5))
