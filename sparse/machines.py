@@ -1,8 +1,8 @@
 """The machines that ``cost`` predicts for: those that were measured, and GPUs by what CUDA reports of them.
 
 A processor that nobody measured is judged by what its flags say of bfloat16, for that decides how fast dense products
-are, and has to be predicted a larger gain. A GPU is judged by the tables of an H200, scaled by its multiprocessors, clock, operations a cycle and memory bandwidth; ``timing.measure``
-replaces that by what it times.
+are, and has to be predicted a larger gain. A GPU is judged by the tables of an H200, scaled by its multiprocessors,
+clock, operations a cycle and memory bandwidth; ``timing.measure`` replaces that by what it times.
 """
 
 import platform
@@ -78,7 +78,7 @@ class Processor(NamedTuple):
     vendor: str
     avx512: bool
     bfloat16: str | None
-    """The flag of its fastest instructions for bfloat16, one of BFLOAT16; "" if it has none, None if it does not say."""
+    """The flag of its fastest instructions for bfloat16, of BFLOAT16; "" if it has none, None if that is not said."""
 
 
 BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
