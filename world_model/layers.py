@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from procosm.world_model.attention import attend_in_parts, parts_pay
 from procosm.world_model.rope import rotate
+
+EPS = 1e-6
+"""Of the RMS norms of queries and keys."""
 
 
 class AdaLNLoRA(nn.Module):
@@ -33,27 +37,30 @@ class SelfAttention(nn.Module):
     On a CUDA device by the fused kernel. On the CPU written out: for the 4 to 64 tokens of a small latent, the fused
     kernel's backward pass there takes most of a training step (2.5 times as long as this). Samples of fewer than 16
     tokens share their products, a mask between them: many products of 4 by 4 cost twice as much as a quarter as many of
-    16 by 16.
+    16 by 16. A large batch is trained some samples at a time, see ``attention``.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
-        self.norm_q, self.norm_k = nn.RMSNorm(width // heads, eps=1e-6), nn.RMSNorm(width // heads, eps=1e-6)
+        self.norm_q, self.norm_k = nn.RMSNorm(width // heads, eps=EPS), nn.RMSNorm(width // heads, eps=EPS)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(b, tokens, d) to the same; ``cos`` and ``sin`` are (tokens, head_dim), see ``rope.turns``."""
         batch, tokens = x.shape[:2]
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, tokens, 3, k, head_dim)
-        gain = torch.stack([self.norm_q.weight, self.norm_k.weight])[:, None]  # both are normalised in one pass
-        qk = F.rms_norm(qkv[:, :, :2].to(gain.dtype), gain.shape[-1:], eps=self.norm_q.eps) * gain
+        gain = torch.stack([self.norm_q.weight, self.norm_k.weight])  # both are normalised in one pass
+        together = math.gcd(batch, max(1, 16 // tokens))
+        if not x.is_cuda and together == 1 and parts_pay(qkv):
+            return self.out(attend_in_parts(qkv, gain, cos, sin, EPS).reshape(x.shape))
+        gain = gain[:, None]
+        qk = F.rms_norm(qkv[:, :, :2].to(gain.dtype), gain.shape[-1:], eps=EPS) * gain
         qk = rotate(qk, cos[:, None, None], sin[:, None, None])
         if x.is_cuda:
             q, k, v = (t.transpose(1, 2) for t in (qk[:, :, 0].to(qkv.dtype), qk[:, :, 1].to(qkv.dtype), qkv[:, :, 2]))
             mixed = F.scaled_dot_product_attention(q, k, v)
             return self.out(mixed.transpose(1, 2).reshape(x.shape))
-        together = math.gcd(batch, max(1, 16 // tokens))
         q, k = _joined(qk, together).permute(2, 0, 3, 1, 4)  # each (b / together, k, together tokens, head_dim)
         v = _joined(qkv[:, :, 2], together).transpose(1, 2)
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5

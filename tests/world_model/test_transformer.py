@@ -1,6 +1,8 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
+from procosm.world_model import attention
 from procosm.world_model.diffusion.transformer import DiffusionTransformer, TransformerConfig
 from procosm.world_model.layers import SelfAttention
 from procosm.world_model.rope import angles, rotate, turns
@@ -66,6 +68,37 @@ def test_written_out_attention_against_the_fused_kernel():
         q, k = (rotate(norm(t), cos, sin) for norm, t in ((layer.norm_q, q), (layer.norm_k, k)))
         expected = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, 24))
         assert torch.allclose(layer(x, cos, sin), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(24, 24), (25, 9), (48, 8), (11, 0)])
+def test_attention_in_parts_and_its_gradient_against_the_fused_kernel(
+    monkeypatch: pytest.MonkeyPatch, batch: int, parts: int
+) -> None:
+    """Also where the parts do not divide the batch; where they would be few it is not cut."""
+    torch.manual_seed(0)
+    layer, (cos, sin) = SelfAttention(24, 2).double(), turns(angles(1, 4, 4, 12).double())
+    with torch.no_grad():
+        layer.norm_q.weight.copy_(torch.rand(12) + 0.5)
+        layer.norm_k.weight.copy_(torch.rand(12) + 0.5)
+    size = -(-batch // parts) if parts else 3
+    monkeypatch.setattr(attention, "PART_BYTES", size * 8 * 16 * 24 + 7)
+    cut = []
+    monkeypatch.setattr(attention, "_parts", lambda *sizes, real=attention._parts: cut.append(real(*sizes)) or cut[-1])
+    x, grad = (torch.randn(batch, 16, 24, dtype=torch.float64) for _ in range(2))
+    x.requires_grad_()
+    q, k, v = layer.qkv(x).view(batch, 16, 3, 2, 12).permute(2, 0, 3, 1, 4)
+    q, k = (rotate(norm(t), cos, sin) for norm, t in ((layer.norm_q, q), (layer.norm_k, k)))
+    expected = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, 16, 24))
+    inputs = (x, *layer.parameters())
+    found = layer(x, cos, sin)
+    assert torch.allclose(found, expected, atol=1e-12)
+    for mine, true in zip(
+        torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
+    ):
+        assert torch.allclose(mine, true, atol=1e-12, rtol=1e-10)
+    assert [len(each) for each in cut] == ([parts, parts] if parts else [])
+    with torch.no_grad():
+        assert torch.allclose(layer(x, cos, sin), expected, atol=1e-12) and len(cut) <= 2, "a dream is not cut"
 
 
 def test_rotation_against_complex_numbers():
