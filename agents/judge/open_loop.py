@@ -14,7 +14,7 @@ from procosm.agents.judge.intervals import estimate
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError
-from procosm.world_model.evaluation.open_loop import compared, imagine, mean_square
+from procosm.world_model.evaluation.open_loop import Recorded, Shown, compared, imagine, mean_square
 from procosm.world_model.interface import Condition, Prediction
 
 FrameScore = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -117,30 +117,25 @@ def open_loop(
     Returns:
         one row for each horizon, method and metric, with a 95 % interval over windows.
     """
-    context = model.dynamics.context
-    states = None if state_scale is None else windows.signals["state"]
-    real = model.encode(windows.frames)
-    begun = real[:, :context]
-    shuffle = np.random.default_rng(seed).permutation(len(windows.actions))
-    actions, order = (torch.from_numpy(each).to(begun.device) for each in (windows.actions, shuffle))
+    context, stated = model.dynamics.context, state_scale is not None and "state" in model.dynamics.readouts
+    states = windows.signals["state"] if stated else None
     rows: list[dict[str, object]] = []
-    condition = model.text_condition(windows.texts.tolist())
-    for t, step in enumerate(compared(model.dynamics, begun, actions, order, condition)):
-        there = windows.steps > t
+    for t, step in enumerate(compared(model.dynamics, _recorded(model, windows, states, seed))):
+        there = step.there.cpu().numpy()
         if not there.any():
             break
-        truth = windows.frames[:, context + t], real[:, context + t], None if states is None else states[:, t + 1]
-        last = windows.frames[:, context - 1], step.last, None if states is None else states[:, 0]
+        frames, last = windows.frames[:, context + t], windows.frames[:, context - 1]
+        true = frames, step.true.latents, _numpy(step.true.reading)
         seen = {
-            "dream": seen_of(model, step.dream),
-            "shuffled actions": seen_of(model, step.shuffled),
-            "copy last frame": last,
-            "tokenizer": (decode(model, truth[1]), truth[1], None),
+            "dream": _seen(model, step.shown["dream"]),
+            "shuffled actions": _seen(model, step.shown["shuffled"]),
+            "copy last frame": (last, step.shown["copy"].latents, None if states is None else states[:, 0]),
+            "tokenizer": (decode(model, step.true.latents), step.true.latents, None),
         }
         for method in METHODS:
-            scores = errors(seen[method], truth, state_scale)
+            scores = errors(seen[method], true, state_scale)
             for name, score in (further or {}).items():
-                scores[name] = score(seen[method][0], truth[0], last[0])
+                scores[name] = score(seen[method][0], frames, last)
             for metric, values in scores.items():
                 defined = there & ~np.isnan(values)
                 if not defined.any():
@@ -153,10 +148,26 @@ def open_loop(
     return rows
 
 
-def seen_of(model: WorldModel, dream: Prediction) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
-    """Frames, latents, and the state where the model tells it, of one step of a dream."""
-    state = dream.readouts.get("state")
-    return decode(model, dream.latents), dream.latents, None if state is None else state.cpu().numpy()
+def _recorded(model: WorldModel, windows: Windows, states: np.ndarray | None, seed: int) -> Recorded:
+    """Windows as the world model's own evaluator takes them, actions shuffled with ``seed``."""
+    latents, (count, horizon) = model.encode(windows.frames), windows.actions.shape[:2]
+    shuffle = np.random.default_rng(seed).permutation(count)
+    parts = windows.actions, windows.steps[:, None] > np.arange(horizon), shuffle
+    actions, there, order = (torch.from_numpy(each).to(latents.device) for each in parts)
+    condition = model.text_condition(windows.texts.tolist())
+    if states is None:
+        return Recorded(latents, actions, there, order, condition)
+    true = torch.from_numpy(states[:, 1:]).to(latents.device)
+    return Recorded(latents, actions, there, order, condition, "state", true)
+
+
+def _seen(model: WorldModel, shown: Shown) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
+    """Frames, latents, and what is read of it where that is compared, of one step of a dream."""
+    return decode(model, shown.latents), shown.latents, _numpy(shown.reading)
+
+
+def _numpy(reading: Tensor | None) -> np.ndarray | None:
+    return None if reading is None else reading.cpu().numpy()
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Open loop: a dream of recorded frames under the recorded actions, step by step, beside what must be worse."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,22 +12,54 @@ from procosm.world_model.data.windows import Table, context_index
 from procosm.world_model.encoding import read_off
 from procosm.world_model.interface import Condition, Dynamics, Prediction
 
+METHODS = ("dream", "copy", "shuffled")
+"""The dream of a window's own actions, the last real frame, which stays, and the dream of another window's actions."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """(b,) windows as they were recorded.
+
+    Attributes:
+        latents: (b, context + horizon, c, h, w). actions: (b, horizon, a), in the task's units, from the last context
+            frame on. there: (b, horizon), whether the episode lasts so long; nothing is compared where it does not.
+        order: (b,) int64, whose actions each window has where they are shuffled.
+        condition: what else the dreams are told.
+        read: what is read of a moment, such as ``state``, where that is compared, too. readings: (b, horizon, s), what
+            it truly is after each step.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    there: Tensor
+    order: Tensor
+    condition: Condition | None = None
+    read: str | None = None
+    readings: Tensor | None = None
+
+
+class Shown(NamedTuple):
+    """(b, c, h, w) latents of one moment, and (b, s), what is read of it; None where that is not compared."""
+
+    latents: Tensor
+    reading: Tensor | None
+
 
 class Compared(NamedTuple):
     """One step of (b,) windows.
 
     Attributes:
-        dream: what the dynamics makes of the windows' own actions. shuffled: of the actions of other windows.
-        last: (b, c, h, w), the last real latents, which copying keeps.
+        there: (b,) bool, where there is something to compare with. true: what was recorded.
+        shown: what each of ``METHODS`` makes of it; copying reads nothing.
     """
 
-    dream: Prediction
-    shuffled: Prediction
-    last: Tensor
+    there: Tensor
+    true: Shown
+    shown: dict[str, Shown]
 
-    def latents(self) -> dict[str, Tensor]:
-        """What the dream and each control show, (b, c, h, w)."""
-        return {"dream": self.dream.latents, "shuffled": self.shuffled.latents, "copy": self.last}
+    def latent_errors(self) -> dict[str, Tensor]:
+        """(b,) mean squared errors of latents, by method."""
+        return {name: mean_square(each.latents - self.true.latents) for name, each in self.shown.items()}
 
 
 @torch.no_grad()
@@ -40,17 +73,22 @@ def imagine(
         yield prediction
 
 
-def compared(
-    dynamics: Dynamics, past: Tensor, actions: Tensor, order: Tensor, condition: Condition | None = None
-) -> Iterator[Compared]:
-    """The dream and its controls, a step for each of (b, horizon, a) actions, from (b, t, c, h, w) real latents.
+def compared(dynamics: Dynamics, recorded: Recorded) -> Iterator[Compared]:
+    """The dream of recorded windows and its controls, step by step, beside what truly came."""
+    past, future = recorded.latents[:, : dynamics.context], recorded.latents[:, dynamics.context :]
+    dreams, others = (
+        imagine(dynamics, past, actions, recorded.condition)
+        for actions in (recorded.actions, recorded.actions[recorded.order])
+    )
+    for t, predictions in enumerate(zip(dreams, others, strict=True)):
+        dream, shuffled = (_shown(each, recorded.read) for each in predictions)
+        true = Shown(future[:, t], None if recorded.readings is None else recorded.readings[:, t])
+        shown = dict(zip(METHODS, (dream, Shown(past[:, -1], None), shuffled), strict=True))
+        yield Compared(recorded.there[:, t].bool(), true, shown)
 
-    Args:
-        order: (b,) int64, whose actions each window has where they are shuffled.
-    """
-    dreams, others = (imagine(dynamics, past, each, condition) for each in (actions, actions[order]))
-    for dream, shuffled in zip(dreams, others, strict=True):
-        yield Compared(dream, shuffled, past[:, -1])
+
+def _shown(prediction: Prediction, read: str | None) -> Shown:
+    return Shown(prediction.latents, None if read is None else prediction.readouts[read])
 
 
 def mean_square(difference: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from procosm.world_model.encoding import encode
 from procosm.world_model.guardrails.prompts import Verdict
 from procosm.world_model.interface import Tokenizer
 
@@ -125,8 +126,8 @@ class Familiarity:
         latents, errors = [], []
         for begin in range(0, len(frames), BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(frames[begin : begin + BATCH]))
-            coded = self._tokenizer.encode(batch[:, None])
-            back = self._tokenizer.decode(coded)[:, 0].float().cpu()
+            coded = encode(self._tokenizer, batch, batch.device)
+            back = self._tokenizer.decode(coded[:, None])[:, 0].float().cpu()
             latents.append(coded.flatten(1).float().cpu().numpy())
             errors.append((back - batch.float()).square().mean((1, 2, 3)).sqrt().numpy())
         return np.concatenate(latents), np.concatenate(errors)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from procosm.world_model.data.on_disk import some
 from procosm.world_model.data.windows import cut
-from procosm.world_model.evaluation.open_loop import ahead, compared, mean_square, readings, told_of
+from procosm.world_model.evaluation.open_loop import METHODS, Recorded, ahead, compared, mean_square, readings, told_of
 from procosm.world_model.interface import Dynamics
 from procosm.world_model.training.recipes import Training
 
@@ -41,18 +41,19 @@ def open_loop(training: Training, horizon: int = HORIZON, windows: int | None = 
     chosen = torch.linspace(0, len(table.steps) - 1, min(windows, len(table.steps))).long()
     at, k = table.steps[chosen.to(table.device)], dynamics.context
     window = cut(table, at, k, horizon, latents)
-    past, future, actions = window.latents[:, :k], window.latents[:, k:], window.actions[:, k - 1 :]
     order = torch.randperm(len(at), generator=torch.Generator().manual_seed(0)).to(table.device)
     name, deviation = deviations(training)
     truth = None if name is None else readings(dynamics, name, table, latents, ahead(table, at, horizon))
-    names = ("dream", "copy", "shuffled", *(() if name is None else (name,)))
-    found: dict[str, list[float]] = {each: [] for each in names}
-    for t, step in enumerate(compared(dynamics, past, actions, order, told_of(window.signals))):
-        errors = {each: mean_square(seen - future[:, t]) for each, seen in step.latents().items()}
-        if name is not None and truth is not None:
-            errors[name] = mean_square((step.dream.readouts[name] - truth[:, t]) / deviation)
-        there = window.mask[:, t]
-        for each in names:
-            mean = float((errors[each] * there).sum() / there.sum().clamp_min(1))
+    recorded = Recorded(
+        window.latents, window.actions[:, k - 1 :], window.mask, order, told_of(window.signals), name, truth
+    )
+    found: dict[str, list[float]] = {each: [] for each in (*METHODS, *(() if name is None else (name,)))}
+    for step in compared(dynamics, recorded):
+        errors = step.latent_errors()
+        dreamed, true = step.shown["dream"].reading, step.true.reading
+        if name is not None and dreamed is not None and true is not None:
+            errors[name] = mean_square((dreamed - true) / deviation)
+        for each, error in errors.items():
+            mean = float((error * step.there).sum() / step.there.sum().clamp_min(1))
             found[each].append(mean if each != name else mean**0.5)
     return found
