@@ -18,6 +18,9 @@ from torch.optim.adamw import adamw
 from procosm.sparse.threads import spread
 
 BINS = 4096
+HALVES = (torch.bfloat16, torch.float16)
+TILE = 32
+"""Numbers of 16 bits in a row of an AMX tile."""
 CHUNK_TOKENS = 1024
 GATHER_TOKENS = 16384
 
@@ -35,20 +38,47 @@ def data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tensor, col_
 def weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, row_ptr: Tensor) -> Tensor:
     """dV (c, b, b) = (gradᵀ x) at the live blocks, zero in the padding."""
     starts = row_ptr.tolist()
-    b = grad.shape[1] // (len(starts) - 1)
-    tiles = x.unflatten(1, (-1, b))  # (T, Gn, b)
+    n, b = starts[-1], grad.shape[1] // (len(starts) - 1)
     dv = x.new_empty(rows.numel(), b, b)
-    dv[starts[-1] :].zero_()
+    dv[n:].zero_()
+    if x.dtype in HALVES and x.shape[1] < grad.shape[1]:
+        _by_columns(dv[:n], grad, x, rows[:n], cols[:n])
+        return dv
+    tiles, names = x.unflatten(1, (-1, b)), cols.tolist()  # (T, Gn, b)
 
     def rows_of(first: int, last: int) -> None:
         for row in range(first, last):
             start, end = starts[row], starts[row + 1]
-            if start < end:
-                blocks = _gathered(tiles, cols[start:end]).t() @ grad[:, row * b : (row + 1) * b]  # (k b, b) transposed
+            if start == end:
+                continue
+            across = grad[:, row * b : (row + 1) * b]
+            if x.dtype in HALVES:
+                blocks = across.t() @ _beside(x, b, cols[start:end], names[start:end])
+                dv[start:end] = blocks.view(b, -1, b).transpose(0, 1)
+            else:
+                blocks = _gathered(tiles, cols[start:end]).t() @ across  # (k b, b) transposed
                 dv[start:end] = blocks.view(-1, b, b).transpose(1, 2)
 
     spread(rows_of, starts, 2.0 * x.shape[0] * b * b)
     return dv
+
+
+def _by_columns(dv: Tensor, grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor) -> None:
+    """The blocks of a column at once: where there are fewer columns than rows, fewer and larger products."""
+    b = dv.shape[-1]
+    slots = torch.argsort(cols, stable=True)
+    starts = [0, *torch.bincount(cols, minlength=x.shape[1] // b).cumsum(0).tolist()]
+    blocks = rows.index_select(0, slots)
+    names = blocks.tolist()
+
+    def cols_of(first: int, last: int) -> None:
+        for col in range(first, last):
+            start, end = starts[col], starts[col + 1]
+            if start < end:
+                beside = _beside(grad, b, blocks[start:end], names[start:end])
+                dv[slots[start:end]] = (beside.t() @ x[:, col * b : (col + 1) * b]).view(-1, b, b)
+
+    spread(cols_of, starts, 2.0 * x.shape[0] * b * b)
 
 
 def block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, block: int) -> Tensor:
@@ -102,38 +132,52 @@ def _gathered(tiles: Tensor, blocks: Tensor) -> Tensor:
     return tiles.index_select(1, blocks).flatten(1)
 
 
+def _beside(a: Tensor, b: int, blocks: Tensor, names: list[int]) -> Tensor:
+    """(T, k b): the blocks of (T, G b) named twice, as a tensor and as numbers, side by side; a view of those that are.
+
+    Products of 16 bits take a strided view as fast as what was copied for them; those of float32 do not. With AMX they
+    read whole tiles, and what lies beside a narrower view: a NaN there would be one in the result.
+    """
+    first, after = names[0], names[0] + len(names)
+    if len(names) * b % TILE == 0 and names == list(range(first, after)):
+        return a[:, first * b : after * b]
+    return a.unflatten(1, (-1, b)).index_select(1, blocks).flatten(1)
+
+
 def _product(a: Tensor, v: Tensor, starts: list[int], blocks: Tensor, bias: Tensor | None) -> Tensor:
     """(T, G b): line g is the sum over k in starts[g]..starts[g + 1] of a[:, blocks[k]] @ v[k], plus bias."""
     b = v.shape[-1]
     out = a.new_empty(a.shape[0], (len(starts) - 1) * b)
-    line = _gather_line if a.dtype in (torch.bfloat16, torch.float16) else _add_line
+    line = _gather_line if a.dtype in HALVES else _add_line
     chunk = GATHER_TOKENS if line is _gather_line else CHUNK_TOKENS
+    names = blocks.tolist()
 
     def lines_of(first: int, last: int) -> None:
         for t in range(0, a.shape[0], chunk):
             for g, (start, end) in enumerate(pairwise(starts[first : last + 1]), first):
                 across = slice(g * b, (g + 1) * b)
                 part = None if bias is None else bias[across]
-                line(out[t : t + chunk, across], a[t : t + chunk], v[start:end], blocks[start:end], part)
+                to = out[t : t + chunk, across]
+                line(to, a[t : t + chunk], v[start:end], blocks[start:end], names[start:end], part)
 
     spread(lines_of, starts, 2.0 * a.shape[0] * b * b)
     return out
 
 
-def _add_line(out: Tensor, a: Tensor, v: Tensor, blocks: Tensor, bias: Tensor | None) -> None:
+def _add_line(out: Tensor, a: Tensor, v: Tensor, blocks: Tensor, names: list[int], bias: Tensor | None) -> None:
     b, fresh = v.shape[-1], bias is None
     if bias is not None:
         out.copy_(bias)
-    elif not len(blocks):
+    elif not names:
         out.zero_()
-    for k, block in enumerate(blocks.tolist()):
+    for k, block in enumerate(names):
         out.addmm_(a[:, block * b : (block + 1) * b], v[k], beta=0 if fresh and k == 0 else 1)  # 0: out is not read
 
 
-def _gather_line(out: Tensor, a: Tensor, v: Tensor, blocks: Tensor, bias: Tensor | None) -> None:
-    if not len(blocks):
+def _gather_line(out: Tensor, a: Tensor, v: Tensor, blocks: Tensor, names: list[int], bias: Tensor | None) -> None:
+    if not names:
         out.zero_() if bias is None else out.copy_(bias)
         return
-    b = v.shape[-1]
-    gathered, weights = _gathered(a.unflatten(1, (-1, b)), blocks), v.reshape(-1, b)
-    torch.mm(gathered, weights, out=out) if bias is None else torch.addmm(bias, gathered, weights, out=out)
+    beside = _beside(a, v.shape[-1], blocks, names)
+    weights = v[0] if len(names) == 1 else v.reshape(-1, v.shape[-1])
+    torch.mm(beside, weights, out=out) if bias is None else torch.addmm(bias, beside, weights, out=out)

@@ -47,7 +47,8 @@ def test_forward(problem: Callable, case: dict, dtype: torch.dtype) -> None:
 def test_data_gradient(problem: Callable, case: dict, dtype: torch.dtype) -> None:
     p = problem(dtype=dtype, **case)
     got = cpu.data_gradient(p.grad, p.weight.values, p.weight.rows, p.weight.perm, p.weight.col_ptr)
-    close(got, p.grad.double() @ p.dense, p.grad @ p.dense.to(dtype))
+    # With AMX dense torch reads whole tiles, NaN beside a strided operand included.
+    close(got, p.grad.double() @ p.dense, p.grad.contiguous() @ p.dense.to(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
