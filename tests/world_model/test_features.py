@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from procosm.world_model.data.batch import Batch
-from procosm.world_model.features import FeatureLoss
+from procosm.world_model.features import FeatureLoss, axes_that_stay
 from procosm.world_model.heads import FeatureHead
 
 SHAPE, CONTEXT, HORIZON, SIZE = (4, 4, 4), 3, 4, 6
@@ -45,7 +47,10 @@ def pushed_masses(count: int, seed: int) -> tuple[Batch, torch.Tensor]:
 def fitted(batch: Batch) -> FeatureLoss:
     torch.manual_seed(0)
     loss = FeatureLoss(FeatureHead(CONTEXT, SHAPE, SIZE, hidden=64), 64, 1, hidden=64)
-    loss.fit(batch.latents[:, CONTEXT - 1], batch.latents[:, CONTEXT])
+    # Each window is of an episode of its own; the axes that stay are known from all its latents.
+    before, after = (batch.latents[:, at : at + CONTEXT + HORIZON - 1] for at in (0, 1))
+    episode = torch.arange(len(before)).repeat_interleave(before.shape[1])
+    loss.fit(before.flatten(0, 1), after.flatten(0, 1), episode)
     return loss
 
 
@@ -95,3 +100,49 @@ def test_what_lies_beyond_an_end_and_what_was_not_logged_bears_on_nothing(logged
     assert torch.equal(ours, loss(other)[0]) and ("reward" in metrics) == logged
     parts = [value for name, value in metrics.items() if name != "loss"]
     torch.testing.assert_close(ours.detach(), torch.stack(parts).sum())
+
+
+def places_and_goals(episodes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(episodes, 10, 64) latents of a place that moves, and faintly of a goal that stays; (episodes,) the goals."""
+    g = torch.Generator().manual_seed(seed)
+    goal, place = torch.randn(episodes, generator=g), torch.randn(episodes, 10, generator=g)
+    mix = torch.randn(2, 64, generator=torch.Generator().manual_seed(9))
+    noise = 0.2 * torch.randn(episodes, 10, 64, generator=g)
+    return place[..., None] * mix[0] + 0.2 * goal[:, None, None] * mix[1] + noise, goal
+
+
+def test_the_axis_that_stays_tells_the_goal_and_the_widest_do_not():
+    latents, goal = places_and_goals(200, 0)
+    flat, episode = latents.flatten(0, 1).double(), torch.arange(200).repeat_interleave(10)
+    axes, goals = axes_that_stay(flat, episode, 8), goal.repeat_interleave(10).double()
+    unseen, there = places_and_goals(100, 1)
+    told, wanted = unseen.flatten(0, 1).double() @ axes[:, 0], there.repeat_interleave(10).double()
+    assert abs(torch.corrcoef(torch.stack([told, wanted]))[0, 1]) > 0.8
+    widest = torch.linalg.eigh(torch.cov(flat.T)).eigenvectors[:, -1]
+    assert abs(torch.corrcoef(torch.stack([flat @ widest, goals]))[0, 1]) < 0.2
+    assert torch.allclose((flat @ axes).std(0, correction=0), torch.ones(8, dtype=torch.float64))
+
+
+def test_axes_that_stay_are_those_of_the_generalised_eigenproblem():
+    """Against SciPy's own solver, on episodes of different lengths."""
+    g = torch.Generator().manual_seed(3)
+    episode = torch.arange(12).repeat_interleave(torch.arange(12) + 5)
+    latents = (torch.randn(12, 6, generator=g)[episode] + torch.randn(len(episode), 6, generator=g)).double()
+    axes = axes_that_stay(latents, episode, 4)
+    within, between = np.zeros((6, 6)), np.zeros((6, 6))
+    for name in range(12):
+        rows = latents[episode == name].numpy()
+        within += (rows - rows.mean(0)).T @ (rows - rows.mean(0)) / len(latents)
+        between += len(rows) / len(latents) * np.outer(*[rows.mean(0) - latents.numpy().mean(0)] * 2)
+    within += 0.01 * np.trace(within) / 6 * np.eye(6)
+    expected = scipy.linalg.eigh(between, within)[1][:, ::-1][:, :4]
+    expected /= np.linalg.norm(expected, axis=0)
+    found = axes.numpy() / np.linalg.norm(axes.numpy(), axis=0)
+    np.testing.assert_allclose(np.abs((expected * found).sum(0)), 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("episodes", [1, 2])
+def test_few_episodes_have_few_axes_that_stay(episodes):
+    latents, _ = places_and_goals(episodes, 0)
+    axes = axes_that_stay(latents.flatten(0, 1).double(), torch.arange(episodes).repeat_interleave(10), 8)
+    assert axes.shape == (64, episodes - 1) and axes.isfinite().all()

@@ -34,7 +34,7 @@ class DynamicsConfig:
     """Weight of the error of the estimated true state, or of features, against the latent's, when unrolled."""
     readouts: tuple[ReadoutName, ...] = ("reward", "termination", "state")
     """What it learns to tell beside latents: the state where one is logged, features where none is."""
-    features: Annotated[int, Field(ge=1, le=128)] = 32
+    features: Annotated[int, Field(ge=1, le=128)] = 64
     """Numbers of features, where it tells them."""
     action_cost: bool = False
     """Whether what the action alone costs is fitted to the reward beforehand, see OutcomeHead."""

@@ -41,7 +41,7 @@ class Read(Stage):
         fit_rewards(training)
         loss = FeatureLoss(head, z[0].numel(), table.actions.shape[1]).to(table.device)
         steps = some(z, table.steps)
-        loss.fit(z[steps], z[steps + 1])
+        loss.fit(z[steps], z[steps + 1], table.first[steps])
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]
