@@ -207,6 +207,8 @@ class Dreams:
         if start.shown == 0:
             words, draws = None if condition is None else condition.text, [self._draws[slot] for slot in slots]
             first = self.model.dynamics.first(draws, self._sampling, words)  # type: ignore[attr-defined]
+            self.elapsed[slots] = 0
+            self._check_numbers("latent", first.flatten(1).float().abs().amax(1).cpu().numpy(), slots)
             start = start._replace(latents=first[:, None].expand_as(start.latents), shown=1)
         told = start.shown is not None and self.model.fewest <= start.shown
         seen = start.latents[:, -start.shown :] if told else start.latents  # type: ignore[operator]

@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Interval
 
 from procosm.agents.policy.plan.dreamed import Act, Moment, Value
-from procosm.agents.policy.plan.search import Bounds, Found, coloured, icem, mppi, random_shooting
+from procosm.agents.policy.plan.search import Bounds, Found, coloured, icem, mppi, random_shooting, shifted
 from procosm.agents.policy.worlds import reward_scale
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.collect.run_policy import observation_of
@@ -144,8 +144,8 @@ class Planner:
         found = self._search(moment, rest, None if np.isnan(elites).any() else elites)
         action = found.best[:, 0]
         after = (
-            _shifted(found.best),
-            _shifted(found.elites),
+            shifted(found.best),
+            shifted(found.elites),
             np.concatenate([past, action[:, None]], axis=1)[:, 1:],
         )
         return (action if batched else action[0]), after
@@ -190,11 +190,6 @@ class Planner:
         index = returns.argmax(1)
         best = done[np.arange(len(index)), index]
         return Found(best, returns.max(1), best, best[:, None])
-
-
-def _shifted(plans: np.ndarray) -> np.ndarray:
-    """(…, h, a) plans a step later; the last action is done once more."""
-    return np.concatenate([plans[..., 1:, :], plans[..., -1:, :]], axis=-2)
 
 
 def save_plan(config: PlanConfig, path: Path) -> Path:
