@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Interval
 
 from procosm.agents.judge.growth import features_reading, growth, outlasting, state_deviation, state_reading
@@ -256,9 +255,7 @@ def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
     for control in ("zero", "random"):
         other = Player(player.world_model, control, device=player.device)
         rows += _rows("mujoco", control, play_truth(other, seeds, config.processes, saves))
-    frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
-    dreamed = [dream._replace(seed=seed) for dream, seed in zip(play_dreams(player, frames), seeds, strict=True)]
-    return rows + _rows("dream", "trained", dreamed)
+    return rows + _rows("dream", "trained", play_dreams(player, played))
 
 
 def _alike(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

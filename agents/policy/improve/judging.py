@@ -47,8 +47,7 @@ def _judge(config: JudgeConfig) -> Path:
     folder, player = config.run / "judged", trained_player(config.run, config.device)
     seeds = list(range(ROUND_SEED, ROUND_SEED + config.episodes))
     played = play_truth(player, seeds, config.processes, folder / "played")
-    frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
-    dreamed = play_dreams(player, frames)
+    dreamed = play_dreams(player, played)
     found = estimate(np.array([episode.total for episode in played]))
     promised = estimate(np.array([episode.total for episode in dreamed]))
     write_json(

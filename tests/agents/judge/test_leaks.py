@@ -11,7 +11,7 @@ from procosm.agents.judge.evaluate import EvaluateConfig
 from procosm.agents.judge.ranking import exploits
 from procosm.agents.judge.ranking.members import Member
 from procosm.agents.judge.ranking.paired import Actor, play
-from procosm.agents.judge.rollouts import Player, play_dreams
+from procosm.agents.judge.rollouts import Played, Player, play_dreams
 from tests.agents.conftest import PUSH, linear_episode
 from tests.conftest import DECAY
 
@@ -65,7 +65,8 @@ def test_a_dream_that_has_ended_earns_nothing_more(linear_world, monkeypatch):
     monkeypatch.setattr(rollouts, "opened", lambda folder, device: world)
     n, grey = 40, np.linspace(140, 158, 40).astype(np.uint8)
     frames = np.broadcast_to(grey[:, None, None, None], (n, 40, 40, 3)).copy()
-    found = play_dreams(Player(Path("none"), "random", observation="state"), frames)
+    begun = [Played(seed, 0.0, 1, False, -1, frame) for seed, frame in enumerate(frames)]
+    found = play_dreams(Player(Path("none"), "random", observation="state"), begun)
     drawn = np.random.default_rng(0)
     actions = np.stack([drawn.uniform(-1.0, 1.0, (n, 1)).astype(np.float32) for _ in range(7)])
     expected = [ended(np.full(4, (grey[i] - 128.0) / 20), actions[:, i], 7) for i in range(n)]

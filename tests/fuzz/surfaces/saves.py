@@ -223,6 +223,8 @@ def plays() -> dict[str, bytes]:
         found[f"{name} missing"] = {key: value for key, value in good.items() if key != name}
     found["total = nan"] = {**good, "total": good["total"] * float("nan")}
     found["frames"] = {**good, "first_frame": torch.zeros(2, 8, 8, 3)}
+    for number, asked in enumerate((torch.zeros(2, 4), torch.zeros(3, 4), torch.zeros(3).byte())):
+        found[f"instruction: {number}"] = {**good, "instruction": asked}
     return {name: safetensors.torch.save({k: v.contiguous() for k, v in of.items()}) for name, of in found.items()}
 
 
