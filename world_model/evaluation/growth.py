@@ -27,6 +27,10 @@ SAMPLE = 4096
 """Moments that reading noise is measured at, at most."""
 FEWEST = 4
 """Moments for each number that an interpolation is fitted with, at least: of fewer, noise counts as none."""
+ALL = slice(None)
+JUDGING, DECIDING = slice(0, None, 2), slice(1, None, 2)
+"""Which of the episodes of one kind that outlast the context, in order, judge a model, and which decide in training
+whether it trains on: no model is judged by what decided on it. Where there is one alone, it judges."""
 CLEAR = 0.8
 """Share of a recorded change, in squares, that must not be noise for a horizon to be judged: noise at the start alone
 can then make an error of .35."""
@@ -45,14 +49,20 @@ class Changes(NamedTuple):
 
 
 @torch.no_grad()
-def changes(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, horizon: int) -> Changes | None:
+def changes(
+    dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, horizon: int, among: slice = ALL
+) -> Changes | None:
     """What ``name`` did in each episode of a table after its first frames, and what the dream made of it.
 
-    None where no episode outlasts the context.
+    Args:
+        among: which of the episodes that outlast the context.
+
+    Returns:
+        None where there is no such episode.
     """
     k = dynamics.context
     first, last = torch.unique(table.first), torch.unique(table.last)
-    at = (first + k - 1)[last - first >= k]  # velocities can be seen, and at least one step follows
+    at = (first + k - 1)[last - first >= k][among]  # velocities can be seen, and at least one step follows
     if not len(at):
         return None
     window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
@@ -143,14 +153,19 @@ class Reading(NamedTuple):
 
 
 @torch.no_grad()
-def growth(dynamics: Dynamics, reading: Reading, table: Table, latents: Tensor | Rows, horizon: int) -> list[Agreement]:
+def growth(
+    dynamics: Dynamics, reading: Reading, table: Table, latents: Tensor | Rows, horizon: int, among: slice = ALL
+) -> list[Agreement]:
     """The growth test of the episodes of a table, in standard deviations; each number counts by the share of its
     variance that is not noise.
 
+    Args:
+        among: which of the episodes that outlast the context.
+
     Returns:
-        one for each horizon at which something has changed; none where no episode outlasts the context.
+        one for each horizon at which something has changed; none where there is no such episode.
     """
-    found = changes(dynamics, reading.name, table, latents, horizon)
+    found = changes(dynamics, reading.name, table, latents, horizon, among)
     if found is None:
         return []
     noise = reading.noise / reading.deviation.square()
