@@ -16,7 +16,7 @@ from procosm.agents.policy.train import FILES as POLICY_FILES
 from procosm.agents.policy.train import PolicyConfig, finished_policy, train_policy, with_observation
 from procosm.agents.report.report import ReportConfig, write_report
 from procosm.agents.report.verdict import told
-from procosm.agents.stages import fingerprint, run_stage, stage_seconds
+from procosm.agents.stages import fingerprint, run_once, stage_seconds
 from procosm.envs.collect.collect import CollectConfig, check_behaviours, collect, frame_sides_of
 from procosm.envs.collect.collect import check_outs as collect_outs
 from procosm.envs.trust.calibrate import CalibrateConfig, calibrate
@@ -166,7 +166,7 @@ def collect_stage(config: CollectConfig) -> Path:
     collect_outs(config)
     check_behaviours(config)
     parts, data = "data.parts/*.npz", config.out / "data"
-    return run_stage(data, config, collect, saves=parts, look=check_whole, uncompared={"policy"})
+    return run_once(data, config, collect, saves=parts, look=check_whole, uncompared={"policy"})
 
 
 def train_stage(config: TrainConfig) -> Path | None:
@@ -182,7 +182,7 @@ def train_stage(config: TrainConfig) -> Path | None:
     uncompared = {"block"} if config.block == "auto" else set()
 
     def stage(work: Callable[[], Path]) -> Path:
-        return run_stage(config.out, config, lambda _: work(), inputs, saves, checkpoint.load, uncompared)
+        return run_once(config.out, config, lambda _: work(), inputs, saves, checkpoint.load, uncompared)
 
     with joined():  # of several processes the first keeps the record
         return lead(stage, lambda: _calibrated(train(config), config), lambda: train(config))
@@ -198,7 +198,7 @@ def post_train_stage(config: PostTrainConfig) -> Path:
     def work(asked: PostTrainConfig) -> Path:
         return _calibrated(post_train(asked), asked)
 
-    return run_stage(config.out, config, work, inputs, saves, checkpoint.load)
+    return run_once(config.out, config, work, inputs, saves, checkpoint.load)
 
 
 def tokenizer_stage(config: Any) -> Path:
@@ -211,7 +211,7 @@ def tokenizer_stage(config: Any) -> Path:
         for number, path in enumerate(config.data, 1)
     }
     saves = f"{glob.escape(named(config.out).name)}.training/*.safetensors"
-    return run_stage(config.out, config, alone.train, inputs, saves, alone.look)
+    return run_once(config.out, config, alone.train, inputs, saves, alone.look)
 
 
 def policy_stage(config: PolicyConfig) -> Path:
@@ -222,7 +222,7 @@ def policy_stage(config: PolicyConfig) -> Path:
     saves = f"{glob.escape(named(config.out).name)}/training.*"
     inputs = {"world model": _weights(config.world_model)}
     inputs |= {} if config.warm is None else {"warm": sha256(config.warm)}
-    return run_stage(config.out, config, train_policy, inputs, saves, finished_policy)
+    return run_once(config.out, config, train_policy, inputs, saves, finished_policy)
 
 
 def evaluate_stage(config: EvaluateConfig) -> Path:
@@ -239,7 +239,7 @@ def evaluate_stage(config: EvaluateConfig) -> Path:
         for path in metrics_of(config):
             read_metrics(path, config.run)
 
-    folder = run_stage(config.folder, config, evaluate, inputs, look=look)
+    folder = run_once(config.folder, config, evaluate, inputs, look=look)
     # Only now is it known how long judging took.
     metrics = read_metrics(folder / "metrics.json", config.run) | {"seconds": stage_seconds(config.run)}
     for path in metrics_of(config):

@@ -53,7 +53,7 @@ class StageError(ProcosmError):
     """A stage was begun with other settings, or on other inputs, than it is asked to go on with."""
 
 
-def run_stage(
+def run_once(
     folder: Path,
     config: Config,
     function: Callable[[Config], Path],

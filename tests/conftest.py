@@ -97,6 +97,13 @@ class InstructedMemory(LinearMemory):
 
     going: torch.Tensor
 
+    def take(self, slots: torch.Tensor) -> "InstructedMemory":
+        return InstructedMemory(self.newest[slots], self.before[slots], self.going[slots])
+
+    @torch.inference_mode()
+    def put(self, slots: torch.Tensor, other: "InstructedMemory") -> None:
+        self.newest[slots], self.before[slots], self.going[slots] = other.newest, other.before, other.going
+
 
 class InstructedDynamics(LinearDynamics):
     """The same where it is told to go; else it stands still."""

@@ -10,12 +10,15 @@ those along which latents differ most between episodes and least within one, as 
 Sejnowski 2002) and in Fisher's discriminant.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.heads import FeatureHead, mlp
+from procosm.world_model.moments import mean_and_covariance
 
 AXES = 16
 """Principal axes of latents, and of their changes in a step, that features must tell."""
@@ -52,16 +55,18 @@ class FeatureLoss(nn.Module):
         self.register_buffer("staying_axes", torch.zeros(latents, staying))
 
     @torch.no_grad()
-    def fit(self, before: Tensor, after: Tensor, episode: Tensor) -> None:
-        """The axes, from (n, c, h, w) latents and those a step later, and (n,), a number for each one's episode."""
-        pairs = ((self.mean, self.axes, after), (self.motion_mean, self.motion_axes, after - before))
-        for mean, axes, latents in pairs:
-            flat = latents.flatten(1).double()
-            mean.copy_(flat.mean(0))
-            variance, found = (each.to(flat.device) for each in torch.linalg.eigh(torch.cov(flat.T).cpu()))
+    def fit(self, latents: Iterable[Tensor], motions: Iterable[Tensor], drifts: Iterable[Tensor]) -> None:
+        """The axes, from latents, their changes in a step and what they are apart from another moment of the same
+        episode, in parts (n, c, h, w) that are gone through twice.
+        """
+        for mean, axes, parts in ((self.mean, self.axes, latents), (self.motion_mean, self.motion_axes, motions)):
+            centre, covariance = mean_and_covariance(parts)
+            mean.copy_(centre)
+            variance, found = (each.to(centre.device) for each in torch.linalg.eigh(covariance.cpu()))
             last = axes.shape[1]
             axes.copy_(found.flip(1)[:, :last] / variance.flip(0)[:last].clamp_min(1e-8).sqrt())
-        staying = axes_that_stay(after.flatten(1).double().cpu(), episode.cpu(), self.staying_axes.shape[1])
+        spreads = (mean_and_covariance(parts)[1].cpu() for parts in (latents, drifts))
+        staying = axes_that_stay(*spreads, self.staying_axes.shape[1])
         self.staying_axes.zero_()[:, : staying.shape[1]] = staying.to(self.staying_axes)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -101,24 +106,20 @@ class FeatureLoss(nn.Module):
         return {"latent": unlike[:, :-staying].mean(1), "staying": unlike[:, -staying:].mean(1)}
 
 
-def axes_that_stay(latents: Tensor, episode: Tensor, count: int) -> Tensor:
-    """(d, k) axes of (n, d) latents, k ≤ count, along which the variance between episodes is the largest in units of
-    that within them, the first foremost; each in units of the spread along it. Of e episodes there are at most e - 1.
+def axes_that_stay(covariance: Tensor, drift: Tensor, count: int) -> Tensor:
+    """(d, k) axes along which latents differ more between episodes than within one, the first foremost, k ≤ count; each
+    in units of the spread along it.
 
     Args:
-        episode: (n,), a number for each latent's episode.
+        covariance: (d, d), of latents. drift: (d, d), of what two moments of one episode are apart, which is twice the
+            covariance within episodes.
     """
-    names, own = episode.unique(return_inverse=True)
-    sizes = torch.bincount(own).to(latents)
-    means = latents.new_zeros(len(names), latents.shape[1]).index_add_(0, own, latents) / sizes[:, None]
-    centred = latents - latents.mean(0)
-    within, between = latents - means[own], (means - latents.mean(0))[own]
-    within, between = within.T @ within / len(latents), between.T @ between / len(latents)
+    within = drift / 2
     within.diagonal().add_((RIDGE * within.diagonal().mean()).clamp_min(1e-12))
     root = torch.linalg.cholesky(within)
-    half = torch.linalg.solve_triangular(root, between, upper=False)
-    scaled = torch.linalg.solve_triangular(root, half.T, upper=False)
-    ratio, found = torch.linalg.eigh((scaled + scaled.T) / 2)
-    kept = min(count, len(names) - 1, int((ratio > 0).sum()))
+    half = torch.linalg.solve_triangular(root, covariance, upper=False)
+    whole = torch.linalg.solve_triangular(root, half.T, upper=False)  # the covariance in units of that within
+    ratio, found = torch.linalg.eigh((whole + whole.T) / 2)
+    kept = min(count, int((ratio > 2).sum()))
     axes = torch.linalg.solve_triangular(root.T, found.flip(1)[:, :kept], upper=True)
-    return axes / (centred @ axes).square().mean(0).sqrt().clamp_min(1e-8)
+    return axes / ((covariance @ axes) * axes).sum(0).sqrt()

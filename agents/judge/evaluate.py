@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Interval
 
 from procosm.agents.judge.growth import features_reading, growth, outlasting, state_deviation, state_reading
@@ -27,6 +26,7 @@ from procosm.world_model.checkpoint import WorldModel, load
 from procosm.world_model.data.datasets import load_episodes
 from procosm.world_model.data.episodes import Episode
 from procosm.world_model.errors import DatasetError, ProcosmError
+from procosm.world_model.evaluation.growth import JUDGING
 from procosm.world_model.files import write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.provenance import provenance
@@ -212,16 +212,18 @@ def _parts(
     if not held_out:
         raise DatasetError(f"{config.run / 'data'} holds no held-out episode to compare with: collect more steps")
     scale = state_deviation(held_out) if _stated(model, episodes) else None
+    kind = _grown(model, episodes)["episodes"]
+    apart = outlasting(episodes, kind, model.dynamics.context)[JUDGING]  # training looked at the others
+    compared = apart if kind == "holdout" else held_out
 
     def compare() -> list[dict[str, object]]:
-        windows = choose_windows(held_out, model.dynamics.context, config.horizon, config.windows, config.seed)
+        windows = choose_windows(compared, model.dynamics.context, config.horizon, config.windows, config.seed)
         return open_loop(model, windows, scale, config.seed)
 
     def grow() -> list[dict[str, float]]:
-        kind = _grown(model, episodes)["episodes"]
-        judged, train = ([each for each in episodes if each.kind == one] for one in (kind, "train"))
+        train = [each for each in episodes if each.kind == "train"]
         read = state_reading(scale) if scale is not None else features_reading(model, train or held_out, config.seed)
-        return growth(model, judged, read, config.horizon, config.seed)
+        return growth(model, apart, read, config.horizon, config.seed)
 
     def play() -> list[dict[str, object]]:
         assert player is not None  # else it is left out
@@ -256,9 +258,7 @@ def _returns(config: EvaluateConfig, player: Player) -> list[dict[str, object]]:
     for control in ("zero", "random"):
         other = Player(player.world_model, control, device=player.device)
         rows += _rows("mujoco", control, play_truth(other, seeds, config.processes, saves))
-    frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
-    dreamed = [dream._replace(seed=seed) for dream, seed in zip(play_dreams(player, frames), seeds, strict=True)]
-    return rows + _rows("dream", "trained", dreamed)
+    return rows + _rows("dream", "trained", play_dreams(player, played))
 
 
 def _alike(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

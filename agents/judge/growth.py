@@ -69,11 +69,9 @@ def growth(
         DatasetError: no episode outlasts the context.
     """
     context, rows = model.dynamics.context, list[dict[str, float]]()
-    enough = [_begun(each, context - 1 + horizon) for each in outlasting(episodes, episodes[0].kind, context)]
+    enough = [_begun(each, context - 1 + horizon) for each in episodes if len(each.actions) >= context]
     if not enough:
-        raise DatasetError(
-            f"no {episodes[0].kind} episode outlasts the model's context, so growth cannot be tested: collect again"
-        )
+        raise DatasetError("no episode outlasts the model's context, so growth cannot be tested: collect again")
     latents = model.encode(np.concatenate([each.frames for each in enough]))
     embed = model.embed_text if model.takes_words else None
     table = tabulate(enough, enough[0].kind, context, embed).to(latents.device)

@@ -15,8 +15,9 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 
 from procosm.agents.policy.plan.planner import load_planner
-from procosm.agents.policy.worlds import PIXEL_STACK, truth
+from procosm.agents.policy.worlds import truth
 from procosm.envs.collect.policy_file import load_policy
+from procosm.envs.collect.run_policy import STACK
 from procosm.envs.dreams.observe import Observation
 from procosm.envs.dreams.perceive import Eyes
 from procosm.sparse.processes import worker_processes
@@ -39,7 +40,7 @@ NUMBERS = {
     "terminated": torch.bool,
     "success": torch.int8,
 }
-"""What is saved of an episode beside its first frame, in the order of ``Played``."""
+"""What is saved of an episode beside its first frame and what was asked for, in the order of ``Played``."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Player:
 
 class Played(NamedTuple):
     """One episode: seed, return, steps, whether it ended for good, whether its last step was at the task's goal (1, 0;
-    -1 where nothing tells), and its first frame (H, W, 3) if one was seen.
+    -1 where nothing tells), its first frame (H, W, 3) if one was seen, and what was asked for in words, "" if nothing.
     """
 
     seed: int
@@ -75,6 +76,7 @@ class Played(NamedTuple):
     terminated: bool
     success: int
     first_frame: np.ndarray | None
+    instruction: str = ""
 
 
 def play_truth(player: Player, seeds: Sequence[int], processes: int, saves: Path | None = None) -> list[Played]:
@@ -117,7 +119,8 @@ def _wave(player: Player, seeds: Sequence[int], saves: Path | None) -> list[Play
         played = _play(player, seeds)
         numbers = {name: torch.tensor([getattr(p, name) for p in played], dtype=kind) for name, kind in NUMBERS.items()}
         frames = [torch.from_numpy(p.first_frame) for p in played if p.first_frame is not None]
-        write_tensors(path, numbers | ({"first_frame": torch.stack(frames)} if frames else {}))
+        words = {"instruction": _written([p.instruction for p in played])} if any(p.instruction for p in played) else {}
+        write_tensors(path, numbers | words | ({"first_frame": torch.stack(frames)} if frames else {}))
     advice = f"delete {path}, and run the same command again to play these episodes"
     untold = {"success": torch.full((len(seeds),), -1, dtype=torch.int8)}  # as in files of earlier versions
     found = untold | read_tensors(path, advice)
@@ -125,7 +128,20 @@ def _wave(player: Player, seeds: Sequence[int], saves: Path | None) -> list[Play
         raise CheckpointError(f"{path} does not hold the episodes that its name says: {advice}")
     rows = zip(*(found[name].tolist() for name in NUMBERS), strict=True)
     shown = found["first_frame"].numpy() if "first_frame" in found else [None] * len(seeds)
-    return [Played._make((*row, frame)) for row, frame in zip(rows, shown, strict=True)]
+    asked = _read(found["instruction"]) if "instruction" in found else [""] * len(seeds)
+    return [Played._make((*row, frame, text)) for row, frame, text in zip(rows, shown, asked, strict=True)]
+
+
+def _written(texts: Sequence[str]) -> torch.Tensor:
+    """(n, l) uint8: n texts in UTF-8, zeros after each."""
+    coded = [text.encode() for text in texts]
+    longest = max(map(len, coded))
+    return torch.tensor([[*code, *bytes(longest - len(code))] for code in coded], dtype=torch.uint8)
+
+
+def _read(written: torch.Tensor) -> list[str]:
+    """The texts of ``_written``."""
+    return [bytes(code).rstrip(b"\0").decode(errors="replace") for code in written.tolist()]
 
 
 def _is_wave(found: dict[str, torch.Tensor], seeds: Sequence[int], seen: bool) -> bool:
@@ -136,8 +152,11 @@ def _is_wave(found: dict[str, torch.Tensor], seeds: Sequence[int], seen: bool) -
     numbers = found["seed"].tolist() == list(seeds) and bool(
         (found["steps"] > 0).all() and found["total"].isfinite().all() and (found["success"].abs() <= 1).all()
     )
-    if not seen or not numbers:
-        return numbers and set(found) == set(NUMBERS)
+    asked = found.get("instruction", torch.zeros(len(seeds), 1, dtype=torch.uint8))
+    if not numbers or asked.dtype != torch.uint8 or asked.dim() != 2 or len(asked) != len(seeds):
+        return False
+    if not seen:
+        return set(found) - {"instruction"} == set(NUMBERS)
     frames = found.get("first_frame")
     return frames is not None and frames.dtype == torch.uint8 and frames.dim() == 4 and len(frames) == len(seeds)
 
@@ -149,7 +168,8 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]
     eyes, act = eyes_of(player.observation or "pixels", model, len(seeds)), actor(player, model.task, seeds[0])
     join = model.task.join if seen else np.asarray  # a control sees the state
-    first = np.stack([join(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
+    begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]
+    first = np.stack([join(observed) for observed, _ in begun])
     totals, steps = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     terminated, going = np.zeros(len(seeds), bool), np.arange(len(seeds))
     success = np.full(len(seeds), -1)
@@ -164,20 +184,24 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
         on = np.array([not (outcome[2] or outcome[3]) for outcome in outcomes])
         going, shown = going[on], np.stack([join(outcome[0]) for outcome in outcomes])[on]
     return [
-        Played(seed, float(totals[i]), int(steps[i]), bool(terminated[i]), int(success[i]), first[i] if seen else None)
-        for i, seed in enumerate(map(int, seeds))
-    ]
+        Played(
+            int(seed), float(totals[i]), int(steps[i]), bool(terminated[i]), int(success[i]),
+            first[i] if seen else None, begun[i][1].get("instruction", ""),
+        )
+        for i, seed in enumerate(seeds)
+    ]  # fmt: skip
 
 
 def eyes_of(observation: str, model: WorldModel, slots: int) -> Eyes:
     """What turns frames into a policy's observations, for episodes side by side."""
-    return Eyes(model, Observation.parse(observation), slots, PIXEL_STACK)
+    return Eyes(model, Observation.parse(observation), slots, STACK)
 
 
-def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
-    """Dream one whole episode from each (n, H, W, 3) first frame of a MuJoCo episode, with the same policy."""
-    model, n = opened(player.world_model, player.device), len(first_frames)
-    env = dreams_from(model, first_frames, player.observation)
+def play_dreams(player: Player, begun: Sequence[Played]) -> list[Played]:
+    """Dream one whole episode from the first frame of each MuJoCo episode, asked for the same, with the same policy."""
+    frames = np.stack([episode.first_frame for episode in begun if episode.first_frame is not None])
+    model, n = opened(player.world_model, player.device), len(begun)
+    env = dreams_from(model, frames, player.observation, [episode.instruction for episode in begun])
     observed, _ = env.reset(seed=0, options={"start": list(range(n))})
     slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0)
     steps, terminated, ended = np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
@@ -193,7 +217,10 @@ def play_dreams(player: Player, first_frames: np.ndarray) -> list[Played]:
             ended |= ends | cuts
             bar.update()
     env.close()
-    return [Played(i, float(totals[i]), int(steps[i]), bool(terminated[i]), -1, None) for i in range(n)]
+    return [
+        episode._replace(total=float(totals[i]), steps=int(steps[i]), terminated=bool(terminated[i]), success=-1)
+        for i, episode in enumerate(begun)
+    ]
 
 
 def before_first(model: WorldModel, frames: np.ndarray) -> torch.Tensor:
@@ -202,15 +229,22 @@ def before_first(model: WorldModel, frames: np.ndarray) -> torch.Tensor:
 
 
 def dreams_from(
-    model: WorldModel, first_frames: np.ndarray, observation: str | tuple[str, ...], **options: Any
+    model: WorldModel,
+    first_frames: np.ndarray,
+    observation: str | tuple[str, ...],
+    instructions: Sequence[str] = (),
+    **options: Any,
 ) -> gym.vector.VectorEnv:
-    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i, told nothing.
+    """One dream for each (n, H, W, 3) first frame; ``options={"start": i}`` at reset begins with frame i.
 
-    Further keywords are the vector environment's, such as ``num_envs`` and ``autoreset_mode`` (``SAME_STEP``).
+    Args:
+        instructions: n texts, what each dream is told by a model that takes words; () tells nothing.
+        options: the vector environment's, such as ``num_envs`` and ``autoreset_mode`` (``SAME_STEP``).
     """
     begun = before_first(model, first_frames)
     n, context = begun.shape[:2]
     frames = torch.from_numpy(first_frames)[:, None].expand(-1, context, -1, -1, -1)
+    texts = tuple(sorted(set(instructions))) if model.takes_words else ()
     there = dataclasses.replace(
         model,
         starts=begun,
@@ -218,7 +252,8 @@ def dreams_from(
         start_states=None,
         resets=None,
         start_actions=None,
-        start_texts=None,
+        texts=texts,
+        start_texts=torch.tensor([texts.index(each) for each in instructions]) if texts else None,
         reset_texts=None,
     )
     settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", "starts": "wide", **options}  # any frame given

@@ -19,6 +19,7 @@ from procosm.envs.films import INK, PAPER
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.task import Task
 from procosm.world_model.files import write_bytes
+from procosm.world_model.interface import Condition
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
 SHARES = (-1.0, -0.25, 0.0, 0.25, 1.0)
@@ -37,8 +38,9 @@ def sweep(path: Path, model: WorldModel, seed: int) -> dict[str, Any]:
         ``{"file", "actions"}``: the picture's name and each pair's action.
     """
     actions = constant_actions(model.task)
-    first, real = _real(model, actions, seed)
-    dreamed = _dreamed(model, before_first(model, np.repeat(first[None], len(actions), axis=0)), actions)
+    first, instruction, real = _real(model, actions, seed)
+    begun = before_first(model, np.repeat(first[None], len(actions), axis=0))
+    dreamed = _dreamed(model, begun, actions, model.text_condition([instruction] * len(actions)))
     rows = []
     for action, *branches in zip(actions, real, dreamed, strict=True):
         for label, branch in zip((f"MuJoCo\n{told(action)}", "dream"), branches, strict=True):
@@ -67,12 +69,12 @@ def constant_actions(task: Task) -> np.ndarray:
     return np.stack([middle + half * push for push in pushes]).astype(np.float32)
 
 
-def _dreamed(model: WorldModel, context: Tensor, actions: np.ndarray) -> list[Branch]:
+def _dreamed(model: WorldModel, context: Tensor, actions: np.ndarray, condition: Condition | None) -> list[Branch]:
     """For each action the dreamed frames by step, until the model holds the end for more likely than not."""
     held = np.repeat(actions[:, None], max(STEPS), axis=1)  # (n, t, a)
     branches: list[Branch] = [{} for _ in actions]
     over = np.zeros(len(actions), bool)
-    for step, predicted in enumerate(predictions(model, context, held), start=1):
+    for step, predicted in enumerate(predictions(model, context, held, condition), start=1):
         frames = decode(model, predicted.latents)
         for i in np.flatnonzero(~over):
             branches[i][step] = frames[i]
@@ -81,12 +83,15 @@ def _dreamed(model: WorldModel, context: Tensor, actions: np.ndarray) -> list[Br
     return branches
 
 
-def _real(model: WorldModel, actions: np.ndarray, seed: int) -> tuple[np.ndarray, list[Branch]]:
-    """The first frame (H, W, 3), and for each action the frames by step, until the episode ends."""
+def _real(model: WorldModel, actions: np.ndarray, seed: int) -> tuple[np.ndarray, str, list[Branch]]:
+    """The first frame (H, W, 3), what was asked for in words, and for each action the frames by step, until the episode
+    ends.
+    """
     env = truth(model.task, "pixels")
     branches: list[Branch] = []
     for action in actions:
-        first = model.task.join(env.reset(seed=seed)[0])
+        observed, info = env.reset(seed=seed)
+        first = model.task.join(observed)
         branches.append({})
         for step in range(1, max(STEPS) + 1):
             frame, _, terminated, truncated, _ = env.step(action)
@@ -94,7 +99,7 @@ def _real(model: WorldModel, actions: np.ndarray, seed: int) -> tuple[np.ndarray
             if terminated or truncated:
                 break
     env.close()
-    return first, branches
+    return first, info.get("instruction", ""), branches
 
 
 def _draw(path: Path, rows: list[tuple[str, list[np.ndarray | None]]]) -> None:

@@ -11,13 +11,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 import procosm.envs  # noqa: F401  (importing it registers the ids)
 from procosm.agents.policy.vecenv import WorldModelVecEnv
+from procosm.envs.collect.run_policy import STACK
 from procosm.envs.dreams.reward import Reward
 from procosm.envs.truth.mujoco import settings_of
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.data.task import Task
-
-PIXEL_STACK = 3
-"""Frames that a policy from pixels sees at once: one frame shows no motion."""
 
 
 class ScaledReward(VecEnvWrapper):
@@ -125,4 +123,4 @@ def stacked(env: VecEnv, observation: str, task: Task) -> VecEnv:
     if observation != "pixels":
         return env
     joined = JoinedViews(env, task) if len(task.views) > 1 else env
-    return VecFrameStack(joined, PIXEL_STACK, channels_order="last")
+    return VecFrameStack(joined, STACK, channels_order="last")

@@ -24,8 +24,8 @@ def scenes(
     """Make every film; returns their file names by what they show. Those of a policy need one, and a twin."""
     films = {"comparison": compare(model, held_out, horizon)}
     if player is not None and model.task.twin is not None:
-        films["policy_mujoco"], first = film_truth(model, player, seed)
-        films["policy_dream"] = film_dream(model, player, first)
+        films["policy_mujoco"], first, instruction = film_truth(model, player, seed)
+        films["policy_dream"] = film_dream(model, player, first, instruction)
     speed = {"comparison": SLOW_FPS}
     usual = min(FASTEST_FPS, max(1, round(1 / model.task.dt_s)))
     for name, pictures in films.items():
@@ -51,10 +51,11 @@ def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> lis
     return pictures
 
 
-def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The policy in MuJoCo from pixels; its pictures, and the (H, W, 3) first frame."""
+def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.ndarray], np.ndarray, str]:
+    """The policy in MuJoCo from pixels; its pictures, the (H, W, 3) first frame, and what was asked for in words."""
     env, eyes, act = truth(model.task, "pixels"), eyes_of(player.observation, model, 1), actor(player, model.task, seed)
-    frame = model.task.join(env.reset(seed=seed)[0])
+    observed, info = env.reset(seed=seed)
+    frame = model.task.join(observed)
     first, total, slot, pictures = frame, 0.0, np.zeros(1, np.int64), []
     for step in range(POLICY_STEPS):
         pictures.append(panel((frame,), (f"MuJoCo · step {step} · return {total:.1f}",)))
@@ -64,13 +65,13 @@ def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.nd
         if terminated or truncated:
             break
     env.close()
-    return pictures, first
+    return pictures, first, info.get("instruction", "")
 
 
-def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray) -> list[np.ndarray]:
-    """The same policy in the dream, from the same first frame."""
+def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray, instruction: str) -> list[np.ndarray]:
+    """The same policy in the dream, from the same first frame, asked for the same."""
     shows = ("pixels",) if player.observation == "pixels" else ("pixels", player.observation)
-    env, act = dreams_from(model, first_frame[None], shows), actor(player, model.task, 0)
+    env, act = dreams_from(model, first_frame[None], shows, [instruction]), actor(player, model.task, 0)
     eyes, slot = eyes_of("pixels", model, 1), np.zeros(1, np.int64)
     observed, _ = env.reset(seed=0, options={"start": [0]})
     total, pictures = 0.0, []

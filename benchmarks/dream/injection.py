@@ -10,13 +10,13 @@ the same arms on Bridge: Latent L2 .28, .28, .35 and FVD 146, 159, 267.
 """
 
 import dataclasses
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, record
@@ -29,10 +29,12 @@ from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.dynamics import DiffusionDynamics
 from procosm.world_model.encoding import encode
 from procosm.world_model.errors import ProcosmError
+from procosm.world_model.evaluation.open_loop import imagine, mean_square
+from procosm.world_model.interface import Condition
 from procosm.world_model.readouts import ReadoutName
 from procosm.world_model.settings import Count, Seed
 from procosm.world_model.threads import one_thread
-from procosm.world_model.training.stage import Optimizer, StageConfig, rate
+from procosm.world_model.training.stage import StageConfig, run_stage
 from procosm.world_model.training.train import read_tables
 
 ARMS: dict[str, Injection] = {
@@ -86,7 +88,7 @@ def benchmark(config: InjectionConfig) -> Path:
     judged = cut(held_out, held_out.steps[chosen.to(device)], context, config.horizon, latents["holdout"])
     rows: list[dict[str, Any]] = []
     for seed in range(config.seed, config.seed + config.seeds):
-        for arm in tqdm(ARMS, desc=f"seed {seed}"):
+        for arm in ARMS:
             shape = model.dynamics.config
             dynamics, count = trained(arm, shape, model.task, tables["train"], latents["train"], config, seed)
             errors = judge(dynamics, judged)
@@ -118,42 +120,36 @@ def trained(
     dynamics.action_low.copy_(torch.tensor(task.action_low))
     dynamics.action_high.copy_(torch.tensor(task.action_high))
     dynamics.to(table.device)  # drawn on the CPU: the same on every device
-    dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
-    stage = StageConfig(config.steps, config.batch, 1.5e-3)
-    optimizer = Optimizer(dynamics.net, stage)
-    for step in range(config.steps):
+    dynamics.fit_residual([(z[context_index(table, table.steps, 2)], z[table.steps + 1])])
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         at, generator = draw(table, config.batch, seed + 1, step)
         batch = cut(table, at, shape.context, 1, z)
         if arm == "shuffled actions":
             batch = dataclasses.replace(batch, actions=batch.actions.roll(1, 0))
-        dynamics.diffusion_loss(batch, generator)[0].backward()
-        optimizer.step(rate(step, stage))
-        dynamics.zero_grad(set_to_none=True)
+        return dynamics.diffusion_loss(batch, generator)
+
+    stage = StageConfig(config.steps, config.batch, 1.5e-3)
+    with tempfile.TemporaryDirectory() as work:  # an arm takes minutes, and begins again where it was stopped
+        run_stage(f"seed {seed}, {arm}", dynamics.net, losses, stage, Path(work) / "net.safetensors")
     return dynamics.eval(), sum(p.numel() for p in dynamics.net.parameters())
 
 
 @torch.no_grad()
 def judge(dynamics: DiffusionDynamics, window: Batch) -> dict[str, list[float]]:
     """Mean squared latent error by horizon: of the dream, under other windows' actions, of the copied last frame."""
-    k, unit = dynamics.context, dynamics.standardised(window).actions
-    future = window.latents[:, k:]
-    counted = window.mask.sum(0).clamp_min(1)
-
-    def dreamed(actions: Tensor) -> Tensor:
-        latents = window.latents[:, :k]
-        for h in range(future.shape[1]):
-            latents = torch.cat([latents, dynamics.advance(latents[:, -k:], actions[:, h : h + k])[:, None]], dim=1)
-        return latents[:, k:]
-
+    k = dynamics.context
+    past, future, told = window.latents[:, :k], window.latents[:, k:], window.actions
     found = {
-        "dream": dreamed(unit),
-        "shuffled actions": dreamed(unit.roll(1, 0)),
-        "copy last frame": window.latents[:, k - 1 : k].expand_as(future),
+        name: [each.latents for each in imagine(dynamics, past, done[:, k - 1 :], Condition(actions=done[:, : k - 1]))]
+        for name, done in (("dream", told), ("shuffled actions", told.roll(1, 0)))
+    } | {"copy last frame": [past[:, -1]] * future.shape[1]}
+    counted = window.mask.sum(0).clamp_min(1)
+    errors = {
+        name: torch.stack([mean_square(seen - future[:, t]) for t, seen in enumerate(steps)], 1)
+        for name, steps in found.items()
     }
-    return {
-        name: ((each - future).square().flatten(2).mean(2) * window.mask).sum(0).div(counted).tolist()
-        for name, each in found.items()
-    }
+    return {name: (each * window.mask).sum(0).div(counted).tolist() for name, each in errors.items()}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def long_dream_rows(model: WorldModel, member: Member, seeds: int, steps: int) -
     A frame is in range where its brightness and its contrast are among those of real frames from all over the task.
     """
     drawn = list(range(FIRST_SEED, FIRST_SEED + seeds))
-    dreams = dreams_from(model, first_frames(model.task, drawn), "state", autoreset_mode="DISABLED")
+    frames, instructions = first_frames(model.task, drawn)
+    dreams = dreams_from(model, frames, "state", instructions, autoreset_mode="DISABLED")
     batch = dreams.unwrapped
     assert isinstance(batch, WorldModelVectorEnv)
     actor, slots = Actor(member, model.task, seeds), np.arange(seeds)

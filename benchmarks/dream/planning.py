@@ -19,7 +19,7 @@ import numpy as np
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.rollouts import eyes_of
 from procosm.agents.policy.plan.planner import PlanConfig, Planner
-from procosm.agents.policy.plan.search import icem
+from procosm.agents.policy.plan.search import icem, shifted
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.record import RESULTS, in_files, record
 from procosm.envs.collect.policy_file import load_policy
@@ -123,7 +123,7 @@ class Oracle:
             self._bounds, self._rng, candidates=config.candidates, iterations=config.iterations,
             elites=config.elites, std=config.std, beta=config.beta, kept=None if on is None else self._kept[on],
         )  # fmt: skip
-        self._plan, self._kept = (np.roll(each, -1, axis=-2) for each in (found.best, found.elites))
+        self._plan, self._kept = shifted(found.best), shifted(found.elites)
         return found.best[:, 0]
 
 

@@ -97,10 +97,10 @@ def main(config: TrustConfig) -> Path:
             f"{config.checkpoint} has no trust.safetensors: python -m procosm.envs.trust.calibrate --help"
         )
     seeds = list(range(FIRST_SEED, FIRST_SEED + config.episodes))
-    frames = first_frames(model.task, seeds)
+    begun = first_frames(model.task, seeds)
     bound, rows, every = float(model.trust["bound"]), [], []
     for member in behaviours(config.policies, config.trust_pickle):
-        found = follow(model, member, seeds, frames, config.steps)
+        found = follow(model, member, seeds, begun, config.steps)
         every.append(found)
         rows += trust_rows(found, bound, member.name)
     together = [np.concatenate([getattr(found, name) for found in every]) for name in ("trust", "error", "there")]
@@ -146,14 +146,16 @@ def behaviours(policies: Sequence[Path], trust_pickle: bool = False) -> list[Mem
     return [*noise, *whole, *degraded]
 
 
-def follow(model: WorldModel, member: Member, seeds: Sequence[int], frames: np.ndarray, steps: int) -> Followed:
-    """Dream from (n, H, W, 3) first frames; MuJoCo, reset with the n seeds, takes every action the dream takes.
+def follow(
+    model: WorldModel, member: Member, seeds: Sequence[int], begun: tuple[np.ndarray, list[str]], steps: int
+) -> Followed:
+    """Dream from the first frames and instructions of n seeds; MuJoCo, reset with these, takes the dream's actions.
 
     MuJoCo goes on after a termination, as a dream does that has not noticed: where it is then still counts.
     """
     n = len(seeds)
     worlds = [truth(model.task, "state") for _ in seeds]
-    dreams = dreams_from(model, frames, "state", autoreset_mode="DISABLED")
+    dreams = dreams_from(model, begun[0], "state", begun[1], autoreset_mode="DISABLED")
     for world, seed in zip(worlds, seeds, strict=True):
         world.reset(seed=int(seed))
     actor, slots = Actor(member, model.task, n), np.arange(n)

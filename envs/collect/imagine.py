@@ -11,6 +11,8 @@ from annotated_types import Interval
 from procosm.envs.collect.policies import Share, make_behaviour, parse_mixture
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.collect.run_policy import STACK, observation_of
+from procosm.envs.dreams.observe import Observation, row
+from procosm.envs.dreams.perceive import Eyes
 from procosm.envs.dreams.reward import no_reward
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.world_model import checkpoint
@@ -183,7 +185,7 @@ class _Actor:
     """
 
     def __init__(self, share: Share, model: WorldModel, trust_pickle: bool) -> None:
-        self.kind, self._policy, self._frames = "pixels", None, list[np.ndarray]()
+        self.kind, self._policy, self._first = "pixels", None, True
         if share.kind not in ("policy", "run"):
             self._behaviour = make_behaviour(share, model.task)
             return
@@ -195,11 +197,11 @@ class _Actor:
                 "trained in this world model"
             )
         self.kind = observation_of(shape, model)
-        self._channels_first = shape == (3 * STACK, *model.task.frame_shape[:2])
+        self._eyes = Eyes(model, Observation.parse("pixels"), 1, STACK)
 
     def begin(self, rng: np.random.Generator) -> None:
         """A new dream."""
-        self._frames = []
+        self._first = True
         if self._policy is None:
             self._behaviour.begin(rng)
 
@@ -208,9 +210,7 @@ class _Actor:
         if self._policy is None:
             return self._behaviour.act(np.zeros(0), lambda: frame)
         if self.kind == "pixels":
-            blank = [np.zeros_like(frame)] * STACK  # before the first, as it was trained
-            self._frames = [*(self._frames or blank), frame][-STACK:]
-            seen = np.concatenate(self._frames, axis=2)
-            seen = seen.transpose(2, 0, 1) if self._channels_first else seen
+            stacked, self._first = self._eyes.see(np.zeros(1, np.int64), frame[None], self._first), False
+            seen = row(stacked, 0)  # type: ignore[assignment]  # one kind is shown
         action: np.ndarray = self._policy.predict(seen, deterministic=True)[0]
         return action

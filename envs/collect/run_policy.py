@@ -14,7 +14,7 @@ from procosm.world_model.data.task import Task
 from procosm.world_model.errors import TaskError
 
 STACK = 3
-"""Frames that a policy from pixels sees at once, as it was trained (``procosm.agents.policy.worlds``)."""
+"""Frames that a policy from pixels sees at once: one frame shows no motion."""
 
 
 def observation_of(shape: tuple[int, ...] | None, model: WorldModel) -> str:

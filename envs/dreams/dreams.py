@@ -26,7 +26,7 @@ from procosm.world_model.errors import ProcosmError, TaskError
 from procosm.world_model.interface import Condition, Memory, Prediction
 from procosm.world_model.threads import one_thread
 
-SEEN = ("reward", "termination", "success", "state", "features")
+SEEN = ("reward", "state", "features", "termination", "success")
 """Readouts that every step of a dream makes use of."""
 
 
@@ -207,6 +207,8 @@ class Dreams:
         if start.shown == 0:
             words, draws = None if condition is None else condition.text, [self._draws[slot] for slot in slots]
             first = self.model.dynamics.first(draws, self._sampling, words)  # type: ignore[attr-defined]
+            self.elapsed[slots] = 0
+            self._check_numbers("latent", first.flatten(1).float().abs().amax(1).cpu().numpy(), slots)
             start = start._replace(latents=first[:, None].expand_as(start.latents), shown=1)
         told = start.shown is not None and self.model.fewest <= start.shown
         seen = start.latents[:, -start.shown :] if told else start.latents  # type: ignore[operator]
@@ -305,11 +307,8 @@ class Dreams:
         self.latents, self._spare = self._spare, self.latents
         if prediction.frames is not None:
             self.step_frames = host(prediction.frames)
-        seen = self._seen(action, prediction)
         self.elapsed += 1
-        for name in ("reward", "state", "features", "termination", "success", "latent", "trust"):
-            if name in seen:
-                self._check_numbers(name, seen[name], self._slots)
+        seen = self._seen(action, prediction)
         for name, values in self.read.items():
             values[:] = seen[name]
         if "termination" in seen:
@@ -330,7 +329,11 @@ class Dreams:
         return Outcome(reward, self.termination > 0.5, truncated)
 
     def _seen(self, action: torch.Tensor, prediction: Prediction) -> dict[str, np.ndarray]:
-        """(n, k) float64 numbers of this step by name, those that the model tells; the device is waited for once."""
+        """(n, k) float64 numbers of this step by name, those that the model tells; the device is waited for once.
+
+        Raises:
+            ProcosmError: one of them is not finite.
+        """
         told = {name: value.reshape(len(action), -1) for name, value in prediction.readouts.items() if name in SEEN}
         told["latent"] = prediction.latents.flatten(1).float().abs().amax(1, keepdim=True)  # not finite if one is not
         if self._watched:
@@ -339,7 +342,12 @@ class Dreams:
             told["trust"] = self._watch.advance(action, self._estimate)[:, None]
         columns = torch.cat(list(told.values()), dim=1).to("cpu", torch.float64).numpy()
         ends = accumulate(value.shape[1] for value in told.values())
-        return {name: columns[:, end - told[name].shape[1] : end] for name, end in zip(told, ends, strict=True)}
+        seen = {name: columns[:, end - told[name].shape[1] : end] for name, end in zip(told, ends, strict=True)}
+        if not np.isfinite(columns).all():
+            for name in (*SEEN, "latent", "trust"):
+                if name in seen:
+                    self._check_numbers(name, seen[name], self._slots)
+        return seen
 
     def _told(self, actions: np.ndarray, prediction: Prediction) -> list[Told]:
         """What a reward of the user's own may read of this step; of each of its frames where it is several."""

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
+from procosm.sparse.kernels.operands import kind
 
 THREADS = 384
 MOST_LINES = 480
-"""Rows (or columns) of blocks of a weight: with the barriers, their order fits the first KiB of shared memory."""
+"""Rows (or columns) of blocks of a weight, at most, which the kernels are told: with the barriers, their order fits the
+first KiB of shared memory."""
 BOX = 64 * 128
 STAGES = {64: 3, 128: 4}
 """Stages of the ring, by block: as many as fit."""
@@ -25,6 +27,11 @@ def suits(x: Tensor, block: int, slots: int, lines: int = 0) -> bool:
     """Whether a product of ``x`` with this many blocks of this side, in so many rows (or columns), runs on wgmma."""
     narrow = x.dtype in (torch.float16, torch.bfloat16)
     return narrow and block in STAGES and lines <= MOST_LINES and len(x) * slots > 0 and launch.capability(x) == (9, 0)
+
+
+def constants(x: Tensor, block: int) -> dict[str, int]:
+    """What a kernel for products of ``x`` is compiled with."""
+    return {"DTYPE": kind(x), "BLOCK": block, "STAGES": STAGES[block], "MOST_LINES": MOST_LINES}
 
 
 def product_bytes(block: int) -> int:

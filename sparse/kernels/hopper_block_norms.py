@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.hopper import STAGES, THREADS, gradient_bytes, together
-from procosm.sparse.kernels.operands import kind
+from procosm.sparse.kernels.hopper import THREADS, constants, gradient_bytes, together
 from procosm.sparse.kernels.tensor_map import Boxes
 
 
@@ -18,6 +17,6 @@ def hopper_block_norms(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, bloc
     norms = torch.empty(probed, device=x.device)
     sizes = (np.int64(tokens), np.int32(probed), np.int32(side_by_side), np.int32(items))
     arguments = (Boxes(grad, 64), Boxes(x, 64), rows, cols, norms, *sizes)
-    defines = {"DTYPE": kind(x), "BLOCK": block, "STAGES": STAGES[block]}
+    defines = constants(x, block)
     launch.run("hopper_block_norms", (min(items, processors),), THREADS, arguments, gradient_bytes(block), **defines)
     return norms

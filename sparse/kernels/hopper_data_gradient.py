@@ -4,8 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.hopper import PIECE, STAGES, THREADS, TOKENS, places, product_bytes
-from procosm.sparse.kernels.operands import kind
+from procosm.sparse.kernels.hopper import PIECE, THREADS, TOKENS, constants, places, product_bytes
 from procosm.sparse.kernels.tensor_map import Boxes
 
 
@@ -18,6 +17,6 @@ def hopper_data_gradient(grad: Tensor, values: Tensor, rows: Tensor, perm: Tenso
     items = -(-tokens // TOKENS[b]) * per_tile
     maps = (Boxes(grad, 256), Boxes(values, 64), Boxes(dx, PIECE[b]))
     arguments = (*maps, col_ptr, perm, rows, np.int64(tokens), np.int32(gn), np.int32(per_tile))
-    defines = {"DTYPE": kind(grad), "BLOCK": b, "STAGES": STAGES[b]}
+    defines = constants(grad, b)
     launch.run("hopper_data_gradient", (min(items, processors),), THREADS, arguments, product_bytes(b), **defines)
     return dx

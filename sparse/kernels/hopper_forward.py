@@ -4,8 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.hopper import PIECE, STAGES, THREADS, TOKENS, places, product_bytes
-from procosm.sparse.kernels.operands import kind
+from procosm.sparse.kernels.hopper import PIECE, THREADS, TOKENS, constants, places, product_bytes
 from procosm.sparse.kernels.tensor_map import Boxes
 
 
@@ -18,6 +17,6 @@ def hopper_forward(x: Tensor, values: Tensor, cols: Tensor, row_ptr: Tensor, bia
     items = -(-tokens // TOKENS[b]) * per_tile
     maps = (Boxes(x, 256), Boxes(values, 64), Boxes(y, PIECE[b]))
     arguments = (*maps, bias, row_ptr, cols, np.int64(tokens), np.int32(gm), np.int32(per_tile))
-    defines = {"DTYPE": kind(x), "BLOCK": b, "STAGES": STAGES[b]}
+    defines = constants(x, b)
     launch.run("hopper_forward", (min(items, processors),), THREADS, arguments, product_bytes(b), **defines)
     return y

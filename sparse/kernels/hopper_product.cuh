@@ -15,7 +15,6 @@ constexpr int NEAR = 256, TOKENS = SHARE_TOKENS ? NEAR : GROUPS * NEAR;
 constexpr int WEIGHTS = HALVES * BOX, STAGE = WEIGHTS + TOKENS * 128;
 constexpr int PIECE = SHARE_TOKENS ? 64 : 16;  // tokens a warpgroup stores at a time, through PIECE * 128 bytes
 constexpr int PIECES = 2;                      // that it may have under way
-constexpr int MOST_LINES = 480;
 
 // order: lines by falling number of slots, equal ones by index. scratch: 2 bytes a line.
 __device__ inline void sort_lines(unsigned short *order, unsigned short *scratch, const int *ptr, int lines) {
@@ -111,7 +110,7 @@ __device__ __forceinline__ void multiply_lines(const TensorMap &in, const Tensor
                                                const T *bias, const int *ptr, const int *perm, const int *blocks,
                                                long long tokens, int lines, int places) {
   __shared__ Ring ring;
-  __shared__ unsigned short order[MOST_LINES];
+  __shared__ unsigned short order[MOST_LINES];  // hopper.py
   unsigned char *stages = stages_in(dynamic_shared());
   open(ring);
   sort_lines(order, reinterpret_cast<unsigned short *>(stages), ptr, lines);

@@ -1,7 +1,7 @@
 // dv[s][r][c] = sum over tokens t of grad[t][rows[s] b + r] * x[t][cols[s] b + c] for the live slots s
 // on sm_90a, b 64 or 128, 16-bit: hopper_gradient.cuh says how, shares.cuh how the work is cut. Maps (64 columns by 64
 // rows): grad (tokens, gm b), x (tokens, gn b). rows, cols (capacity) · row_ptr (gm + 1), its last entry counts the live
-// slots, gm <= MOST_ROWS · dv (capacity, b, b): what a CTA finishes alone · partial (chunks, TOGETHER grid + capacity, b, b)
+// slots, gm <= MOST_LINES · dv (capacity, b, b): what a CTA finishes alone · partial (chunks, TOGETHER grid + capacity, b, b)
 // float32: what it does not; sum_shares adds that up in order, so results repeat bit for bit. per_chunk: stages of a
 // chunk. Grid: any; 384 threads.
 // FLOPs 2 tokens n b². Bytes from memory: grad and x once, 2 tokens (gm + gn) b, dv 2 n b². From L2: 2 tokens b (n +
@@ -44,7 +44,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void procosm_hopper_weight_g
     const __grid_constant__ TensorMap grad, const __grid_constant__ TensorMap x, const int *__restrict__ rows,
     const int *__restrict__ cols, const int *__restrict__ row_ptr, T *__restrict__ dv, float *__restrict__ partial,
     long long tokens, int gm, int capacity, int per_chunk) {
-  __shared__ int before[MOST_ROWS + 1];  // groups in the rows before
+  __shared__ int before[MOST_LINES + 1];  // hopper.py; groups in the rows before
   for (int i = threadIdx.x; i <= gm; i += THREADS) {
     int sum = 0;
     for (int j = 0; j < i; ++j) sum += groups_in(row_ptr[j + 1] - row_ptr[j]);

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from procosm.sparse.kernels import launch
-from procosm.sparse.kernels.hopper import STAGES, THREADS, TOGETHER, gradient_bytes
-from procosm.sparse.kernels.operands import kind
+from procosm.sparse.kernels.hopper import THREADS, TOGETHER, constants, gradient_bytes
 from procosm.sparse.kernels.sum_shares import sum_shares
 from procosm.sparse.kernels.tensor_map import Boxes
 
@@ -29,7 +28,7 @@ def hopper_weight_gradient(grad: Tensor, x: Tensor, rows: Tensor, cols: Tensor, 
     partial = x.new_empty(-(-stages // per_chunk), TOGETHER[b] * ctas + slots, b, b, dtype=torch.float32)
     sizes = (np.int64(tokens), np.int32(gm), np.int32(slots), np.int32(per_chunk))
     arguments = (Boxes(grad, 64), Boxes(x, 64), rows, cols, row_ptr, dv, partial, *sizes)
-    defines = {"DTYPE": kind(x), "BLOCK": b, "STAGES": STAGES[b]}
+    defines = constants(x, b)
     launch.run("hopper_weight_gradient", (ctas,), THREADS, arguments, gradient_bytes(b), **defines)
     sum_shares(partial, dv, rows, row_ptr, tokens, per_chunk)
     return dv

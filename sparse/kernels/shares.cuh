@@ -8,7 +8,6 @@
 #include "dtype.cuh"
 
 constexpr int TOGETHER = BLOCK == 128 ? 2 : 8;
-constexpr int MOST_ROWS = 480;
 
 struct Group {
   int first, length;  // slots

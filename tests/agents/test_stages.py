@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from procosm.agents.stages import StageError, fingerprint, record_path, run_stage, stage_seconds, write_csv
+from procosm.agents.stages import StageError, fingerprint, record_path, run_once, stage_seconds, write_csv
 from procosm.world_model.errors import CheckpointError, ProcosmError
 from procosm.world_model.folders import check_out
 
@@ -39,7 +39,7 @@ class Work:
 
 def test_a_finished_stage_is_not_done_again(tmp_path):
     work, config = Work(), Settings(tmp_path / "data")
-    assert [run_stage(config.out, config, work, {"a": "1"}) for _ in range(2)] == [config.out] * 2
+    assert [run_once(config.out, config, work, {"a": "1"}) for _ in range(2)] == [config.out] * 2
     assert work.calls == 1
 
 
@@ -53,22 +53,22 @@ class Cameras:
 def test_what_may_now_be_given_several_times_is_the_same_given_once(tmp_path, earlier, now):
     """A version that took one camera recorded its name as a text."""
     work, config = Work(), Cameras(tmp_path / "data", now)
-    run_stage(config.out, config, work)
+    run_once(config.out, config, work)
     record = json.loads(record_path(config.out).read_text())
     record["config"]["camera"] = earlier
     record_path(config.out).write_text(json.dumps(record))
-    run_stage(config.out, config, work)
+    run_once(config.out, config, work)
     assert work.calls == 1
     with pytest.raises(StageError, match="camera was"):
-        run_stage(config.out, Cameras(config.out, ("foot",)), work)
+        run_once(config.out, Cameras(config.out, ("foot",)), work)
 
 
 def test_an_interrupted_stage_goes_on_and_its_time_adds_up(tmp_path):
     work, config = Work(failures=1), Settings(tmp_path / "data")
     with pytest.raises(KeyboardInterrupt):
-        run_stage(config.out, config, work)
+        run_once(config.out, config, work)
     assert not json.loads(record_path(config.out).read_text())["finished"]
-    run_stage(config.out, config, work)
+    run_once(config.out, config, work)
     record = json.loads(record_path(config.out).read_text())
     assert record["finished"] and record["sessions"] == 2
     assert stage_seconds(tmp_path) == {"data": record["seconds"]}
@@ -82,55 +82,55 @@ def test_a_stage_that_failed_before_it_made_anything_leaves_nothing(tmp_path, fa
 
     config = Settings(tmp_path / "run" / "data")
     with pytest.raises(type(failure)):
-        run_stage(config.out, config, fail, {"dataset": "none"})
+        run_once(config.out, config, fail, {"dataset": "none"})
     assert not list(tmp_path.iterdir())
     config.out.parent.mkdir()
     other = Settings(config.out, steps=4)
-    assert run_stage(config.out, other, Work(), {"dataset": "1"}) == config.out  # with what was meant
+    assert run_once(config.out, other, Work(), {"dataset": "1"}) == config.out  # with what was meant
 
 
 def test_a_stage_killed_before_it_made_anything_binds_nobody(tmp_path):
     config = Settings(tmp_path / "data", steps=7)
-    run_stage(config.out, config, Work(failures=0))
+    run_once(config.out, config, Work(failures=0))
     record = json.loads(record_path(config.out).read_text()) | {"finished": False}
     record_path(config.out).write_text(json.dumps(record))
-    assert run_stage(config.out, Settings(config.out), Work()) == config.out
+    assert run_once(config.out, Settings(config.out), Work()) == config.out
     assert json.loads(record_path(config.out).read_text())["config"]["steps"] == 3
 
 
 def test_work_of_a_neighbour_whose_name_begins_alike_binds_nobody(tmp_path):
-    run_stage(tmp_path / "policy", Settings(tmp_path / "policy"), Work(failures=0))
+    run_once(tmp_path / "policy", Settings(tmp_path / "policy"), Work(failures=0))
     (tmp_path / "policy-2").mkdir()
     (tmp_path / "policy-2" / "training.json").write_text("{}")
     record = record_path(tmp_path / "policy")
     record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
-    run_stage(tmp_path / "policy", Settings(tmp_path / "policy", steps=9), Work(), saves="policy/training.*")
+    run_once(tmp_path / "policy", Settings(tmp_path / "policy", steps=9), Work(), saves="policy/training.*")
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"config": [], "inputs": {}}', "3", "{"])
 def test_a_damaged_record_is_named_with_what_to_delete(tmp_path, text):
     config = Settings(tmp_path / "data")
-    run_stage(config.out, config, Work())
+    run_once(config.out, config, Work())
     record_path(config.out).write_text(text)
     with pytest.raises(CheckpointError, match=r"data\.json"):
-        run_stage(config.out, config, Work())
+        run_once(config.out, config, Work())
 
 
 def test_a_deleted_result_is_made_again(tmp_path):
     work, config = Work(), Settings(tmp_path / "data")
-    run_stage(config.out, config, work)
+    run_once(config.out, config, work)
     config.out.rmdir()
-    run_stage(config.out, config, work)
+    run_once(config.out, config, work)
     assert work.calls == 2
 
 
 def test_other_settings_or_inputs_are_named_and_nothing_is_done(tmp_path):
     work, config = Work(), Settings(tmp_path / "data")
-    run_stage(config.out, config, work, {"dataset": "1"})
+    run_once(config.out, config, work, {"dataset": "1"})
     with pytest.raises(StageError, match="steps was 3, now 4"):
-        run_stage(config.out, Settings(config.out, steps=4), work, {"dataset": "1"})
+        run_once(config.out, Settings(config.out, steps=4), work, {"dataset": "1"})
     with pytest.raises(StageError, match=r"the dataset it was made from has changed.*delete .*data"):
-        run_stage(config.out, config, work, {"dataset": "2"})
+        run_once(config.out, config, work, {"dataset": "2"})
     assert work.calls == 1
 
 
@@ -145,9 +145,9 @@ def test_a_command_is_told_of_no_option_that_it_lacks(tmp_path):
         (config.run / "evaluation").mkdir()
         return config.run / "evaluation"
 
-    run_stage(tmp_path / "evaluation", Judged(tmp_path), judge)
+    run_once(tmp_path / "evaluation", Judged(tmp_path), judge)
     with pytest.raises(StageError, match="seed was 0, now 1") as refused:
-        run_stage(tmp_path / "evaluation", Judged(tmp_path, seed=1), judge)
+        run_once(tmp_path / "evaluation", Judged(tmp_path, seed=1), judge)
     assert "--" not in str(refused.value)
     (tmp_path / "run").write_text("a file")
     for where in (tmp_path / "run", tmp_path / "run" / "evaluation"):
@@ -157,23 +157,23 @@ def test_a_command_is_told_of_no_option_that_it_lacks(tmp_path):
 
 
 def test_a_moved_run_and_another_number_of_processes_are_the_same_stage(tmp_path):
-    run_stage(tmp_path / "a" / "data", Settings(_made(tmp_path / "a") / "data"), Work())
+    run_once(tmp_path / "a" / "data", Settings(_made(tmp_path / "a") / "data"), Work())
     (tmp_path / "a").rename(tmp_path / "b")
     work = Work()
-    run_stage(tmp_path / "b" / "data", Settings(tmp_path / "b" / "data", processes=4), work)
+    run_once(tmp_path / "b" / "data", Settings(tmp_path / "b" / "data", processes=4), work)
     assert work.calls == 0
 
 
 def test_a_record_from_before_a_field_existed_stands_for_its_default(tmp_path):
     work, config = Work(), Settings(tmp_path / "data")
-    run_stage(config.out, config, work)
+    run_once(config.out, config, work)
     path = record_path(config.out)
     record = json.loads(path.read_text())
     del record["config"]["steps"]
     path.write_text(json.dumps(record))
-    assert run_stage(config.out, config, work) == config.out and work.calls == 1
+    assert run_once(config.out, config, work) == config.out and work.calls == 1
     with pytest.raises(StageError, match="steps was 3, now 4"):
-        run_stage(config.out, Settings(config.out, steps=4), work)
+        run_once(config.out, Settings(config.out, steps=4), work)
 
 
 def _made(folder: Path) -> Path:
@@ -211,16 +211,16 @@ def test_a_result_that_is_not_whole_any_more_is_made_again(tmp_path):
         return config.out
 
     config = Settings(tmp_path / "data")
-    run_stage(config.out, config, work, look=look)
+    run_once(config.out, config, work, look=look)
     (config.out / "part").unlink()
-    run_stage(config.out, config, work, look=look)
+    run_once(config.out, config, work, look=look)
     assert (config.out / "part").exists() and stage_seconds(tmp_path).keys() == {"data"}
 
 
 def test_what_is_uncompared_may_differ(tmp_path):
     work, config = Work(), Settings(tmp_path / "data")
-    run_stage(config.out, config, work)
-    run_stage(config.out, Settings(config.out, steps=4), work, uncompared={"steps"})
+    run_once(config.out, config, work)
+    run_once(config.out, Settings(config.out, steps=4), work, uncompared={"steps"})
     assert work.calls == 1
 
 
@@ -241,9 +241,9 @@ def test_the_second_at_a_stage_is_told_who_is_at_it_and_death_frees_it(tmp_path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         with pytest.raises(ProcosmError, match=rf"being made by process {process.pid} on \S+ since 20\d\d-.*\(-c "):
-            run_stage(config.out, config, Work())
+            run_once(config.out, config, Work())
         assert not config.out.exists() and not record_path(config.out).exists()
         process.kill()
     assert path.exists()  # the file stays, its lock does not
-    run_stage(config.out, config, Work())
+    run_once(config.out, config, Work())
     assert config.out.exists() and not path.exists()

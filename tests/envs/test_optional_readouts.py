@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from procosm.envs.dreams.dreams import Dreams
 from procosm.envs.dreams.reward import Reward
@@ -128,3 +129,30 @@ def test_a_dream_without_a_state_goes_back_to_a_moment(linear_world):
     dreams.resume(0, moment)
     dreams.advance(push[::-1].copy())
     assert (dreams.latents[0] == after).all()
+
+
+class Drawing(Only):
+    """It draws first frames itself; that of the last slot is not finite."""
+
+    fewest = 0
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def first(self, draws, sampling, text=None):
+        drawn = torch.zeros(len(draws), 1, 2, 2)
+        drawn[-1, 0, 1, 0] = self.value
+        return drawn
+
+
+@makers
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_first_frame_that_was_drawn_is_looked_at_as_every_other(linear_world, make, value):
+    def opened(number: float):
+        model = dataclasses.replace(linear_world, dynamics=Drawing(number))
+        return make(model, "latent", reward=lambda told: np.zeros(len(told["action"])))
+
+    opened(0.5).reset(seed=0, options={"frames": ()})
+    with pytest.raises(ProcosmError, match=r"predicted a latent of (nan|inf) in slot [01], step 0 of the dream"):
+        opened(value).reset(seed=0, options={"frames": ()})

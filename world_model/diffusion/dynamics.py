@@ -76,8 +76,7 @@ class DiffusionDynamics(Denoiser):
             noise = noise_for(draws, sampling, self.latent_shape, inputs[0])
             step = partial(self._step_of_noise, sampling, guidance)
             told = self._recorder(step, lambda: (fingerprint(self), self.mixed, sampling, guidance), *inputs, *noise)
-        latents, reward, termination, read, *success = told
-        moved = torch.cat([memory.latents[:, 1:], latents[:, None]], dim=1)
+        latents, moved, reward, termination, read, *success = told
         shown = memory.shown_next() if self.net.masks else shown
         after = DiffusionMemory(moved, taken[:, 1:], read, memory.text, shown)
         return after, Prediction(latents, self.named(reward, termination, read, *success))
@@ -161,11 +160,11 @@ class DiffusionDynamics(Denoiser):
         return self._outcome(context, residual, unit, before)
 
     def _outcome(self, context: Tensor, residual: Tensor, unit: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """The latents that a residual leads to, and their ``outcome``.
+        """The latents that a residual leads to, the context that ends with them, and their ``outcome``.
 
         Args:
             before: (b, s), what was read before, standardised.
         """
         latent = self.manifold(self.carried(context) + residual * (self.residual_std / SIGMA_DATA))
         after = torch.cat([context[:, 1:], latent[:, None]], dim=1)
-        return latent, *self.outcome(context[:, -1], before, after, unit[:, -1])
+        return latent, after, *self.outcome(context[:, -1], before, after, unit[:, -1])

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from procosm.world_model.data.on_disk import Rows
+from procosm.world_model.data.on_disk import Rows, in_parts
 from procosm.world_model.data.windows import Table, context_index, cut
-from procosm.world_model.encoding import read_off
+from procosm.world_model.encoding import FRAMES, read_off
 from procosm.world_model.evaluation.open_loop import ahead, imagine, readings, told_of
 from procosm.world_model.interface import Dynamics
 
@@ -27,6 +27,10 @@ SAMPLE = 4096
 """Moments that reading noise is measured at, at most."""
 FEWEST = 4
 """Moments for each number that an interpolation is fitted with, at least: of fewer, noise counts as none."""
+ALL = slice(None)
+JUDGING, DECIDING = slice(0, None, 2), slice(1, None, 2)
+"""Which of the episodes of one kind that outlast the context, in order, judge a model, and which decide in training
+whether it trains on: no model is judged by what decided on it. Where there is one alone, it judges."""
 CLEAR = 0.8
 """Share of a recorded change, in squares, that must not be noise for a horizon to be judged: noise at the start alone
 can then make an error of .35."""
@@ -45,16 +49,29 @@ class Changes(NamedTuple):
 
 
 @torch.no_grad()
-def changes(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, horizon: int) -> Changes | None:
+def changes(
+    dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, horizon: int, among: slice = ALL
+) -> Changes | None:
     """What ``name`` did in each episode of a table after its first frames, and what the dream made of it.
 
-    None where no episode outlasts the context.
+    Args:
+        among: which of the episodes that outlast the context.
+
+    Returns:
+        None where there is no such episode.
     """
     k = dynamics.context
     first, last = torch.unique(table.first), torch.unique(table.last)
-    at = (first + k - 1)[last - first >= k]  # velocities can be seen, and at least one step follows
+    at = (first + k - 1)[last - first >= k][among]  # velocities can be seen, and at least one step follows
     if not len(at):
         return None
+    parts = [_changes(dynamics, name, table, latents, horizon, part) for part in in_parts(latents, at, FRAMES)]
+    return Changes(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _changes(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, horizon: int, at: Tensor) -> Changes:
+    """The same since (n,) frames."""
+    k = dynamics.context
     window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
     before, told = read_off(dynamics, name, past), told_of(window.signals)
     dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :], told)]
@@ -143,14 +160,19 @@ class Reading(NamedTuple):
 
 
 @torch.no_grad()
-def growth(dynamics: Dynamics, reading: Reading, table: Table, latents: Tensor | Rows, horizon: int) -> list[Agreement]:
+def growth(
+    dynamics: Dynamics, reading: Reading, table: Table, latents: Tensor | Rows, horizon: int, among: slice = ALL
+) -> list[Agreement]:
     """The growth test of the episodes of a table, in standard deviations; each number counts by the share of its
     variance that is not noise.
 
+    Args:
+        among: which of the episodes that outlast the context.
+
     Returns:
-        one for each horizon at which something has changed; none where no episode outlasts the context.
+        one for each horizon at which something has changed; none where there is no such episode.
     """
-    found = changes(dynamics, reading.name, table, latents, horizon)
+    found = changes(dynamics, reading.name, table, latents, horizon, among)
     if found is None:
         return []
     noise = reading.noise / reading.deviation.square()

@@ -113,9 +113,14 @@ def _judge_recordings(config: GuardConfig, prompts: PromptGuard) -> dict[str, di
         for name, found, film in config.engine().stream(logs.names, judge, in_order=True):
             judged[name] = found
             if film:
-                write_bytes(config.out / f"{name.replace('/', '_')}.mp4", film)
+                write_bytes(config.out / film_name(name), film)
             bar.update(1)
     return judged
+
+
+def film_name(recording: str) -> str:
+    """The file name of a recording's covered copy, in one folder: no two recordings have the same one."""
+    return f"{recording.replace('%', '%25').replace('/', '%2F')}.mp4"
 
 
 def _familiarity(folder: Path) -> Familiarity:

@@ -342,5 +342,7 @@ class CausalTokenizer(nn.Module):
         """Frames, and for each (b, t) whether its pixels were finite."""
         z = latents.transpose(1, 2) * self.std + self.mean
         x = self.to_pixels(z.contiguous())  # in another order in memory, convolutions have other last bits
-        frames = ((x.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
-        return frames, torch.isfinite(x).all(dim=4).all(dim=3).all(dim=1)
+        # Of each frame the extremes, which are NaN where a pixel is: a look at every pixel takes 25 times as long.
+        finite = torch.isfinite(x.amax((1, 3, 4))) & torch.isfinite(x.amin((1, 3, 4)))
+        x.clamp_(-1, 1).add_(1.0).mul_(127.5).round_()  # in place: a new tensor's memory costs more than its numbers
+        return x.to(torch.uint8).permute(0, 2, 3, 4, 1), finite

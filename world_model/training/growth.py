@@ -1,9 +1,9 @@
-"""The growth test of a model in training, and its verdict."""
+"""The growth test of a model in training, and its verdict, which decides whether training goes on."""
 
 from typing import Any
 
 from procosm.world_model.evaluation import growth as evaluator
-from procosm.world_model.evaluation.growth import Reading, reading_noise
+from procosm.world_model.evaluation.growth import DECIDING, Reading, reading_noise
 from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.validation import deviations
 
@@ -13,7 +13,8 @@ GROWTH_HORIZON = 10
 def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, float]]:
     """The growth test, in standard deviations of the training episodes.
 
-    It is made of constant-action episodes, else of held-out ones, under their actions; of states, else of features.
+    It is made of constant-action episodes, else of held-out ones, under their actions; of states, else of features; of
+    every other episode, the rest of which is left to judge the finished model.
 
     Returns:
         a row for each horizon at which something has changed: ``error``, size of the difference over size of the true
@@ -25,9 +26,10 @@ def growth(training: Training, horizon: int = GROWTH_HORIZON) -> list[dict[str, 
     if name is None:
         return []
     reading = Reading(name, deviation, reading_noise(dynamics, name, training.table, training.latents["train"]))
+    table, latents = training.tables[kind], training.latents[kind]
     return [
         {"horizon": each.horizon, "error": each.error, "slope": each.slope, "noise": each.noise, "n": len(each.true)}
-        for each in evaluator.growth(dynamics, reading, training.tables[kind], training.latents[kind], horizon)
+        for each in evaluator.growth(dynamics, reading, table, latents, horizon, DECIDING)
     ]
 
 
@@ -42,7 +44,7 @@ def growth_verdict(rows: list[dict[str, float]], gate: float | None) -> dict[str
         why = (
             "this preset has no gate"
             if gate is None
-            else "no episode is long enough, or nothing moved by more than the noise it is read with"
+            else "beside those that judge no episode is long enough, or nothing moved by more than the noise of reading"
         )
         return {"gate": gate, "passed": None, "reason": why, "by_horizon": rows}
     worst = max(rows, key=lambda row: row["error"])

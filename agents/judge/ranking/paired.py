@@ -62,16 +62,24 @@ class Dream:
     def __init__(self, model: WorldModel, seeds: Sequence[int], slots: int, mixed: bool) -> None:
         options: dict[str, Any] = {"num_envs": slots, "observation": "state", "mixed": mixed}
         self._env = WorldModelVectorEnv(checkpoint=model, autoreset_mode="DISABLED", **options)
-        self._first = dict(zip(seeds, first_frames(model.task, seeds), strict=True))
+        frames, instructions = first_frames(model.task, seeds)
+        self._first = dict(zip(seeds, zip(frames, instructions, strict=True), strict=True))
+        self._instructions = [""] * slots if model.takes_words else None
         self._frames = np.zeros((slots, 1, *model.task.frame_shape), np.uint8)
         self._actions = np.zeros((slots, len(model.task.action_low)), np.float32)
         self.observed, _ = self._env.reset(seed=0)
 
     def begin(self, slots: np.ndarray, seeds: np.ndarray) -> None:
-        """Dream on from these episodes' first frames."""
+        """Dream on from these episodes' first frames, asked for what they are."""
         mask = np.zeros(len(self.observed), bool)
-        mask[slots], self._frames[slots, 0] = True, [self._first[int(seed)] for seed in seeds]
-        self.observed, _ = self._env.reset(options={"reset_mask": mask, "frames": self._frames})
+        mask[slots] = True
+        options: dict[str, Any] = {"reset_mask": mask, "frames": self._frames}
+        for slot, seed in zip(slots.tolist(), seeds, strict=True):
+            self._frames[slot, 0], instruction = self._first[int(seed)]
+            if self._instructions is not None:
+                self._instructions[slot] = instruction
+                options["instruction"] = self._instructions
+        self.observed, _ = self._env.reset(options=options)
 
     def step(self, slots: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Step the whole batch; slots that are not asked for dream on unheeded."""
@@ -80,12 +88,12 @@ class Dream:
         return rewards[slots], terminated[slots], truncated[slots]
 
 
-def first_frames(task: Task, seeds: Sequence[int]) -> np.ndarray:
-    """(n, H, W, 3) uint8, what MuJoCo shows at the reset with each seed."""
+def first_frames(task: Task, seeds: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    """(n, H, W, 3) uint8, what MuJoCo shows at the reset with each seed, and what it asks for, "" where nothing."""
     env = truth(task, "pixels")
-    frames = np.stack([task.join(env.reset(seed=int(seed))[0]) for seed in seeds])
+    begun = [env.reset(seed=int(seed)) for seed in seeds]
     env.close()
-    return frames
+    return np.stack([task.join(observed) for observed, _ in begun]), [i.get("instruction", "") for _, i in begun]
 
 
 class Actor:

@@ -25,7 +25,7 @@ from procosm.agents.road import (
     report_stage,
     train_stage,
 )
-from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.stages import fingerprint, run_once
 from procosm.envs.collect.collect import LEAST_STEPS
 from procosm.envs.collect.policies import policy_of_run
 from procosm.envs.truth.names import allow_import
@@ -162,4 +162,4 @@ def _join_stage(config: JoinConfig) -> Path:
     """Join the data of all rounds so far, once."""
     check_out(config.out, DATA_FILES.__contains__)
     inputs = {f"data {n}": fingerprint(part, (".hdf5", ".json")) for n, part in enumerate(config.data, 1)}
-    return run_stage(config.out, config, lambda given: join(given.data, given.out), inputs)
+    return run_once(config.out, config, lambda given: join(given.data, given.out), inputs)

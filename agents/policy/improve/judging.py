@@ -10,7 +10,7 @@ from procosm.agents.judge.evaluate import trained_player
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.rollouts import play_dreams, play_truth
 from procosm.agents.policy.improve.curve import read_judgement
-from procosm.agents.stages import run_stage
+from procosm.agents.stages import run_once
 from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out
 from procosm.world_model.settings import Count, Device, Processes, Settings
@@ -39,7 +39,7 @@ def judge_stage(config: JudgeConfig) -> dict[str, Any]:
     folder = config.run / "judged"
     check_out(folder, {JUDGEMENT, "played"}.__contains__)
     inputs = {"policy": sha256(config.run / "policy" / "policy.zip")}
-    run_stage(folder, config, _judge, inputs, look=read_judgement)
+    run_once(folder, config, _judge, inputs, look=read_judgement)
     return read_judgement(folder)
 
 
@@ -47,8 +47,7 @@ def _judge(config: JudgeConfig) -> Path:
     folder, player = config.run / "judged", trained_player(config.run, config.device)
     seeds = list(range(ROUND_SEED, ROUND_SEED + config.episodes))
     played = play_truth(player, seeds, config.processes, folder / "played")
-    frames = np.stack([episode.first_frame for episode in played if episode.first_frame is not None])
-    dreamed = play_dreams(player, frames)
+    dreamed = play_dreams(player, played)
     found = estimate(np.array([episode.total for episode in played]))
     promised = estimate(np.array([episode.total for episode in dreamed]))
     write_json(

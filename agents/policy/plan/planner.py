@@ -14,13 +14,13 @@ import torch
 from annotated_types import Ge, Interval
 
 from procosm.agents.policy.plan.dreamed import Act, Moment, Value
-from procosm.agents.policy.plan.search import Bounds, Found, coloured, icem, mppi, random_shooting
+from procosm.agents.policy.plan.search import Bounds, Found, coloured, icem, mppi, random_shooting, shifted
 from procosm.agents.policy.worlds import reward_scale
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.collect.run_policy import observation_of
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.errors import TaskError
-from procosm.world_model.files import write_json
+from procosm.world_model.errors import ProcosmError, TaskError
+from procosm.world_model.files import read_json, write_json
 from procosm.world_model.interface import Condition
 from procosm.world_model.schema import read_file
 from procosm.world_model.settings import Count, Positive, Seed, Settings, SettingsError, Share
@@ -144,8 +144,8 @@ class Planner:
         found = self._search(moment, rest, None if np.isnan(elites).any() else elites)
         action = found.best[:, 0]
         after = (
-            _shifted(found.best),
-            _shifted(found.elites),
+            shifted(found.best),
+            shifted(found.elites),
             np.concatenate([past, action[:, None]], axis=1)[:, 1:],
         )
         return (action if batched else action[0]), after
@@ -192,16 +192,26 @@ class Planner:
         return Found(best, returns.max(1), best, best[:, None])
 
 
-def _shifted(plans: np.ndarray) -> np.ndarray:
-    """(…, h, a) plans a step later; the last action is done once more."""
-    return np.concatenate([plans[..., 1:, :], plans[..., -1:, :]], axis=-2)
-
-
 def save_plan(config: PlanConfig, path: Path) -> Path:
-    """Write a planner's settings; its policy is named by a path from the root."""
+    """Write a planner's settings; its policy is named by a path from the root.
+
+    Raises:
+        ProcosmError: there is a file that holds no planner's settings, or it cannot be written.
+    """
+    if path.exists() and not _holds_settings(path):
+        raise SettingsError(f"--out {path}: that file holds no planner's settings: give another name, or delete it")
     values = asdict(config) | {"policy": str(config.policy.absolute()) if config.policy else None}
     write_json(path, values)
     return path
+
+
+def _holds_settings(path: Path) -> bool:
+    """Whether a file is of ``save_plan``, also of another version, whose settings were others."""
+    try:
+        found = read_json(path)
+    except ProcosmError:
+        return False
+    return isinstance(found, dict) and {"method", "horizon", "candidates"} <= found.keys()
 
 
 def load_planner(path: Path, model: WorldModel, episode: int = 0) -> Planner:

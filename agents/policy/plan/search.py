@@ -154,6 +154,11 @@ def take(tried: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.take_along_axis(tried, index[:, :, None, None], axis=1)
 
 
+def shifted(plans: np.ndarray) -> np.ndarray:
+    """(…, h, a) plans a step later; the last action is done once more."""
+    return np.concatenate([plans[..., 1:, :], plans[..., -1:, :]], axis=-2)
+
+
 class Best:
     """The best candidate seen for each of n plans."""
 

@@ -19,7 +19,7 @@ from procosm.agents.judge.evaluate import trained_player
 from procosm.agents.judge.growth import state_deviation
 from procosm.agents.judge.rollouts import Player
 from procosm.agents.judge.sweep import sweep
-from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.stages import fingerprint, run_once
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.fidelity.clipnet import ClipNet, train_clipnet
 from procosm.benchmarks.dream.fidelity.controls import read_now, rollouts
@@ -77,7 +77,7 @@ def fidelity(config: FidelityConfig) -> Path:
     inputs = {"world model": fingerprint(run / "world_model", (".safetensors", "config.json"))}
     if (run / "policy").exists():
         inputs["policy"] = fingerprint(run / "policy", ("policy.zip",))
-    run_stage(
+    run_once(
         place / "fidelity", asked, lambda asked: _Judgement(asked, run, place).measure(), inputs, uncompared={"run"}
     )
     result = place / "fidelity.json"

@@ -21,7 +21,7 @@ import numpy as np
 
 from procosm.agents.judge.intervals import interval
 from procosm.agents.judge.open_loop import Windows, decode, predictions, window
-from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.stages import fingerprint, run_once
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.fidelity.__main__ import run_folder
 from procosm.benchmarks.dream.fidelity.disturbed import physics_of
@@ -74,7 +74,7 @@ def geometry(config: GeometryConfig) -> Path:
     name = "geometry_two_views" if config.two_views else "geometry"
     inputs = {"world model": fingerprint(run / "world_model", (".safetensors", "config.json"))}
     asked = dataclasses.replace(config, publish=False)
-    run_stage(place / name, asked, lambda asked: _measure(asked, run, place / name), inputs, uncompared={"run"})
+    run_once(place / name, asked, lambda asked: _measure(asked, run, place / name), inputs, uncompared={"run"})
     if config.publish:
         publish(place / f"{name}.json")
     return place / f"{name}.json"

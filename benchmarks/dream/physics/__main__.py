@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.stages import fingerprint, run_once
 from procosm.benchmarks.device import OnDevice
 from procosm.benchmarks.dream.physics.judging import Judgement, judge
 from procosm.benchmarks.dream.physics.training import Lesson, world_model
@@ -63,7 +63,7 @@ def physics(config: PhysicsConfig) -> Path:
     model = world_model(Lesson(films, config.seed, config.quick), out, config.device)
     inputs = {"world model": fingerprint(model, (".safetensors", "config.json"))}
     asked = Judgement(held_out, seeds, config.seed)
-    run_stage(out / "scores", asked, lambda asked: judge(asked, out, config.device), inputs)
+    run_once(out / "scores", asked, lambda asked: judge(asked, out, config.device), inputs)
     result = out / "physics.json"
     if config.publish:
         shutil.copyfile(result, RESULTS / result.name)

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from procosm.agents.stages import fingerprint, run_stage
+from procosm.agents.stages import fingerprint, run_once
 from procosm.benchmarks.dream.physics.data import CONDITION, write_films
 from procosm.world_model.training.presets import preset
 from procosm.world_model.training.train import TrainConfig, train
@@ -37,7 +37,7 @@ class Lesson:
 
 def world_model(lesson: Lesson, out: Path, device: str = "cpu") -> Path:
     """Make the films OUT/data and train OUT/world_model on them, each once; killed, it goes on where it was."""
-    data = run_stage(out / "data", lesson, lambda lesson: write_films(out / "data", lesson.films, lesson.seed))
+    data = run_once(out / "data", lesson, lambda lesson: write_films(out / "data", lesson.films, lesson.seed))
     config = TrainConfig(data=data, out=out / "world_model", preset="physics", seed=lesson.seed, device=device)
     inputs = {"dataset": fingerprint(data, (".hdf5", ".json"))}
-    return run_stage(config.out, config, lambda config: train(config, QUICK if lesson.quick else SIZES), inputs)
+    return run_once(config.out, config, lambda config: train(config, QUICK if lesson.quick else SIZES), inputs)

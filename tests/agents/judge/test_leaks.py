@@ -11,9 +11,12 @@ from procosm.agents.judge.evaluate import EvaluateConfig
 from procosm.agents.judge.ranking import exploits
 from procosm.agents.judge.ranking.members import Member
 from procosm.agents.judge.ranking.paired import Actor, play
-from procosm.agents.judge.rollouts import Player, play_dreams
+from procosm.agents.judge.rollouts import Played, Player, play_dreams
+from procosm.world_model.data.windows import tabulate
+from procosm.world_model.training import growth as training_growth
+from procosm.world_model.training.recipes import Training
 from tests.agents.conftest import PUSH, linear_episode
-from tests.conftest import DECAY
+from tests.conftest import CONTEXT, DECAY
 
 
 def judged(episodes, linear_world, part: str):
@@ -48,6 +51,43 @@ def test_growth_is_judged_on_constant_actions_alone(linear_world):
     assert max(row["relative_error"] for row in rows) < 0.1
 
 
+@pytest.mark.parametrize("kind", ["constant", "holdout"])
+def test_no_model_is_judged_by_the_episodes_that_decided_on_its_training(kind, linear_world, tmp_path):
+    """The dream is right on every other episode, of those that outlast the context, and wrong on the rest."""
+    short = [linear_episode(50 + i, 2, kind) for i in range(3)]  # stand between them, and count as none
+    for first, second in ((linear_episode, disturbed), (disturbed, linear_episode)):
+        made = [
+            made(seed, kind) if made is disturbed else made(seed, 14, kind)
+            for seed, made in enumerate([first, second] * 6)
+        ]
+        made = [*made[:3], *short, *made[3:]]
+        others = [] if kind == "holdout" else [linear_episode(90 + i, 14) for i in range(4)]
+        episodes = [*made, *others, *(linear_episode(20 + i, 14, "train") for i in range(12))]
+        judging = max(row["relative_error"] for row in judged(episodes, linear_world, "growth"))
+        tables = {each: tabulate(episodes, each, CONTEXT) for each in {"train", "holdout", kind}}
+        encoded = {each: linear_world.encode(table.frames.numpy()) for each, table in tables.items()}
+        parts = linear_world.tokenizer, linear_world.dynamics, tables, 0, tmp_path
+        deciding = max(row["error"] for row in training_growth.growth(Training(*parts, encoded=encoded)))
+        right, wrong = (judging, deciding) if first is linear_episode else (deciding, judging)
+        assert right < 0.1 < 0.5 < wrong
+        if kind == "holdout":  # then the open loop is judged on held-out episodes that decided, too
+            rows = judged(episodes, linear_world, "open_loop")
+            errors = [row["value"] for row in rows if (row["method"], row["metric"]) == ("dream", "state_nrmse")]
+            assert max(errors) < 0.1 if first is linear_episode else min(errors) > 0.5
+
+
+def test_a_single_long_episode_judges_and_decides_nothing(linear_world, tmp_path):
+    episodes = [linear_episode(seed, 14, kind) for seed, kind in enumerate(("train", "train", "holdout"))]
+    assert judged(episodes, linear_world, "growth")[0]["n"] == 1
+    tables = {each: tabulate(episodes, each, CONTEXT) for each in ("train", "holdout")}
+    encoded = {each: linear_world.encode(table.frames.numpy()) for each, table in tables.items()}
+    found = training_growth.growth(
+        Training(linear_world.tokenizer, linear_world.dynamics, tables, 0, tmp_path, encoded=encoded)
+    )
+    verdict = training_growth.growth_verdict(found, 0.5)
+    assert verdict["passed"] is None and "beside those that judge" in verdict["reason"]
+
+
 def ended(z: np.ndarray, actions: np.ndarray, most: int) -> tuple[float, int]:
     """Return and steps of the linear world: it ends where its first number passes 1.5, or after so many steps."""
     total = 0.0
@@ -65,7 +105,8 @@ def test_a_dream_that_has_ended_earns_nothing_more(linear_world, monkeypatch):
     monkeypatch.setattr(rollouts, "opened", lambda folder, device: world)
     n, grey = 40, np.linspace(140, 158, 40).astype(np.uint8)
     frames = np.broadcast_to(grey[:, None, None, None], (n, 40, 40, 3)).copy()
-    found = play_dreams(Player(Path("none"), "random", observation="state"), frames)
+    begun = [Played(seed, 0.0, 1, False, -1, frame) for seed, frame in enumerate(frames)]
+    found = play_dreams(Player(Path("none"), "random", observation="state"), begun)
     drawn = np.random.default_rng(0)
     actions = np.stack([drawn.uniform(-1.0, 1.0, (n, 1)).astype(np.float32) for _ in range(7)])
     expected = [ended(np.full(4, (grey[i] - 128.0) / 20), actions[:, i], 7) for i in range(n)]

@@ -1,6 +1,7 @@
 """Episodes in MuJoCo and in the dream, against plain Gymnasium, the single-env wrapper, and SB3's own loop."""
 
 import dataclasses
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -8,16 +9,28 @@ import pytest
 import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from procosm.agents.judge import rollouts
+from procosm.agents.judge import rollouts, sweep
 from procosm.agents.judge.evaluate import trained_player
-from procosm.agents.judge.rollouts import SLOTS, Player, dreams_from, eyes_of, open_policy, play_dreams, play_truth
+from procosm.agents.judge.ranking import paired
+from procosm.agents.judge.rollouts import (
+    SLOTS,
+    Played,
+    Player,
+    dreams_from,
+    eyes_of,
+    open_policy,
+    play_dreams,
+    play_truth,
+)
 from procosm.agents.policy.worlds import judged, truth
+from procosm.agents.report import scenes
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.dreams.starts import _say_that_starts_are_wide
-from procosm.world_model.checkpoint import load
+from procosm.envs.truth.mujoco import MujocoEnv
+from procosm.world_model.checkpoint import load, save
 from procosm.world_model.conditioning.text import TextConfig
 from procosm.world_model.errors import ProcosmError
-from tests.conftest import restless_model, simulated_task
+from tests.conftest import DECAY, InstructedDynamics, restless_model, simulated_task
 
 
 def test_doing_nothing_earns_what_it_earns_in_plain_gymnasium(finished_run):
@@ -98,7 +111,8 @@ def test_a_dream_is_counted_until_its_first_end(finished_run):
     player = trained_player(finished_run)
     model = load(player.world_model)
     frames = model.start_frames[:2, -1].numpy()
-    found = play_dreams(player, frames)
+    found = play_dreams(player, [Played(seed, 0.0, 1, False, -1, frame) for seed, frame in enumerate(frames, 7)])
+    assert [episode.seed for episode in found] == [7, 8]
     policy = open_policy(player.policy, player.algorithm)
     for i, episode in enumerate(found):
         env = dreams_from(model, frames[i : i + 1], player.observation)
@@ -157,3 +171,69 @@ def test_dreams_from_frames_of_mujoco_are_told_none_of_the_texts_of_other_window
     frames = np.zeros((len(model.starts) + 1, 32, 32, 3), np.uint8)
     _, info = dreams_from(model, frames, "latent").reset(seed=0, options={"start": list(range(len(frames)))})
     assert set(info["instruction"]) == {""}
+
+
+def test_mujoco_episodes_say_what_was_asked_for_also_when_they_were_saved(tmp_path, monkeypatch):
+    task = MujocoEnv("Tabletop-v0", frame_size=32, camera="above", observation="pixels").task
+    task = dataclasses.replace(task, max_episode_steps=2)
+    folder = save(tmp_path / "world_model", restless_model(task))
+    monkeypatch.setattr(rollouts, "actor", lambda *_: lambda seen: np.zeros((len(seen), 6), np.float32))
+    env, seeds = truth(task, "pixels"), [3, 4, 5]
+    expected = [env.reset(seed=seed)[1]["instruction"] for seed in seeds]
+    env.close()
+    assert len(set(expected)) > 1
+    for kind in ("trained", "zero"):
+        player = Player(folder, kind, observation="latent")
+        for _ in ("played", "read"):
+            played = play_truth(player, seeds, 1, tmp_path / "saves")
+            assert [(episode.seed, episode.instruction) for episode in played] == list(
+                zip(seeds, expected, strict=True)
+            )
+
+
+ASKED = ("", "go", "", "go")
+
+
+@pytest.fixture
+def instructed(linear_world):
+    """It moves where it is told to go, else it stands still."""
+    return dataclasses.replace(linear_world, dynamics=InstructedDynamics())
+
+
+GREY = np.full((4, 40, 40, 3), 138, np.uint8)
+"""Frames of z = 1/2, which becomes .45 in a step without an action."""
+
+
+def test_a_dream_is_told_what_its_mujoco_episode_was_asked_for(instructed, monkeypatch):
+    monkeypatch.setattr(rollouts, "opened", lambda folder, device: dataclasses.replace(instructed, reward_range=None))
+    begun = [Played(i, 0.0, 1, False, -1, frame, text) for i, (frame, text) in enumerate(zip(GREY, ASKED, strict=True))]
+    found = play_dreams(Player(Path("none"), "zero", observation="state"), begun)
+    going, still = (sum(0.5 * DECAY**t for t in steps) for steps in (range(1, 8), [1] * 7))  # paid as if it had moved
+    assert [episode.total for episode in found] == pytest.approx([still, going, still, going], abs=1e-4)
+    assert [episode.instruction for episode in found] == list(ASKED)
+
+
+def test_a_panels_dreams_are_told_what_their_mujoco_episodes_are_asked_for(instructed, monkeypatch):
+    monkeypatch.setattr(paired, "first_frames", lambda task, seeds: (GREY, list(ASKED)))
+    dream = paired.Dream(instructed, [10, 11, 12, 13], 2, mixed=False)
+    for seeds in ((11, 10), (12, 13)):
+        dream.begin(np.arange(2), np.array(seeds))
+        dream.step(np.arange(2), np.zeros((2, 1)))
+        expected = [0.5 * DECAY if ASKED[seed - 10] else 0.5 for seed in seeds]
+        assert dream.observed[:, 0].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_films_and_sweeps_of_dreams_are_told_it_too(instructed, monkeypatch, tmp_path):
+    monkeypatch.setattr(scenes, "actor", lambda *_: lambda seen: np.zeros((len(seen), 1), np.float32))
+    player = Player(Path("none"), "trained", observation="latent")
+    going, still = (scenes.film_dream(instructed, player, GREY[0], text) for text in ("go", ""))
+    assert (going[0] == still[0]).all() and (going[2] != still[2]).any()
+    drawn: dict[str, list] = {}
+    for text in ("go", ""):
+        monkeypatch.setattr(
+            sweep, "_real", lambda model, actions, seed, text=text: (GREY[0], text, [{}] * len(actions))
+        )
+        monkeypatch.setattr(sweep, "_draw", lambda path, rows, text=text: drawn.update({text: rows}))
+        sweep.sweep(tmp_path / "sweep.png", instructed, 0)
+    frames = {text: rows[5][1][3] for text, rows in drawn.items()}  # no action, four steps on
+    assert (frames[""] == 138).all() and frames["go"].max() < 138

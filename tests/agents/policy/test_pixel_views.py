@@ -30,7 +30,7 @@ def test_pixels_of_two_views_are_learned_from_as_one_picture(tmp_path):
     player = Player(folder, "trained", policy, "ppo", "pixels")
     (played,) = play_truth(player, [5], 1)
     assert played.first_frame.shape == (64, 128, 3) and played.steps >= 1
-    (dreamed,) = play_dreams(player, played.first_frame[None])
+    (dreamed,) = play_dreams(player, [played])
     assert np.isfinite(dreamed.total)
     pair = Pair(load(folder), denoising_steps=1, horizon=9)
     scene = pair.begin(0)

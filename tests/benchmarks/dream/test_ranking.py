@@ -64,7 +64,7 @@ def test_dreams_of_the_pool_are_the_dreams_of_one_slot_each(truth_checkpoint, po
     task = dataclasses.replace(model.task, max_episode_steps=9)
     model = dataclasses.replace(model, task=task)
     found = rows_of(Dream(model, SEEDS, 2, mixed=False), task, [policy])["ppo"]
-    acting, frames = load_policy(policy.path), first_frames(task, SEEDS)
+    acting, (frames, _) = load_policy(policy.path), first_frames(task, SEEDS)
     for start, row in enumerate(found):
         env = dreams_from(model, frames, "state", num_envs=1)
         seen, _ = env.reset(seed=0, options={"start": start})

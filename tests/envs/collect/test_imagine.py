@@ -3,13 +3,16 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from procosm.envs.collect import imagine as imagine_module
 from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.collect.imagine import ImagineConfig, imagine
+from procosm.envs.collect.policies import Share
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.play.policy import find_policy
@@ -74,6 +77,25 @@ def test_a_policy_acts_in_its_dream(tmp_path):
     fallen = load_episodes(imagine(ImagineConfig(MODEL, tmp_path / "random", episodes=2, steps=80, policy="random")))
     assert all(len(episode.actions) == 80 and not episode.terminated for episode in found)
     assert all(len(episode.actions) < 80 and episode.terminated for episode in fallen)
+
+
+@pytest.mark.parametrize("shape", [(40, 40, 9), (9, 40, 40)], ids=["channels last", "channels first"])
+def test_a_policy_from_pixels_sees_the_last_frames_and_none_of_another_dream(linear_world, monkeypatch, shape):
+    seen = []
+    policy = SimpleNamespace(
+        observation_space=SimpleNamespace(shape=shape),
+        action_space=SimpleNamespace(shape=(1,)),
+        predict=lambda shown, deterministic: (np.zeros(1, np.float32), seen.append(shown)),
+    )
+    monkeypatch.setattr(imagine_module, "load_policy", lambda *_: policy)
+    actor = imagine_module._Actor(Share("policy", 1.0, "nobody.zip"), linear_world, False)
+    frames = [np.full((40, 40, 3), grey, np.uint8) for grey in (10, 20, 30, 40)]
+    for dream in (frames, frames[:1]):
+        actor.begin(np.random.default_rng(0))
+        for frame in dream:
+            assert actor.act(frame, frame).shape == (1,)
+    told = [[int(part[0, 0, 0]) for part in np.split(shown, 3, axis=2)] for shown in seen]
+    assert told == [[0, 0, 10], [0, 10, 20], [10, 20, 30], [20, 30, 40], [0, 0, 10]]
 
 
 @pytest.mark.parametrize("kind", ["lerobot", "minari"])

@@ -87,3 +87,22 @@ def test_pixels_that_are_no_numbers_are_refused(tiny_checkpoint):
     latents[1] = float("nan")
     with pytest.raises(ProcosmError, match="frame 1 of 3 was decoded to pixels that are no finite numbers"):
         tokenizer.decode(latents)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_pixel_that_is_no_number_is_refused_and_all_that_are_have_their_levels(tiny_checkpoint, value, monkeypatch):
+    tokenizer = load(tiny_checkpoint).tokenizer
+    latents = torch.randn(3, 1, *tokenizer.spec.shape)
+    to_pixels = tokenizer.to_pixels
+    pixels = to_pixels((latents.transpose(1, 2) * tokenizer.std + tokenizer.mean).contiguous())
+    levels = np.round((np.clip(pixels.numpy(), -1, 1) + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
+    np.testing.assert_array_equal(tokenizer.decode(latents), levels.transpose(0, 2, 3, 4, 1))
+
+    def spoilt(z):
+        x = to_pixels(z)
+        x[1, 2, 0, 5, 63] = value
+        return x
+
+    monkeypatch.setattr(tokenizer, "to_pixels", spoilt)
+    with pytest.raises(ProcosmError, match="frame 1 of 3 was decoded to pixels that are no finite numbers"):
+        tokenizer.decode(latents)

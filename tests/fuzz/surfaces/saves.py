@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from procosm.agents.judge.rollouts import NUMBERS, Player, play_truth
-from procosm.agents.stages import record_path, run_stage
+from procosm.agents.stages import record_path, run_once
 from procosm.envs.collect.collect import CollectConfig, _claim, _same_job
 from procosm.envs.collect.policies import Share
 from procosm.envs.collect.policy_file import load_policy, save_learner
@@ -144,7 +144,7 @@ def saves(content: bytes) -> dict[str, tuple[bytes, bool]]:
 
 def staged(folder: Path, content: bytes) -> None:
     with holding(record_path(folder), content):
-        run_stage(folder, CollectConfig("InvertedPendulum", folder), lambda _: folder)
+        run_once(folder, CollectConfig("InvertedPendulum", folder), lambda _: folder)
 
 
 def policy(path: Path, content: bytes) -> None:
@@ -223,6 +223,8 @@ def plays() -> dict[str, bytes]:
         found[f"{name} missing"] = {key: value for key, value in good.items() if key != name}
     found["total = nan"] = {**good, "total": good["total"] * float("nan")}
     found["frames"] = {**good, "first_frame": torch.zeros(2, 8, 8, 3)}
+    for number, asked in enumerate((torch.zeros(2, 4), torch.zeros(3, 4), torch.zeros(3).byte())):
+        found[f"instruction: {number}"] = {**good, "instruction": asked}
     return {name: safetensors.torch.save({k: v.contiguous() for k, v in of.items()}) for name, of in found.items()}
 
 

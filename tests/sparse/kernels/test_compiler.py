@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from procosm.sparse.errors import SparseError
 from procosm.sparse.kernels import compiler, hopper
@@ -36,7 +37,7 @@ def test_compiles_for_every_dtype_and_block(name: str, dtype: int, block: int) -
 
 @pytest.mark.parametrize("name", HOPPER)
 def test_kernels_for_hopper_compile_for_float16_and_nothing_older(name: str) -> None:
-    defines = {"DTYPE": 1, "BLOCK": 64, "STAGES": hopper.STAGES[64]}
+    defines = hopper.constants(torch.empty(0, dtype=torch.float16), 64)
     assert compiler.compile_kernel(name, "sm_90a", **defines).startswith(ELF)
     with pytest.raises(SparseError, match="does not compile for sm_80"):
         compiler.compile_kernel(name, "sm_80", **defines)
@@ -55,7 +56,7 @@ def test_machine_code_of_the_kernels_for_hopper(name: str, block: int, tmp_path:
     if tool is None:
         pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
     (tmp_path / "kernel.cubin").write_bytes(
-        compiler.compile_kernel(name, "sm_90a", DTYPE=2, BLOCK=block, STAGES=hopper.STAGES[block])
+        compiler.compile_kernel(name, "sm_90a", **hopper.constants(torch.empty(0, dtype=torch.bfloat16), block))
     )
     listing = subprocess.run([tool, tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True).stdout
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)[^;]*;", listing)

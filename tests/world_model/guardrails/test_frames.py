@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from procosm.world_model.data.video_stream import encode_part
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.guardrails.faces import BLOCKS, FaceBlur
 from procosm.world_model.guardrails.frames import Familiarity, check_video
-from procosm.world_model.guardrails.guard import GuardConfig, guard
+from procosm.world_model.guardrails.guard import GuardConfig, film_name, guard
 from tests.conftest import FRAME, BrightnessTokenizer
 from tests.world_model.curation import scenes
 
@@ -141,6 +142,28 @@ def test_no_recording_is_written_over_by_its_covered_copy(portrait, tmp_path):
     with pytest.raises(ProcosmError, match="lie one in the other"):
         guard(GuardConfig(data=tmp_path, out=tmp_path))
     assert (tmp_path / "visit.mp4").read_bytes() == film
+
+
+def test_no_covered_copy_is_written_over_by_that_of_another_recording(portrait, tmp_path):
+    """Recordings of HDF5 files are called FILE/DEMONSTRATION."""
+    (tmp_path / "data").mkdir()
+    for step, (file, demo) in enumerate((("visits", "left_demo"), ("visits_left", "demo"))):
+        with h5py.File(tmp_path / "data" / f"{file}.hdf5", "w") as made:
+            made[f"data/{demo}/actions"] = np.zeros((2, 1))
+            made[f"data/{demo}/rewards"] = made[f"data/{demo}/dones"] = np.zeros(2)
+            for place in ("obs", "next_obs"):
+                made[f"data/{demo}/{place}/front_image"] = np.stack([np.roll(portrait, step, axis=0)] * 2)
+    guard(GuardConfig(data=tmp_path / "data", fps=10.0, out=tmp_path / "out"))
+    judged = json.loads((tmp_path / "out/guard.json").read_text())["recordings"]
+    assert all(each["faces"] for each in judged.values())
+    films = {path.read_bytes() for path in (tmp_path / "out").glob("*.mp4")}
+    assert len(judged) == len(films) == 2
+
+
+def test_films_are_called_apart_whatever_their_recordings_are_called():
+    names = ["a/b", "a_b", "a%2Fb", "a%b", "a%25b", "../a", "a"]
+    films = [film_name(name) for name in names]
+    assert len(set(films)) == len(names) and not any("/" in film for film in films)
 
 
 def test_a_recording_that_cannot_be_judged_does_not_pass(tmp_path, monkeypatch):

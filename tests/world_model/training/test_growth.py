@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from procosm.world_model.data.on_disk import LatentFile, write_latents
 from procosm.world_model.data.windows import Table
-from procosm.world_model.evaluation.growth import agreement, changes, reading_noise
+from procosm.world_model.evaluation.growth import DECIDING, agreement, changes, reading_noise
 from procosm.world_model.interface import Prediction
 from procosm.world_model.training.growth import growth, growth_verdict
 from procosm.world_model.training.recipes import Training
@@ -33,11 +34,13 @@ class Featured(LinearDynamics):
         return memory, Prediction(memory.newest, self.read(memory))
 
 
-def logged(deviation: torch.Tensor, seed: int = 0) -> tuple[Table, torch.Tensor, torch.Tensor]:
+def logged(
+    deviation: torch.Tensor, seed: int = 0, episodes: int = EPISODES
+) -> tuple[Table, torch.Tensor, torch.Tensor]:
     """Episodes of the linear world, their latents with noise of these (4,) deviations, and without it."""
     generator = torch.Generator().manual_seed(seed)
-    z = [torch.randn(EPISODES, 4, generator=generator)]
-    actions = 2 * torch.rand(EPISODES, STEPS + 1, 1, generator=generator) - 1
+    z = [torch.randn(episodes, 4, generator=generator)]
+    actions = 2 * torch.rand(episodes, STEPS + 1, 1, generator=generator) - 1
     for t in range(STEPS):
         z.append(DECAY * z[-1] + actions[:, t] @ PUSH.T)
     true = torch.stack(z, 1).flatten(0, 1)
@@ -52,7 +55,7 @@ def logged(deviation: torch.Tensor, seed: int = 0) -> tuple[Table, torch.Tensor,
 
 
 def training(dynamics: Featured, deviation: torch.Tensor, tmp_path) -> Training:
-    (train, z, _), (held_out, held_out_z, _) = logged(deviation, 0), logged(deviation, 1)
+    (train, z, _), (held_out, held_out_z, _) = logged(deviation, 0), logged(deviation, 1, 2 * EPISODES)
     tables, encoded = {"train": train, "holdout": held_out}, {"train": z, "holdout": held_out_z}
     return Training(BrightnessTokenizer(), dynamics, tables, 0, tmp_path, encoded=encoded)
 
@@ -67,6 +70,25 @@ def test_the_noise_of_reading_is_found(deviation):
     torch.testing.assert_close(found, deviation**2, rtol=SPREAD, atol=1e-6)
 
 
+def test_latents_on_disk_are_dreamed_of_some_episodes_at_a_time(tmp_path, monkeypatch):
+    table, latents, _ = logged(torch.zeros(4))
+    write_latents(tmp_path / "latents", iter([latents]))
+    dreamed = []
+
+    class Watched(Featured):
+        def step(self, memory, action, draws=None, sampling=None):
+            dreamed.append(len(action))
+            return super().step(memory, action, draws, sampling)
+
+    whole = changes(Watched(), "features", table, latents, 5)
+    assert set(dreamed) == {EPISODES}
+    monkeypatch.setattr("procosm.world_model.evaluation.growth.FRAMES", 50)
+    dreamed.clear()
+    parts = changes(Watched(), "features", table, LatentFile(tmp_path / "latents", latents.shape), 5)
+    assert set(dreamed) == {50, EPISODES - 100} and whole.true.shape == (EPISODES, 5, 4)
+    assert all(torch.allclose(ours, theirs) for ours, theirs in zip(parts, whole, strict=True))
+
+
 def test_where_noise_hides_the_world_it_is_rather_too_much():
     """What noisy neighbours cannot tell of a moment counts as well."""
     deviation = torch.tensor([0.3, 0.05, 0.4, 0.2])
@@ -79,7 +101,7 @@ def test_what_was_logged_has_no_noise():
 
 
 def uncorrected(found: Training) -> list[float]:
-    seen = changes(found.dynamics, "features", found.tables["holdout"], found.latents["holdout"], 10)
+    seen = changes(found.dynamics, "features", found.tables["holdout"], found.latents["holdout"], 10, DECIDING)
     deviation = deviations(found)[1]
     return [each.error for each in agreement(seen.true / deviation, seen.dreamed / deviation, seen.there)]
 
@@ -101,9 +123,9 @@ def test_noise_alone_neither_fails_a_right_dream_nor_passes_a_wrong_one(tmp_path
 def test_errors_are_those_that_exact_readings_would_show(tmp_path):
     """Dreams at half the rate, begun where noise has them begin, beside the world as it truly was."""
     found = training(Featured(speed=0.5), 0.15 * ALL, tmp_path)
-    table, noisy, true = logged(0.15 * ALL, 1)
-    seen = changes(found.dynamics, "features", table, noisy, 10)
-    at = torch.unique(table.first) + Featured.context - 1
+    table, noisy, true = logged(0.15 * ALL, 1, 2 * EPISODES)
+    seen = changes(found.dynamics, "features", table, noisy, 10, DECIDING)
+    at = torch.unique(table.first)[DECIDING] + Featured.context - 1
     dreamed, exact = seen.dreamed + noisy[at].flatten(1)[:, None], true[at[:, None] + torch.arange(1, 11)]
     deviation = deviations(found)[1]
     weight = (1 - (0.15 / deviation) ** 2).sqrt() / deviation

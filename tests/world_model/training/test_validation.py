@@ -46,6 +46,7 @@ def test_each_horizon_counts_the_episodes_that_last_so_long(tmp_path):
     tables = {kind: tabulate(episodes, kind, dynamics.context) for kind in ("train", "constant")}
     found = growth(Training(tokenizer, dynamics, tables, 0, tmp_path))
     steps = [len(e.actions) - (dynamics.context - 1) for e in episodes if e.kind == "constant"]
+    steps = [each for each in steps if each > 0][1::2]  # the others judge
     assert [row["n"] for row in found] == [n for h in range(1, 11) if (n := sum(s >= h for s in steps))]
     assert found[0]["n"] > found[-1]["n"]  # poles fall at different times
 
