@@ -204,6 +204,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pendulum_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 400 steps of InvertedPendulum in MuJoCo, as collected. Read only: rendering it takes seconds."""
+    from procosm.envs.collect.collect import CollectConfig, collect
+
+    return collect(CollectConfig("InvertedPendulum", tmp_path_factory.mktemp("log"), steps=400, processes=1))
+
+
+@pytest.fixture(scope="session")
 def truth_env() -> Iterator[gym.Env]:
     """InvertedPendulum in MuJoCo through a camera, observing pixels."""
     env = gym.make("procosm.envs:Procosm/InvertedPendulumTruth-v0", frame_size=64)

@@ -13,7 +13,6 @@ from procosm.agents.policy.baselines.logged import Logged
 from procosm.agents.policy.baselines.offline import memory
 from procosm.agents.policy.baselines.shuffled import Shuffled
 from procosm.agents.policy.worlds import dreams
-from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load
 from procosm.world_model.data.episodes import load_episodes
 from procosm.world_model.errors import ProcosmError
@@ -57,9 +56,8 @@ def test_one_dream_cannot_be_shuffled(linear_world):
         Shuffled(dreams(linear_world, 1, "state", 7, 0.99))
 
 
-def test_logged_transitions_are_seen_as_a_policy_sees_them(truth_checkpoint, tmp_path):
-    collected = collect(CollectConfig("InvertedPendulum", tmp_path, steps=300, processes=1))
-    model, episodes = load(truth_checkpoint), load_episodes(collected)
+def test_logged_transitions_are_seen_as_a_policy_sees_them(truth_checkpoint, pendulum_log, tmp_path):
+    model, episodes = load(truth_checkpoint), load_episodes(pendulum_log)
     data = logged.see(model, episodes)
     bar = np.quantile([e.signals["reward"].sum() for e in episodes if e.kind != "constant"], 0.9)
     at = 0

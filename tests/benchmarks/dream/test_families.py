@@ -6,16 +6,10 @@ from dataclasses import replace
 import pytest
 
 from procosm.benchmarks.dream.families import FamiliesConfig, compare
-from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load, save
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.training.presets import preset
 from procosm.world_model.training.train import TrainConfig, train
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return collect(CollectConfig(env="InvertedPendulum", out=tmp_path_factory.mktemp("run"), steps=120, processes=1))
 
 
 def trained(data, out, family):
@@ -25,9 +19,9 @@ def trained(data, out, family):
     return train(TrainConfig(data, out, family=family), sizes)
 
 
-def test_families_stand_side_by_side_and_copying_is_the_same_for_all(data, tmp_path, tiny_checkpoint):
-    folders = tuple(trained(data, tmp_path / family, family) for family in ("diffusion", "autoregressive"))
-    asked = FamiliesConfig(data, folders, tmp_path / "families.json", windows=5, horizon=3)
+def test_families_stand_side_by_side_and_copying_is_the_same_for_all(pendulum_log, tmp_path, tiny_checkpoint):
+    folders = tuple(trained(pendulum_log, tmp_path / family, family) for family in ("diffusion", "autoregressive"))
+    asked = FamiliesConfig(pendulum_log, folders, tmp_path / "families.json", windows=5, horizon=3)
     found = json.loads(compare(asked).read_text())
     values = {
         (row["family"], row["method"], row["horizon"]): row["value"]
@@ -44,7 +38,7 @@ def test_families_stand_side_by_side_and_copying_is_the_same_for_all(data, tmp_p
         copies = {values[family, "copy last frame", horizon] for family in ("diffusion", "autoregressive")}
         assert len(copies) == 1 and values["diffusion", "dream", horizon] != values["autoregressive", "dream", horizon]
     with pytest.raises(ProcosmError, match="must be of InvertedPendulum-v5"):
-        compare(FamiliesConfig(data, (trained_elsewhere(tiny_checkpoint, tmp_path),), tmp_path / "x.json"))
+        compare(FamiliesConfig(pendulum_log, (trained_elsewhere(tiny_checkpoint, tmp_path),), tmp_path / "x.json"))
 
 
 def trained_elsewhere(folder, tmp_path):

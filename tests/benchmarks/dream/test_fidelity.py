@@ -22,7 +22,6 @@ from procosm.benchmarks.dream.fidelity.judging import SEEDS, judging_episodes, o
 from procosm.benchmarks.dream.fidelity.linear import fit_linear
 from procosm.benchmarks.dream.fidelity.scores import Judge, scores
 from procosm.benchmarks.dream.fidelity.ssim import ssim
-from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.envs.collect.policy_file import save_learner
 from procosm.world_model.checkpoint import load
 from procosm.world_model.errors import DatasetError
@@ -141,11 +140,11 @@ def test_each_episode_gives_one_window_long_ones_anywhere(train_episodes):
 
 
 @pytest.fixture(scope="module")
-def small_run(truth_checkpoint, tmp_path_factory):
+def small_run(truth_checkpoint, pendulum_log, tmp_path_factory):
     """A run folder with real frames, an untrained world model and an untrained policy."""
     run = tmp_path_factory.mktemp("fidelity") / "run"
     shutil.copytree(truth_checkpoint, run / "world_model")
-    collect(CollectConfig("InvertedPendulum", run, steps=400, processes=1))
+    shutil.copytree(pendulum_log, run / "data")
     spaces = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32), gym.spaces.Box(-3.0, 3.0, (1,), np.float32)
     blank = gym.Env()
     blank.observation_space, blank.action_space = spaces

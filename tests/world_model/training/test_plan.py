@@ -12,7 +12,6 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from procosm.agents.road import train_stage
-from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.autoregressive.medusa import generate
 from procosm.world_model.autoregressive.recipe import llama
 from procosm.world_model.autoregressive.transformer import AutoregressiveTransformer
@@ -160,9 +159,8 @@ def test_llama_style_layouts_have_the_published_size():
     assert (ours - cross) / 1e9 == pytest.approx(4.0, rel=0.02)
 
 
-def test_a_dry_run_prints_a_table_and_writes_nothing(tmp_path, capsys):
-    data = collect(CollectConfig(env="InvertedPendulum", out=tmp_path / "run", steps=120, processes=1))
-    asked = {"data": data, "out": tmp_path / "run" / "world_model", "preset": "debug", "dry_run": True}
+def test_a_dry_run_prints_a_table_and_writes_nothing(pendulum_log, tmp_path, capsys):
+    asked = {"data": pendulum_log, "out": tmp_path / "run" / "world_model", "preset": "debug", "dry_run": True}
     for family in FAMILIES:
         assert train_stage(TrainConfig(**asked, family=family)) is None
         shown = capsys.readouterr().out

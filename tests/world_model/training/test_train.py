@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from procosm.envs.collect.collect import CollectConfig, collect
 from procosm.world_model.checkpoint import load
 from procosm.world_model.data.episodes import acting_policies, load_episodes, load_task
 from procosm.world_model.data.windows import context_index, tabulate
@@ -26,9 +25,9 @@ from procosm.world_model.training.train import TrainConfig, train
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(pendulum_log, tmp_path_factory) -> Path:
     """Data of which it is told, and only told, that a saved policy acted in them."""
-    made = collect(CollectConfig(env="InvertedPendulum", out=tmp_path_factory.mktemp("run"), steps=400, processes=1))
+    made = shutil.copytree(pendulum_log, tmp_path_factory.mktemp("run") / "data")
     told = json.loads((made / "provenance.json").read_text())
     told["job"]["policies"] = {"runs/a.zip": "f00"}
     (made / "provenance.json").write_text(json.dumps(told))
