@@ -65,8 +65,8 @@ class FeatureLoss(nn.Module):
             variance, found = (each.to(centre.device) for each in torch.linalg.eigh(covariance.cpu()))
             last = axes.shape[1]
             axes.copy_(found.flip(1)[:, :last] / variance.flip(0)[:last].clamp_min(1e-8).sqrt())
-        spreads = (mean_and_covariance(parts)[1].cpu() for parts in (latents, drifts))
-        staying = axes_that_stay(*spreads, self.staying_axes.shape[1])
+        whole, drift = (mean_and_covariance(parts)[1].cpu() for parts in (latents, drifts))
+        staying = axes_that_stay(whole, drift, self.staying_axes.shape[1])
         self.staying_axes.zero_()[:, : staying.shape[1]] = staying.to(self.staying_axes)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
