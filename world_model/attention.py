@@ -19,8 +19,14 @@ LEAST_PARTS = 4
 
 
 def parts_pay(qkv: Tensor) -> bool:
-    """Whether a training step is faster so, for (b, tokens, 3, k, head_dim)."""
-    return torch.is_grad_enabled() and qkv.requires_grad and len(qkv) // _samples(qkv) >= LEAST_PARTS
+    """Whether a training step is faster so, for (b, tokens, 3, k, head_dim).
+
+    Not where a sample alone is too large; nor for tensors without numbers, whose steps are only counted (see
+    ``training.plan``), and which hundreds of parts would keep busy for minutes.
+    """
+    real = type(qkv) is Tensor and qkv.device.type == "cpu"
+    small = _bytes(qkv) <= PART_BYTES and len(qkv) // _samples(qkv) >= LEAST_PARTS
+    return real and small and torch.is_grad_enabled() and qkv.requires_grad
 
 
 def attend_in_parts(qkv: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
@@ -39,7 +45,12 @@ def attend_in_parts(qkv: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, eps: fl
 
 def _samples(qkv: Tensor) -> int:
     """How many a part has."""
-    return max(1, PART_BYTES // (8 * qkv[0, :, 0].numel()))
+    return PART_BYTES // _bytes(qkv)
+
+
+def _bytes(qkv: Tensor) -> int:
+    """Of one sample's queries and keys in float32."""
+    return 8 * qkv[0, :, 0].numel()
 
 
 class _Attention(torch.autograd.Function):

@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, tokens, 3, k, head_dim)
         gain = torch.stack([self.norm_q.weight, self.norm_k.weight])  # both are normalised in one pass
         together = math.gcd(batch, max(1, 16 // tokens))
-        if not x.is_cuda and together == 1 and parts_pay(qkv):
+        if together == 1 and parts_pay(qkv):
             return self.out(attend_in_parts(qkv, gain, cos, sin, EPS).reshape(x.shape))
         gain = gain[:, None]
         qk = F.rms_norm(qkv[:, :, :2].to(gain.dtype), gain.shape[-1:], eps=EPS) * gain

@@ -57,7 +57,7 @@ def test_what_is_fitted_to_parts_is_what_is_fitted_to_all():
         dynamics = DiffusionDynamics(DynamicsConfig(), SHAPE, 1, 3)
         features = FeatureLoss(head, 32, 1)
         manifold.fit(z.split(size))
-        features.fit(z[1:].split(size), (z[1:] - z[:-1]).split(size))
+        features.fit(z[1:].split(size), (z[1:] - z[:-1]).split(size), (z[1:] - z[:-1]).flip(0).split(size))
         dynamics.fit_residual(list(zip(*(each.split(size) for each in pairs), strict=True)))
         head.whiten(pairs[0].split(size))
         fits.append({**manifold.state_dict(), **features.state_dict(), **dynamics.state_dict()})

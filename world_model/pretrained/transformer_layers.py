@@ -20,7 +20,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:  # the fused one accumulates in float32
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+            # Weights of float32 meet numbers of bfloat16 where training mixes them: the fused one takes one dtype.
+            return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
         return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 

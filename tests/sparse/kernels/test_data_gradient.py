@@ -18,7 +18,8 @@ def test_data_gradient(problem: Callable, place: Callable, case: dict) -> None:
     w = p.weight
     operands = [place(t) for t in (p.grad, w.values, w.rows, w.perm, w.col_ptr)]
     got = [kernels.data_gradient(*operands).cpu() for _ in range(2)]
-    close(got[0], p.grad.double() @ p.dense, p.grad @ p.dense.to(p.grad.dtype))
+    # With AMX dense torch reads whole tiles, NaN beside a strided operand included.
+    close(got[0], p.grad.double() @ p.dense, p.grad.contiguous() @ p.dense.to(p.grad.dtype))
     assert torch.equal(*got)
 
 

@@ -46,6 +46,16 @@ def test_rays_of_two_poses_through_one_point_meet_there(fov_y_deg, size):
         assert float(d @ m2 + d2 @ m) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_rays_are_as_exact_where_training_mixes_precisions():
+    position, rotation = (
+        torch.randn(5, 3),
+        torch.stack([random_rotation(torch.Generator().manual_seed(i)) for i in range(5)]),
+    )
+    exact = plucker(position, rotation.float(), 60.0, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plucker(position, rotation.float(), 60.0, 4, 4), exact)
+
+
 def test_turning_is_the_exponential_of_a_cross_product():
     vectors = torch.randn(5, 3, dtype=torch.double)
     x, y, z = vectors.unbind(-1)
