@@ -65,7 +65,7 @@ def plucker(position: Tensor, rotation: Tensor, fov_y_deg: float, height: int, w
     x = reach * (width / height) * (2 * (torch.arange(width, **kind) + 0.5) / width - 1)
     own = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), -torch.ones(height, width, **kind)], dim=-1)
     own = own / own.norm(dim=-1, keepdim=True)
-    # No matrix product: autocast would take it in bfloat16, a quarter of a degree off.
+    # No matrix product, which autocast would round to the eight bits of bfloat16.
     direction = (rotation[..., None, None, :, :] * own[..., None, :]).sum(-1)
     moment = torch.linalg.cross(position[..., None, None, :].expand(direction.shape), direction)
     return torch.cat([direction, moment], dim=-1).movedim(-1, -3)
