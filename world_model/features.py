@@ -6,12 +6,15 @@ steps, and tell from them at every step the latent and its motion, the reward an
 left out, and what a few pixels move is not, for latents count by axis, each in units of its own spread.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.heads import FeatureHead, mlp
+from procosm.world_model.moments import mean_and_covariance
 
 AXES = 16
 """Principal axes of latents, and of their changes in a step, that features must tell."""
@@ -42,13 +45,12 @@ class FeatureLoss(nn.Module):
             self.register_buffer(f"{name}axes", torch.zeros(latents, axes))
 
     @torch.no_grad()
-    def fit(self, before: Tensor, after: Tensor) -> None:
-        """The axes, from (n, c, h, w) latents and those a step later."""
-        pairs = ((self.mean, self.axes, after), (self.motion_mean, self.motion_axes, after - before))
-        for mean, axes, latents in pairs:
-            flat = latents.flatten(1).double()
-            mean.copy_(flat.mean(0))
-            variance, found = (each.to(flat.device) for each in torch.linalg.eigh(torch.cov(flat.T).cpu()))
+    def fit(self, latents: Iterable[Tensor], motions: Iterable[Tensor]) -> None:
+        """The axes, from latents and their changes in a step, in parts (n, c, h, w) that are gone through twice."""
+        for mean, axes, parts in ((self.mean, self.axes, latents), (self.motion_mean, self.motion_axes, motions)):
+            centre, covariance = mean_and_covariance(parts)
+            mean.copy_(centre)
+            variance, found = (each.to(centre.device) for each in torch.linalg.eigh(covariance.cpu()))
             last = axes.shape[1]
             axes.copy_(found.flip(1)[:, :last] / variance.flip(0)[:last].clamp_min(1e-8).sqrt())
 

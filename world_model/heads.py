@@ -1,5 +1,6 @@
 """What a policy wants to know of latents: state or features, the reward, whether the episode ends, and success."""
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -58,9 +59,11 @@ class FeatureHead(LatentHead):
     """Features learned where no states are logged, see ``features``: without units, of mean 0 and deviation 1."""
 
     @torch.no_grad()
-    def whiten(self, latents: Tensor) -> None:
-        """Give features mean 0 and deviation 1 over (n, context, c, h, w) real latents, by the last layer's weights."""
-        found = self(latents)
+    def whiten(self, parts: Iterable[Tensor]) -> None:
+        """Give features mean 0 and deviation 1 over real latents, in parts (n, context, c, h, w), by the last layer's
+        weights.
+        """
+        found = torch.cat([self(part) for part in parts])
         mean, std, last = found.mean(0), found.std(0).clamp_min(1e-6), cast(nn.Linear, self.net[-1])
         last.weight.div_(std[:, None])
         last.bias.sub_(mean).div_(std)

@@ -118,7 +118,7 @@ def trained(
     dynamics.action_low.copy_(torch.tensor(task.action_low))
     dynamics.action_high.copy_(torch.tensor(task.action_high))
     dynamics.to(table.device)  # drawn on the CPU: the same on every device
-    dynamics.fit_residual(z[context_index(table, table.steps, 2)], z[table.steps + 1])
+    dynamics.fit_residual([(z[context_index(table, table.steps, 2)], z[table.steps + 1])])
     stage = StageConfig(config.steps, config.batch, 1.5e-3)
     optimizer = Optimizer(dynamics.net, stage)
     for step in range(config.steps):

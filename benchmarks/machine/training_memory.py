@@ -48,8 +48,9 @@ def task(side: int = SIDE) -> Task:
 
 
 def made_up(count: int, side: int = SIDE) -> Iterator[tuple[Episode, None]]:
-    """Episodes of a bright square that goes where its state says."""
-    for number in range(count + 2):
+    """Episodes of a bright square that goes where its state says, an eighth as many held out, and a constant one."""
+    held_out = max(1, count // 8)
+    for number in range(count + held_out + 1):
         rng = np.random.default_rng(number)
         states = np.cumsum(rng.normal(0, 0.02, (STEPS + 1, 4)), axis=0).astype(np.float32)
         frames, square = np.zeros((STEPS + 1, side, side, 3), np.uint8), side // 8
@@ -57,7 +58,7 @@ def made_up(count: int, side: int = SIDE) -> Iterator[tuple[Episode, None]]:
         for frame, (x, y, *_) in zip(frames, places, strict=True):
             frame[y : y + square, x : x + square] = 255
         signals = {"state": states, "reward": states[1:, 0].copy()}
-        kind = ("train", "holdout", "constant")[max(0, number - count + 1)]
+        kind = "train" if number < count else "holdout" if number < count + held_out else "constant"
         yield Episode(frames, rng.uniform(-1, 1, (STEPS, 1)).astype(np.float32), False, kind, signals=signals), None
 
 

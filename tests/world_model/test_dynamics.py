@@ -95,7 +95,7 @@ def test_training_forgets_the_oldest_actions_of_some_windows():
 def test_every_step_of_a_dream_ends_on_the_manifold(dynamics, noisy):
     """Real latents of one axis: whatever the network says, the next latent has nothing to speak of beside it."""
     line = torch.randn(SHAPE, generator=seeded())
-    dynamics.manifold.fit(torch.linspace(-2, 2, 41).view(-1, 1, 1, 1) * line)
+    dynamics.manifold.fit([torch.linspace(-2, 2, 41).view(-1, 1, 1, 1) * line])
     dynamics.manifold.net[-1].requires_grad_(False).weight.zero_()
     dynamics.manifold.net[-1].bias.zero_()
     w, action, axis = window(), torch.rand(5, 2), line / line.norm()
@@ -182,7 +182,7 @@ def test_slow_motion_survives_half_precision(dynamics):
 def test_what_moves_evenly_goes_on_by_itself(dynamics):
     first, step = torch.randn(50, 1, *SHAPE), torch.randn(50, 1, *SHAPE)
     even = first + step * torch.arange(4).view(1, 4, 1, 1, 1)
-    dynamics.fit_residual(even[:, :3], even[:, 3])
+    dynamics.fit_residual([(even[:, :3], even[:, 3])])
     assert torch.allclose(dynamics.inertia, torch.ones(2, 1, 1), atol=1e-5)
     assert torch.allclose(dynamics.carried(even[:, :3]), even[:, 3], atol=1e-5)
     dynamics.net.patch_out.weight.data.zero_()
@@ -192,7 +192,7 @@ def test_what_moves_evenly_goes_on_by_itself(dynamics):
 def test_inertia_and_residual_are_the_regression_of_each_channel(dynamics):
     past, after = torch.randn(300, 3, *SHAPE), torch.randn(300, *SHAPE)
     after[:, 0] += 1.4 * past[:, 2, 0] - 0.4 * past[:, 1, 0]
-    dynamics.fit_residual(past, after)
+    dynamics.fit_residual([(past, after)])
     for channel in range(2):
         x = (past[:, 2, channel] - past[:, 1, channel]).flatten().numpy()
         y = (after[:, channel] - past[:, 2, channel]).flatten().numpy()

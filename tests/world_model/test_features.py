@@ -45,7 +45,7 @@ def pushed_masses(count: int, seed: int) -> tuple[Batch, torch.Tensor]:
 def fitted(batch: Batch) -> FeatureLoss:
     torch.manual_seed(0)
     loss = FeatureLoss(FeatureHead(CONTEXT, SHAPE, SIZE, hidden=64), 64, 1, hidden=64)
-    loss.fit(batch.latents[:, CONTEXT - 1], batch.latents[:, CONTEXT])
+    loss.fit([batch.latents[:, CONTEXT]], [batch.latents[:, CONTEXT] - batch.latents[:, CONTEXT - 1]])
     return loss
 
 
@@ -60,7 +60,7 @@ def test_features_hold_place_and_speed_that_nobody_logged():
         value.backward()
         adam.step()
     windows = batch.latents[:, :CONTEXT]
-    loss.head.whiten(windows)
+    loss.head.whiten([windows])
     unseen, truth = pushed_masses(1024, 1)
     with torch.no_grad():
         known, new = loss.head(windows), loss.head(unseen.latents[:, :CONTEXT])

@@ -3,8 +3,9 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import h5py
 import numpy as np
@@ -16,12 +17,13 @@ from procosm.world_model.errors import DatasetError
 PIECE = 1 << 11
 """Frames that are read for encoding together."""
 SAMPLE = 1 << 14
-"""Rows that statistics are taken of, at most, where they lie on disk."""
+"""Rows that statistics are taken of, at most, where they lie on disk; they are read ``PIECE`` at a time."""
 KEPT = 32 << 20
 """Bytes of decoded frames that are kept, at most, and those of one block beside them."""
 MIXED = 128 << 20
 """Bytes of decoded video, at most, whose windows are mixed with each other; twice as many are kept."""
 PIXELS = "observations/pixels"
+T = TypeVar("T")
 
 
 class FrameFile:
@@ -188,6 +190,26 @@ def some(rows: Tensor | Rows, at: Tensor) -> Tensor:
     if isinstance(rows, Tensor) or len(at) <= SAMPLE:
         return at
     return at[torch.linspace(0, len(at) - 1, SAMPLE, dtype=torch.float64).long().to(at.device)]
+
+
+def in_parts(rows: Tensor | Rows, at: Tensor, size: int | None = None) -> tuple[Tensor, ...]:
+    """(n,) indices in the parts that are read together: in memory all, on disk ``size`` or else ``PIECE`` of them."""
+    return (at,) if isinstance(rows, Tensor) else at.split(size or PIECE)
+
+
+@dataclass(frozen=True)
+class Parts(Generic[T]):
+    """What is taken of rows part by part, as often as it is gone through; never is all of it in memory.
+
+    Attributes:
+        at: indices, see ``in_parts``. take: what is to be had at such a part.
+    """
+
+    at: Sequence[Tensor]
+    take: Callable[[Tensor], T]
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.take, self.at)
 
 
 def write_latents(path: Path, parts: Iterator[Tensor]) -> None:

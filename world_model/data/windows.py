@@ -15,7 +15,7 @@ from torch import Tensor
 
 from procosm.world_model.data.batch import Batch
 from procosm.world_model.data.episodes import Episode
-from procosm.world_model.data.on_disk import JoinedFrames, Rows
+from procosm.world_model.data.on_disk import JoinedFrames, Rows, some
 from procosm.world_model.errors import DatasetError
 from procosm.world_model.precision import fits, sent
 
@@ -211,6 +211,17 @@ def choose_starts(
     return context_index(table, table.steps[torch.tensor(chosen).sort().values.to(table.device)], context)
 
 
+def candidates(table: Table, newest: int = 0) -> Table:
+    """The table with the steps that windows to start dreams from are chosen among, see ``choose_starts``.
+
+    In memory these are all. On disk they are ``on_disk.SAMPLE`` at most, evenly spread; as many again of the ``newest``
+    frames.
+    """
+    late = table.steps >= len(table.first) - newest
+    chosen = [some(table.frames, table.steps[which]) for which in (~late, late)]
+    return replace(table, steps=torch.cat(chosen))
+
+
 def _places(table: Table, latents: Tensor | Rows, context: int, features: Tensor | None) -> Tensor:
     """(steps, k): where each step of a table begins, in deviations of the states or, where none were logged, of
     features or latents.
@@ -221,7 +232,7 @@ def _places(table: Table, latents: Tensor | Rows, context: int, features: Tensor
     if places is not None:
         places = places.cpu()
         return (places - places.mean(0)) / places.std(0).clamp_min(1e-6)
-    seen = latents[context_index(table, table.steps, context)].flatten(2).cpu()
+    seen = latents[context_index(table, table.steps, context)[:, [0, -1]]].flatten(2).cpu()
     # Each number in the units of all: one that hardly varies would count as much as what moves.
     parts = (seen[:, -1], seen[:, -1] - seen[:, 0])
     return torch.cat([(part - part.mean(0)) / part.std().clamp_min(1e-6) for part in parts], dim=1)

@@ -8,7 +8,7 @@ or errors would add up beside it. The network is told what was done at every lat
 sees are their work (LOG.md, "What was just done").
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -33,6 +33,7 @@ from procosm.world_model.diffusion.precondition import (
 from procosm.world_model.diffusion.transformer import DiffusionTransformer
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import fourier_features
+from procosm.world_model.moments import pooled_deviation
 from procosm.world_model.past import with_oldest_actions_unknown
 from procosm.world_model.precision import sent
 from procosm.world_model.readouts import Readouts
@@ -116,14 +117,26 @@ class Denoiser(Readouts):
         told = self.net.action_size
         return pass_flops(self.config.transformer, self.latent_shape, self.context, told, self.net.masks)
 
-    def fit_residual(self, context: Tensor, latent: Tensor) -> None:
-        """Fit inertia by least squares, and the size of what it leaves, to (n, context, …) latents and their next."""
-        before, after = context[:, -1] - context[:, -2], latent - context[:, -1]
-        over = (0, 2, 3)
-        inertia = (before * after).sum(over) / before.square().sum(over).clamp_min(1e-12)
+    def fit_residual(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit inertia by least squares, and the size of what it leaves.
+
+        Args:
+            parts: (n, context, …) latents and their next, (n, …), of each part of the data; gone through twice.
+        """
+        over, told, known = (0, 2, 3), list[Tensor](), list[Tensor]()
+        for before, after in _changes(parts):
+            told.append((before * after).sum(over))
+            known.append(before.square().sum(over))
+        inertia = torch.stack(told).sum(0) / torch.stack(known).sum(0).clamp_min(1e-12)
         self.inertia.copy_(inertia.clamp(0, 1).view_as(self.inertia))
-        residual = after - self.inertia * before
-        self.residual_std.copy_(residual.std(over).view_as(self.residual_std).clamp_min(1e-3))
+        counts, means, deviations = list[int](), list[Tensor](), list[Tensor]()
+        for before, after in _changes(parts):
+            residual = after - self.inertia * before
+            counts.append(residual[:, 0].numel())
+            means.append(residual.mean(over))
+            deviations.append(residual.std(over))
+        deviation = pooled_deviation(counts, means, deviations)
+        self.residual_std.copy_(deviation.view_as(self.residual_std).clamp_min(1e-3))
 
     def denoise(
         self,
@@ -300,3 +313,8 @@ class Denoiser(Readouts):
             metrics |= {"latent": (error * mask).mean().detach(), self.read_name: (read_error * mask).mean().detach()}
             sums = {name: sums.get(name, 0) + value / horizon for name, value in metrics.items()}
         return total, sums | {"loss": total.detach()}
+
+
+def _changes(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """How the last of (n, context, …) latents came about, and how their next do."""
+    return ((context[:, -1] - context[:, -2], latent - context[:, -1]) for context, latent in parts)

@@ -7,12 +7,14 @@ step of a dream (Vincent et al. 2008; its optimum is the posterior mean of the r
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from procosm.world_model.data.share import share
 from procosm.world_model.heads import mlp
+from procosm.world_model.moments import mean_and_covariance
 from procosm.world_model.precision import sent
 
 NARROW = 0.03
@@ -59,17 +61,17 @@ class Manifold(nn.Module):
         self.register_buffer("fitted", torch.zeros(()))
 
     @torch.no_grad()
-    def fit(self, latents: Tensor) -> None:
-        """Mean, principal axes and reach of (n, c, h, w) real latents."""
-        flat = latents.flatten(1).double()  # single precision would make axes of what is none
-        self.mean.copy_(flat.mean(0))
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """Mean, principal axes and reach of real latents, in parts (n, c, h, w) that are gone through several times."""
+        mean, covariance = mean_and_covariance(parts)  # single precision would make axes of what is none
+        self.mean.copy_(mean)
         # Least first; by one library on every device, for each gives the axes signs of its own.
-        variance, axes = (found.to(flat.device) for found in torch.linalg.eigh(torch.cov(flat.T).cpu()))
+        variance, axes = (found.to(mean.device) for found in torch.linalg.eigh(covariance.cpu()))
         self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
         self.spread.copy_(variance.flip(0)[: self.axes.shape[1]].clamp_min(0).sqrt())
-        along = (latents.flatten(1) - self.mean) @ self.axes
-        self.low.copy_(BEYOND * along.amin(0))
-        self.high.copy_(BEYOND * along.amax(0))
+        reaches = [((part.flatten(1) - self.mean) @ self.axes).aminmax(dim=0) for part in parts]
+        self.low.copy_(BEYOND * torch.stack([reach.min for reach in reaches]).amin(0))
+        self.high.copy_(BEYOND * torch.stack([reach.max for reach in reaches]).amax(0))
         self.fitted.fill_(1.0)
 
     def forward(self, latents: Tensor) -> Tensor:

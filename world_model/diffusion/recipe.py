@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from procosm.world_model.data.batch import Batch
-from procosm.world_model.data.on_disk import some
+from procosm.world_model.data.on_disk import Parts, in_parts, some
 from procosm.world_model.data.windows import context_index, cut, draw
 from procosm.world_model.diffusion.config import DynamicsConfig
 from procosm.world_model.diffusion.distillation import ConsistencyLoss
@@ -44,7 +44,7 @@ class Settle(Stage):
     def run(self, name: str, training: Training) -> dict[str, Any]:
         """See Stage."""
         manifold, table, z = training.dynamics.manifold, training.table, training.latents["train"]
-        manifold.fit(z if isinstance(z, Tensor) else z[some(z, torch.arange(len(z)))])
+        manifold.fit([z] if isinstance(z, Tensor) else Parts(in_parts(z, some(z, torch.arange(len(z)))), z.__getitem__))
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, generator = draw(table, self.batch, training.seed + 4, step)
@@ -70,8 +70,8 @@ class Diffuse(Stage):
         dynamics, table, z = training.dynamics, training.table, training.latents["train"]
         freeze_judges(dynamics)
         with torch.no_grad():
-            steps = some(z, table.steps)
-            dynamics.fit_residual(z[context_index(table, steps, 2)], z[steps + 1])
+            parts = in_parts(z, some(z, table.steps))
+            dynamics.fit_residual(Parts(parts, lambda at: (z[context_index(table, at, 2)], z[at + 1])))
             fit_rewards(training)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from procosm.world_model.data.on_disk import Rows
+from procosm.world_model.data.on_disk import Rows, in_parts
 from procosm.world_model.data.windows import Table, context_index, cut
-from procosm.world_model.encoding import read_off
+from procosm.world_model.encoding import FRAMES, read_off
 from procosm.world_model.evaluation.open_loop import ahead, imagine, readings, told_of
 from procosm.world_model.interface import Dynamics
 
@@ -55,6 +55,13 @@ def changes(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows,
     at = (first + k - 1)[last - first >= k]  # velocities can be seen, and at least one step follows
     if not len(at):
         return None
+    parts = [_changes(dynamics, name, table, latents, horizon, part) for part in in_parts(latents, at, FRAMES)]
+    return Changes(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _changes(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows, horizon: int, at: Tensor) -> Changes:
+    """The same since (n,) frames."""
+    k = dynamics.context
     window, past = cut(table, at, k, horizon, latents), latents[context_index(table, at, k)]
     before, told = read_off(dynamics, name, past), told_of(window.signals)
     dream = [each.readouts[name] for each in imagine(dynamics, past, window.actions[:, k - 1 :], told)]

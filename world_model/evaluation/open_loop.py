@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from procosm.world_model.data.on_disk import PIECE, Rows
+from procosm.world_model.data.on_disk import Rows, in_parts
 from procosm.world_model.data.windows import Table, context_index
 from procosm.world_model.encoding import read_off
 from procosm.world_model.interface import Condition, Dynamics, Prediction
@@ -102,8 +102,7 @@ def readings(dynamics: Dynamics, name: str, table: Table, latents: Tensor | Rows
     if name == "state":
         return table.signals["state"][at]
     whole = at.flatten()
-    parts = [whole] if isinstance(latents, Tensor) else whole.split(PIECE)
-    seen = (latents[context_index(table, part, dynamics.context)] for part in parts)
+    seen = (latents[context_index(table, part, dynamics.context)] for part in in_parts(latents, whole))
     return torch.cat([read_off(dynamics, name, each) for each in seen]).unflatten(0, at.shape)
 
 

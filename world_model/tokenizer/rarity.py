@@ -6,6 +6,8 @@ the inverse of their frequency; here colours are differences from the mean frame
 colour however it is painted, and their frequency has a floor and a power.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +32,11 @@ class ColourRarity(nn.Module):
         self.register_buffer("weights", torch.ones(BINS**3), persistent=False)
 
     @torch.no_grad()
-    def fit(self, away: Tensor) -> None:
-        """Count the colours of (n, 3, …) differences from the mean frame, each within -2 to 2."""
-        counts = torch.bincount(_colours(away).flatten(), minlength=len(self.weights)).double()
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """Count the colours of differences from the mean frame, each within -2 to 2, in parts (n, 3, …)."""
+        counts = torch.zeros_like(self.weights, dtype=torch.float64)
+        for away in parts:
+            counts += torch.bincount(_colours(away).flatten(), minlength=len(counts))
         shares = counts / counts.sum() + FLOOR
         self.weights.copy_((shares / shares.max()) ** -self.power)
 

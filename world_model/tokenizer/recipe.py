@@ -51,8 +51,9 @@ class Tokenize(Stage):
         tokenizer.mixed = table.device.type == "cuda" and bfloat16_pays(table.device)
         loss = TokenizerLoss(self.loss, tokenizer, _head(training, frames)).to(table.device)
         if isinstance(loss.head, MotionHead):
-            some_frames = every(table, max(1, COLOURED // math.prod(table.frames.shape[1:3])))
-            loss.rarity.fit(tokenizer.pixels(table.seen(some_frames)[:, None]) - tokenizer.mean_frame)
+            parts = every(table, max(1, COLOURED // math.prod(table.frames.shape[1:3]))).split(FRAMES)
+            seen = (tokenizer.pixels(table.seen(part)[:, None]) for part in parts)
+            loss.rarity.fit(pixels - tokenizer.mean_frame for pixels in seen)
         source = Source(table, self.batch, training.seed, training.in_epochs)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:

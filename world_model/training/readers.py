@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from procosm.world_model.data.on_disk import some
+from procosm.world_model.data.on_disk import Parts, in_parts, some
 from procosm.world_model.data.share import share
 from procosm.world_model.data.windows import context_index, cut, draw
 from procosm.world_model.features import STEPS, FeatureLoss
@@ -40,15 +40,15 @@ class Read(Stage):
         head = dynamics.features_head
         fit_rewards(training)
         loss = FeatureLoss(head, z[0].numel(), table.actions.shape[1]).to(table.device)
-        steps = some(z, table.steps)
-        loss.fit(z[steps], z[steps + 1])
+        parts = in_parts(z, some(z, table.steps))
+        loss.fit(Parts(parts, lambda at: z[at + 1]), Parts(parts, lambda at: z[at + 1] - z[at]))
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             at = draw(table, self.batch, training.seed + 3, step)[0][share().rows(self.batch)]
             return loss(dynamics.standardised(cut(table, at, head.context, STEPS, z)))
 
         metrics = training.optimise("features", loss, losses, self)
-        head.whiten(z[context_index(table, steps, head.context)])
+        head.whiten(Parts(parts, lambda at: z[context_index(table, at, head.context)]))
         return metrics
 
 

@@ -19,7 +19,7 @@ from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task
 from procosm.world_model.data.episodes import Episode, acting_policies, newest_frames
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import Table, choose_starts, first_frames, past_actions, tabulate
+from procosm.world_model.data.windows import Table, candidates, choose_starts, first_frames, past_actions, tabulate
 from procosm.world_model.evaluation.open_loop import readings
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
@@ -279,12 +279,12 @@ def assembled(task: Task, training: Training, origin: dict[str, Any], newest: in
     held-out frames; ``origin`` is its provenance.
     """
     tables, latents, dynamics = training.tables, training.latents, training.dynamics
-    held_out, z = tables["holdout"], latents["holdout"]
+    held_out, z = candidates(tables["holdout"], newest), latents["holdout"]
     features = None
     if "features" in dynamics.readouts and len(held_out.steps):
         features = readings(dynamics, "features", held_out, z, held_out.steps)
     starts = choose_starts(held_out, z, dynamics.context, features=features, newest=newest)
-    firsts = [latents[kind][first_frames(tables[kind])] for kind in FIRST if kind in tables]
+    firsts = [latents[kind][first_frames(tables[kind])[:RESETS]] for kind in FIRST if kind in tables]
     resets = torch.cat(firsts)[:RESETS]
     rewards = tables["train"].signals["reward"][tables["train"].steps] if "reward" in held_out.signals else None
     return checkpoint.WorldModel(
@@ -313,7 +313,7 @@ def _said(tables: Mapping[str, Table], starts: Tensor) -> dict[str, Any]:
         own = torch.tensor([texts.index(text) for text in table.texts], device=table.device)
         return own[table.signals["text"][at]]
 
-    firsts = [index(tables[kind], first_frames(tables[kind])) for kind in FIRST if kind in tables]
+    firsts = [index(tables[kind], first_frames(tables[kind])[:RESETS]) for kind in FIRST if kind in tables]
     return {
         "texts": texts,
         "start_texts": index(tables["holdout"], starts),

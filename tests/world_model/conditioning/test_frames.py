@@ -101,7 +101,7 @@ def trained(shown: ShownConfig | None, draw, steps: int) -> DiffusionDynamics:
     model = made(shown)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     seen = draw(2000, torch.Generator().manual_seed(99))
-    model.fit_residual(seen[:, :CONTEXT], seen[:, CONTEXT])
+    model.fit_residual([(seen[:, :CONTEXT], seen[:, CONTEXT])])
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
         optimizer.zero_grad()

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from procosm.world_model.data import on_disk
 from procosm.world_model.data.episodes import Episode
+from procosm.world_model.data.on_disk import Rows
 from procosm.world_model.data.windows import (
+    candidates,
     choose_starts,
     context_index,
     cut,
@@ -153,6 +156,20 @@ def test_signals_follow_the_frames_whatever_they_are():
         assert torch.equal(table.signals["force"][first : first + n], torch.from_numpy(e.signals["force"]))
         first += n + 1
     assert tabulate([dataclasses.replace(e, signals={}) for e in made], "train", 3).signals == {}
+
+
+def test_of_frames_on_disk_start_windows_are_chosen_among_some_and_as_many_of_the_newest(monkeypatch):
+    monkeypatch.setattr(on_disk, "SAMPLE", 20)
+    here = tabulate([crowd(np.zeros((200, 2)))], "holdout", 3)
+    frames = Rows()
+    frames.shape = tuple(here.frames.shape)
+    there = dataclasses.replace(here, frames=frames)
+    assert torch.equal(candidates(here, 30).steps, here.steps)
+    among = candidates(there, 30).steps
+    assert len(among.unique()) == 40 and torch.isin(among, here.steps).all() and (among >= 170).sum() == 20
+    assert candidates(there).steps.diff().max() <= 11 and len(candidates(there, 200).steps) == 20
+    few = tabulate([crowd(np.zeros((20, 2)))], "holdout", 3)
+    assert torch.equal(candidates(few, 5).steps, few.steps)
 
 
 def test_every_window_is_a_start_where_there_are_few_and_equal_states_count_apart():

@@ -45,7 +45,7 @@ def test_until_it_is_fitted_every_latent_stays_as_it_is():
 def test_before_training_it_is_the_posterior_mean_of_gaussian_latents(shape):
     latents, noise = gaussian(3000, shape)
     manifold = Manifold(shape)
-    manifold.fit(latents)
+    manifold.fit([latents])
     off = latents[:50] + NARROW * noise[:50]
     flat, mean = latents.flatten(1).double(), latents.flatten(1).double().mean(0)
     covariance = (flat - mean).T @ (flat - mean) / (len(flat) - 1)
@@ -58,7 +58,7 @@ def test_trained_it_leads_back_to_a_curve_and_leaves_who_is_on_it(tmp_path):
     torch.manual_seed(0)
     train, held_out = curve(4000, SHAPE, 0), curve(500, SHAPE, 1)
     manifold, stage = Manifold(SHAPE), preset("small").stages["manifold"]
-    manifold.fit(train)
+    manifold.fit([train])
 
     def left(offset: Tensor) -> float:
         """Distance from the curve after an offset, over that before."""
@@ -88,7 +88,7 @@ def test_trained_it_leads_back_to_a_curve_and_leaves_who_is_on_it(tmp_path):
 
 def test_the_loss_depends_on_its_generator_alone():
     manifold, latents = Manifold(SHAPE), curve(16, SHAPE, 0)
-    manifold.fit(latents)
+    manifold.fit([latents])
     first, second, other = (manifold.loss(latents, torch.Generator().manual_seed(seed))[0].item() for seed in (4, 4, 5))
     assert first == second != other
 
@@ -97,7 +97,7 @@ def test_the_loss_depends_on_its_generator_alone():
 def test_however_far_a_latent_is_thrust_it_stays_where_real_ones_are(bend):
     torch.manual_seed(0)
     manifold, latents = Manifold(SHAPE), curve(500, SHAPE, 0)
-    manifold.fit(latents)
+    manifold.fit([latents])
     manifold.net[-1].weight.data.normal_(std=bend)
 
     def along(z: Tensor) -> Tensor:

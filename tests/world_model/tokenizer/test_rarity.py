@@ -22,7 +22,7 @@ def pictures() -> torch.Tensor:
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_weights_follow_the_frequency_of_a_colour(power):
     rarity = ColourRarity(power)
-    rarity.fit(pictures())
+    rarity.fit(pictures().split(3))
     red, blue = 4 / SIDE**2, 1 / 8
     common = 1 - red - blue
     expected = torch.ones(10, 1, 1, SIDE, SIDE)
@@ -34,7 +34,7 @@ def test_weights_follow_the_frequency_of_a_colour(power):
 def test_every_colour_counts_alike_at_power_one():
     """The sum of weights over the pixels of a colour, but for the floor."""
     rarity = ColourRarity(1.0)
-    rarity.fit(pictures())
+    rarity.fit([pictures()])
     weights = rarity(pictures())
     blue, common = weights[:, :, :, :4].sum(), weights[:, :, :, 4:].sum() - weights[:, :, :, 20, 4:8].sum()
     assert blue.item() == pytest.approx(common.item(), rel=0.01)
@@ -42,7 +42,7 @@ def test_every_colour_counts_alike_at_power_one():
 
 def test_a_colour_that_was_never_seen_is_rare_and_bounded():
     rarity = ColourRarity(1.0)
-    rarity.fit(pictures())
+    rarity.fit([pictures()])
     green = torch.zeros(1, 3, 1, 1, 1)
     green[:, 1] = 1.5
     assert rarity(pictures()).amax() < rarity(green).item() <= 1 / FLOOR + 1
@@ -55,7 +55,7 @@ def test_rare_colours_weigh_more_where_no_state_is_logged(states):
     model = CausalTokenizer(TokenizerConfig(frame_height=SIDE, frame_width=SIDE, width=8, latent_size=4))
     head = StateHead(3, model.spec.shape, 2) if states else MotionHead(3, model.spec.shape, 2)
     loss = TokenizerLoss(TokenizerLossConfig(foreground_weight=0.0), model, head)
-    loss.rarity.fit(pictures())
+    loss.rarity.fit([pictures()])
     x = pictures()[:3]
     expected = torch.ones(3, 1, 1, SIDE, SIDE) if states else loss.rarity(x)
     torch.testing.assert_close(loss.weight(x, 3), expected)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from procosm.world_model.data.on_disk import LatentFile, write_latents
 from procosm.world_model.data.windows import Table
 from procosm.world_model.evaluation.growth import agreement, changes, reading_noise
 from procosm.world_model.interface import Prediction
@@ -65,6 +66,25 @@ SPREAD = 3 * (2 / (EPISODES * (STEPS - 2 * Featured.context))) ** 0.5
 def test_the_noise_of_reading_is_found(deviation):
     found = reading_noise(Featured(), "features", *logged(deviation)[:2])
     torch.testing.assert_close(found, deviation**2, rtol=SPREAD, atol=1e-6)
+
+
+def test_latents_on_disk_are_dreamed_of_some_episodes_at_a_time(tmp_path, monkeypatch):
+    table, latents, _ = logged(torch.zeros(4))
+    write_latents(tmp_path / "latents", iter([latents]))
+    dreamed = []
+
+    class Watched(Featured):
+        def step(self, memory, action, draws=None, sampling=None):
+            dreamed.append(len(action))
+            return super().step(memory, action, draws, sampling)
+
+    whole = changes(Watched(), "features", table, latents, 5)
+    assert set(dreamed) == {EPISODES}
+    monkeypatch.setattr("procosm.world_model.evaluation.growth.FRAMES", 50)
+    dreamed.clear()
+    parts = changes(Watched(), "features", table, LatentFile(tmp_path / "latents", latents.shape), 5)
+    assert set(dreamed) == {50, EPISODES - 100} and whole.true.shape == (EPISODES, 5, 4)
+    assert all(torch.allclose(ours, theirs) for ours, theirs in zip(parts, whole, strict=True))
 
 
 def test_where_noise_hides_the_world_it_is_rather_too_much():
