@@ -161,7 +161,7 @@ def _make(name: str, env_kwargs: Mapping[str, Any]) -> tuple[gym.Env, int | None
     try:
         spec = gym.spec(name.rpartition(":")[2])
         env = gym.make(name, disable_env_checker=True, **env_kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         known = [key for key, spec in gym.registry.items() if "mujoco" in str(spec.entry_point)]
         hint = close_names(name, [key for key in known if not key.startswith("Procosm/")])
         if not isinstance(error, gym.error.Error):
@@ -178,7 +178,7 @@ def _made_by(function: Callable[..., Any], name: str, env_kwargs: Mapping[str, A
     """What a function of the user's makes; its outermost ``TimeLimit`` says how long episodes are, and is left out."""
     try:
         env = function(**env_kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = traceback.format_tb(error.__traceback__)[-1].strip().splitlines()[0]
         raise TaskError(f"task {name!r} cannot be made: {error!r}; at {line}") from error
     if not isinstance(env, gym.Env):

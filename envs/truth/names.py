@@ -58,7 +58,7 @@ def function_of(name: str) -> Callable[..., Any]:
         sys.modules[str(path)] = module  # where dataclasses look up annotations while the file is run
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[str(path)]
             line = traceback.format_tb(error.__traceback__)[-1].strip().splitlines()[0]
             raise TaskError(f"task {name!r}: running {path} failed: {error!r}; at {line}") from error
@@ -124,7 +124,7 @@ def import_module_of(name: str) -> None:
         if importlib.util.find_spec(module.partition(".")[0]) is None and here not in sys.path:
             sys.path.append(here)
         importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             raise TaskError(
                 f"task {name!r}: there is no module {module!r} on Python's path or in {here}: run the command in its "

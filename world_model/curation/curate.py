@@ -213,16 +213,25 @@ def _samples(logs: Logs, config: CurateConfig) -> Iterator[tuple[str, Sample]]:
 def _check_settings(path: Path, config: CurateConfig, logs: Logs) -> None:
     """Refuse to go on with other settings than those with which a run began; where it runs may change."""
     free = {"out", "workers", "ray_address"}
-    settings: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in free}
+    asked: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in free}
     settings = {
-        k: str(v) if not isinstance(v, Mapping) else {n: str(x) for n, x in v.items()} for k, v in settings.items()
+        k: _place(v) if isinstance(v, Path) else {n: str(x) for n, x in v.items()} if isinstance(v, Mapping) else str(v)
+        for k, v in asked.items()
     }
     settings["logs"] = str(len(logs.names))
     if not path.exists():
         write_json(path, settings)
         return
     before = read_json(path, "delete the folder around it, and run the same command again")
+    for name in asked:  # earlier versions wrote paths as they were typed
+        if isinstance(asked[name], Path) and isinstance(before.get(name), str):
+            before[name] = _place(Path(before[name]))
     differing = [name for name, value in settings.items() if before.get(name) != value]
     if differing:
         said = ", ".join(f"{name} was {before.get(name)} and is {settings[name]}" for name in differing)
         raise ProcosmError(f"{config.out} was begun with other settings ({said}): give another --out, or delete it")
+
+
+def _place(path: Path) -> str:
+    """A path as it is called from anywhere."""
+    return str(path.expanduser().resolve())

@@ -50,6 +50,20 @@ def frame_bytes(path: Path) -> int:
     return clip_frames.shard_bytes(path) if are_shards(path) else episodes.frame_bytes(path)
 
 
+def newest_frames(path: Path, count: int) -> dict[str, int]:
+    """How many frames of each kind the last ``count`` episodes in a folder have.
+
+    Raises:
+        DatasetError: there is no dataset, it has fewer, or these are shards, which do not say what came last.
+    """
+    if count and are_shards(path):
+        raise DatasetError(
+            f"--recent {count}: {path} are shards, which do not say which episodes came last: leave --recent out, or "
+            "train on a dataset (procosm collect, ingest)"
+        )
+    return episodes.newest_frames(path, count)
+
+
 def contents(path: Path) -> tuple[str, ...]:
     """Endings of the files that make up what lies in a folder; the index of shards has their checksums."""
     return ("index.json",) if are_shards(path) else (".hdf5", ".arrow", ".json")

@@ -16,8 +16,8 @@ from procosm.sparse import baselines
 from procosm.world_model import checkpoint, folders, registry
 from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.clip_frames import Damaged
-from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task
-from procosm.world_model.data.episodes import Episode, acting_policies, newest_frames
+from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task, newest_frames
+from procosm.world_model.data.episodes import Episode, acting_policies
 from procosm.world_model.data.task import Task
 from procosm.world_model.data.windows import Table, candidates, choose_starts, first_frames, past_actions, tabulate
 from procosm.world_model.evaluation.open_loop import readings
@@ -173,6 +173,7 @@ def shared_out(config: TrainConfig) -> Parallel:
 
 def _train(config: TrainConfig, sizes: Preset) -> Path:
     task, device = load_task(config.data), resolve_device(config.device)
+    newest = newest_frames(config.data, config.recent)
     how = shared_out(config)
     check_shares({name: stage.batch for name, stage in sizes.stages.items()}, how)
     out = folders.named(config.out)
@@ -197,7 +198,6 @@ def _train(config: TrainConfig, sizes: Preset) -> Path:
     tables = read_tables(config.data, dynamics, device, config.frames, config.damaged)
     if config.text and not any(table.texts != ("",) for table in tables.values()):
         raise SettingsError(f"--text: no episode of {config.data} says what was asked for; leave it out")
-    newest = newest_frames(config.data, config.recent)
     tables["train"] = tables["train"].with_half_from(newest["train"])
     makers, in_epochs = sparsifiers(config), are_shards(config.data)
     training = Training(tokenizer, dynamics, tables, config.seed, work, makers, how=how, in_epochs=in_epochs)

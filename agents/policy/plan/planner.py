@@ -19,8 +19,8 @@ from procosm.agents.policy.worlds import reward_scale
 from procosm.envs.collect.policy_file import load_policy
 from procosm.envs.collect.run_policy import observation_of
 from procosm.world_model.checkpoint import WorldModel
-from procosm.world_model.errors import TaskError
-from procosm.world_model.files import write_json
+from procosm.world_model.errors import ProcosmError, TaskError
+from procosm.world_model.files import read_json, write_json
 from procosm.world_model.interface import Condition
 from procosm.world_model.schema import read_file
 from procosm.world_model.settings import Count, Positive, Seed, Settings, SettingsError, Share
@@ -198,10 +198,25 @@ def _shifted(plans: np.ndarray) -> np.ndarray:
 
 
 def save_plan(config: PlanConfig, path: Path) -> Path:
-    """Write a planner's settings; its policy is named by a path from the root."""
+    """Write a planner's settings; its policy is named by a path from the root.
+
+    Raises:
+        ProcosmError: there is a file that holds no planner's settings, or it cannot be written.
+    """
+    if path.exists() and not _holds_settings(path):
+        raise SettingsError(f"--out {path}: that file holds no planner's settings: give another name, or delete it")
     values = asdict(config) | {"policy": str(config.policy.absolute()) if config.policy else None}
     write_json(path, values)
     return path
+
+
+def _holds_settings(path: Path) -> bool:
+    """Whether a file is of ``save_plan``, also of another version, whose settings were others."""
+    try:
+        found = read_json(path)
+    except ProcosmError:
+        return False
+    return isinstance(found, dict) and {"method", "horizon", "candidates"} <= found.keys()
 
 
 def load_planner(path: Path, model: WorldModel, episode: int = 0) -> Planner:

@@ -1,6 +1,7 @@
 """Planning against the linear-quadratic regulator, whose best plan and its cost are known."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,6 +252,22 @@ def test_a_plan_file_is_refused_that_no_command_could_play(tmp_path):
     with pytest.raises(ProcosmError, match=r"--policy .*none\.zip: there is no such file"):
         plan(PlanFileConfig(out=tmp_path / "plan.json", policy=tmp_path / "none.zip"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b'{"benchmark": "plan", "rows": []}', b"[]", b"{", b"", b"\xff"])
+def test_no_file_but_a_planners_own_is_replaced(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"--out .*results\.json: that file holds no planner's settings"):
+        plan(PlanFileConfig(out=path))
+    assert path.read_bytes() == content
+    path.unlink()
+    plan(PlanFileConfig(out=path))
+    earlier = json.loads(path.read_text()) | {"knob": 1}
+    earlier.pop("gamma", None)
+    path.write_text(json.dumps(earlier))
+    plan(PlanFileConfig(out=path, horizon=3))
+    assert json.loads(path.read_text())["horizon"] == 3 and "knob" not in path.read_text()
 
 
 def test_a_policy_of_other_actions_is_refused(world, monkeypatch):

@@ -34,6 +34,10 @@ def nothing():
 
 def broken():
     raise ValueError("no robot")
+
+
+def left():
+    raise SystemExit(0)
 """
 
 
@@ -72,7 +76,12 @@ def test_a_file_that_a_checkpoint_names_is_run_only_where_it_is_allowed(file, mo
 
 @pytest.mark.parametrize(
     "function, said",
-    [("other", "has no function other"), ("nothing", "must return a gymnasium.Env"), ("broken", "no robot")],
+    [
+        ("other", "has no function other"),
+        ("nothing", "must return a gymnasium.Env"),
+        ("broken", "no robot"),
+        ("left", "cannot be made: SystemExit"),
+    ],
 )
 def test_files_that_make_no_task_are_named(file, function, said):
     with pytest.raises(TaskError, match=said):
@@ -85,6 +94,18 @@ def test_a_file_that_is_not_there_or_fails_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0\n")
     with pytest.raises(TaskError, match=r"bad\.py failed: ZeroDivisionError"):
         MujocoEnv(f"{tmp_path}/bad.py:make", observation="state")
+
+
+@pytest.mark.parametrize("status", ["", "0", "3"])
+def test_a_file_or_module_that_ends_the_process_does_not_end_the_command_in_silence(tmp_path, monkeypatch, status):
+    path = tmp_path / f"leaves{status}.py"
+    path.write_text(f"import sys\n\nsys.exit({status})\n")
+    with pytest.raises(TaskError, match=rf"leaves{status}\.py failed: SystemExit"):
+        MujocoEnv(f"{path}:make", observation="state")
+    assert str(path) not in sys.modules
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TaskError, match=rf"importing 'leaves{status}' failed: SystemExit"):
+        MujocoEnv(f"leaves{status}:Task-v0", observation="state")
 
 
 def test_a_file_may_define_dataclasses_with_postponed_annotations(file):

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from procosm.world_model.curation.curate import CurateConfig, collect, curate
+from procosm.world_model.curation.curate import CurateConfig, _check_settings, collect, curate
 from procosm.world_model.curation.engine import Engine
 from procosm.world_model.curation.records import LogRecord, Manifest
 from procosm.world_model.curation.stages import Piece
@@ -78,6 +80,22 @@ def test_other_settings_are_named_and_nothing_is_overwritten(curated, logs):
     with pytest.raises(ProcosmError, match=r"seed was 0 and is 5"):
         curate(config(logs, curated, seed=5))
     assert contents(curated) == before
+
+
+@pytest.mark.parametrize("begun", ["absolute", "relative", "by an earlier version"])
+def test_the_same_logs_by_another_path_are_the_same_settings(tmp_path, monkeypatch, begun):
+    """Of settings alone; ``logs`` is counted, not read."""
+    monkeypatch.chdir(tmp_path)
+    here, there, path = Path("logs"), tmp_path / "logs", tmp_path / "settings.json"
+    first, second = (there, here) if begun == "absolute" else (here, there)
+    counted = SimpleNamespace(names=["a", "b"])
+    _check_settings(path, config(first, tmp_path / "out"), counted)
+    if begun == "by an earlier version":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "logs"}))
+    monkeypatch.chdir(tmp_path if begun != "relative" else "/")
+    _check_settings(path, config(second, tmp_path / "out"), counted)
+    with pytest.raises(ProcosmError, match=r"data was .*logs and is .*other"):
+        _check_settings(path, config(tmp_path / "other", tmp_path / "out"), counted)
 
 
 def test_archives_of_somebody_else_are_not_cleared_away(logs, tmp_path):

@@ -132,6 +132,12 @@ def test_a_shard_that_changes_under_a_reader_is_named(shards, tmp_path):
         episode.frames[0]
 
 
+def test_what_came_last_cannot_be_asked_of_shards(shards, tmp_path):
+    with pytest.raises(DatasetError, match=r"--recent 2: .*shards, which do not say which episodes came last"):
+        train(TrainConfig(data=shards, out=tmp_path / "run", preset="debug", recent=2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_stopped_in_an_epoch_and_with_frames_elsewhere_it_ends_with_the_same_weights(shards, tmp_path, monkeypatch):
     """In memory without a stop, and streamed with one: bit for bit the same."""
     whole = train(TrainConfig(data=shards, out=tmp_path / "whole", preset="debug", frames="memory"))
