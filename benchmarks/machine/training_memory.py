@@ -23,6 +23,7 @@ from procosm.world_model.data.task import Task, View, logged_signals
 from procosm.world_model.settings import Count
 
 STEPS, SIDE = 499, 64
+SIZES = (1, 10)
 TRAIN = """
 import sys
 from pathlib import Path
@@ -62,22 +63,28 @@ def made_up(count: int, side: int = SIDE) -> Iterator[tuple[Episode, None]]:
         yield Episode(frames, rng.uniform(-1, 1, (STEPS, 1)).astype(np.float32), False, kind, signals=signals), None
 
 
+def size_row(times: int, metric: str, size: int) -> dict[str, str | int]:
+    """A row of so many bytes, of ``times`` the data."""
+    return {"task": f"{times} x data", "unit": "MB", "metric": metric, "value": round(size / 1e6)}
+
+
 def run(config: MemoryConfig) -> Path:
     """Measure and write the result."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for times in (1, 10):
+        for times in SIZES:
             data = Path(folder) / f"data-{times}"
             write_dataset(data, task(), made_up(times * config.episodes), {}, "{}")
-            row = {"task": f"{times} x data", "unit": "MB"}
-            rows.append(row | {"metric": "frames", "value": round(frame_bytes(data) / 1e6)})
-            for frames in ("memory", "disk"):
-                arguments = [str(data), str(Path(folder) / f"{frames}-{times}" / "world_model"), frames, config.device]
+            rows.append(size_row(times, "frames", frame_bytes(data)))
+        for frames in ("disk", "memory"):
+            for times in SIZES:
+                made = Path(folder) / f"{frames}-{times}" / "world_model"
+                arguments = [str(Path(folder) / f"data-{times}"), str(made), frames, config.device]
                 done = subprocess.run(
                     [sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True, check=True
                 )
-                peak = int(done.stdout.split()[-1]) / 1e6
-                rows.append(row | {"metric": f"peak with frames in {frames}", "value": round(peak)})
+                rows.append(size_row(times, f"peak with frames in {frames}", int(done.stdout.split()[-1])))
+                print(rows[-1], file=sys.stderr)
     return record("training_memory", rows)
 
 
