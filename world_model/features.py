@@ -102,8 +102,9 @@ class FeatureLoss(nn.Module):
     def _unlike(self, features: Tensor, shown: Tensor) -> dict[str, Tensor]:
         """(b,) errors of what (b, size) features tell of (b, axes) numbers of the latent."""
         unlike = F.smooth_l1_loss(self.show(features), shown, reduction="none")
-        staying = self.staying_axes.shape[1]
-        return {"latent": unlike[:, :-staying].mean(1), "staying": unlike[:, -staying:].mean(1)}
+        stays = self.staying_axes.any(0)  # of the others there is nothing to tell
+        latent, staying = unlike.split([unlike.shape[1] - len(stays), len(stays)], dim=1)
+        return {"latent": latent.mean(1), "staying": (staying * stays).sum(1) / stays.sum().clamp_min(1)}
 
 
 def axes_that_stay(covariance: Tensor, drift: Tensor, count: int) -> Tensor:

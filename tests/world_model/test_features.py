@@ -146,3 +146,40 @@ def test_where_nothing_stays_no_axis_does():
     latents = torch.randn(300, 10, 16, generator=torch.Generator().manual_seed(0))
     assert axes_that_stay(*spreads(latents), 8).shape == (16, 0)
     assert axes_that_stay(*spreads(latents[:1]), 8).isfinite().all(), "one short episode"
+
+
+@pytest.mark.parametrize("staying", [True, False])
+def test_features_tell_a_faint_goal_because_it_stays(staying):
+    """The control has no axes that stay, and does not tell the goal: nothing else that it must tell needs it."""
+    latents, goal = places_and_goals(400, 0)
+    windows = latents[:, : CONTEXT + HORIZON].unflatten(2, SHAPE)
+    count = len(windows)
+    batch = Batch(
+        frames=torch.empty(0),
+        latents=windows,
+        actions=torch.zeros(count, CONTEXT + HORIZON - 1, 1),
+        signals={},
+        ends=torch.zeros(count, HORIZON),
+        mask=torch.ones(count, HORIZON),
+    )
+    loss = fitted(batch)
+    moments, drifts = (each.flatten(0, 1) for each in (latents, latents - latents.roll(5, 1)))
+    loss.fit([moments], [(latents[:, 1:] - latents[:, :-1]).flatten(0, 1)], [drifts])
+    loss.axes[:, 1:], loss.motion_axes[:, 1:] = 0, 0  # the place and its motion, no axis of noise
+    if not staying:
+        loss.staying_axes.zero_()
+    adam = torch.optim.AdamW(loss.parameters(), 3e-3)
+    for step in range(120):
+        value, _ = loss(batch.rows(slice(step % 2 * 200, step % 2 * 200 + 200)))
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+    unseen, wanted = places_and_goals(300, 1)
+    with torch.no_grad():
+        known, new = (
+            torch.cat([loss.head(each[:, :CONTEXT].unflatten(2, SHAPE)), torch.ones(len(each), 1)], 1)
+            for each in (latents, unseen)
+        )
+    told = (new @ torch.linalg.lstsq(known, goal[:, None]).solution)[:, 0]
+    left = (told - wanted).square().mean() / wanted.var()
+    assert left < 0.1 if staying else left > 0.6, left
