@@ -41,8 +41,8 @@ with everything logged, and tokenizers took square frames alone. Both open as be
 PARTS: tuple["registry.Part", "registry.Part"] = ("tokenizer", "dynamics")
 BOUNDS = ("action_low", "action_high")
 WEIGHTS = (*PARTS, "starts")
-"""Files (NAME.safetensors) that every checkpoint has; trust and resets may come later."""
-FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets", "adapter")}
+"""Files (NAME.safetensors) that every checkpoint has; trust, resets and practice may come later."""
+FILES = {f"{name}.safetensors" for name in (*WEIGHTS, "trust", "resets", "practice", "adapter")}
 FILES |= {f"{name}.json" for name in ("config", "metrics", "provenance")}
 
 
@@ -126,11 +126,12 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
     check_out(folder)
     starts = {"frames": model.start_frames, "latents": model.starts}
     starts |= {} if model.start_states is None else {"states": model.start_states}
-    if model.start_actions is not None:  # no file holds NaN, which is an action nobody knows
-        known = ~model.start_actions.isnan().any(-1)
-        starts |= {"actions": model.start_actions.where(known[..., None], 0.0), "known": known.to(torch.uint8)}
+    starts |= {} if model.start_actions is None else starts_file.stored_actions(model.start_actions)
     resets = {} if model.resets is None else {"latents": model.resets}
-    for tensors, said in ((starts, model.start_texts), (resets, model.reset_texts)):
+    windows = model.practice
+    practice = {} if windows is None else {"latents": windows.latents, **starts_file.stored_actions(windows.actions)}
+    spoken = (starts, model.start_texts), (resets, model.reset_texts), (practice, windows and windows.texts)
+    for tensors, said in spoken:
         tensors |= {} if said is None or not tensors else {"texts": said}
     tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs
     kinds = Kinds(registry.kind_of("tokenizer", tokenizer.config), registry.kind_of("dynamics", dynamics.config))
@@ -142,6 +143,7 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
         # Empty where there is none: an older model's must not stay.
         write_tensors(staging / "trust.safetensors", model.trust or {})
         write_tensors(staging / "resets.safetensors", resets)
+        write_tensors(staging / "practice.safetensors", practice)
         write_tensors(staging / "adapter.safetensors", dict(adapter or {}))
         config = Config(
             format=FORMAT,
@@ -229,6 +231,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         texts=config.texts,
         start_texts=starts["texts"].to(device) if "texts" in starts else None,
         reset_texts=resets.get("texts"),
+        practice=starts_file.loaded_practice(find(folder, "practice.safetensors"), config, latents),
     )
 
 

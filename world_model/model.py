@@ -20,6 +20,20 @@ SMALLEST_PART, MOST_PARTS = 32, 8  # dreams that one thread moves by itself; few
 
 
 @dataclass(frozen=True)
+class Practice:
+    """Windows of the frames that a model learned from, evenly spread, for dreams in which policies practise.
+
+    Attributes:
+        latents: (m, context, c, h, w), standardised. actions: (m, context - 1, a), what was done between them, NaN
+            before an episode's first step. texts: (m,) int64, as ``WorldModel.start_texts``.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    texts: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class WorldModel:
     """A tokenizer, its dynamics, and real frames to start dreaming from.
 
@@ -38,6 +52,7 @@ class WorldModel:
             episode's first step; older models have none.
         texts: what was asked for in words where it learned; () of models that take none.
         start_texts, reset_texts: (n,) and (m,) int64, which of them start windows and resets had.
+        practice: windows of what it learned from; older models have none, nor have those that ship.
     """
 
     task: Task
@@ -55,6 +70,7 @@ class WorldModel:
     texts: tuple[str, ...] = ()
     start_texts: Tensor | None = None
     reset_texts: Tensor | None = None
+    practice: Practice | None = None
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from procosm.world_model.errors import CheckpointError
+from procosm.world_model.model import Practice
 from procosm.world_model.weights import RESTORE, check_numbers, read_weights
 
 if TYPE_CHECKING:
@@ -42,6 +43,22 @@ def loaded_resets(path: Path, config: "Config", starts: Tensor) -> dict[str, Ten
     return there | ({"texts": tensors["texts"].to(starts.device)} if config.texts else {})
 
 
+def loaded_practice(path: Path, config: "Config", starts: Tensor) -> Practice | None:
+    """Windows to practise from, where ``starts`` are; None in checkpoints that hold none."""
+    tensors = read_weights(path, config.sha256) if path.exists() or path.name in config.sha256 else {}
+    if not tensors:
+        return None
+    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
+    past = (count, starts.shape[1] - 1)
+    shapes = {"latents": (count, *starts.shape[1:]), "actions": (*past, len(config.task.action_low)), "known": past}
+    _check(path, tensors, shapes | ({"texts": (count,)} if config.texts else {}), {"latents": torch.float16})
+    _check_texts(path, tensors, config)
+    actions = start_actions(tensors, starts.device)
+    assert actions is not None  # their shape was checked
+    texts = tensors["texts"].to(starts.device) if config.texts else None
+    return Practice(tensors["latents"].to(starts.device, torch.float16), actions, texts)
+
+
 def _check_texts(path: Path, tensors: Mapping[str, Tensor], config: "Config") -> None:
     """Refuse texts that are none of those that the model knows."""
     said = tensors.get("texts", torch.zeros(0, dtype=torch.int64))
@@ -55,18 +72,31 @@ def check_starts(path: Path, starts: Mapping[str, Tensor], config: "Config", sha
     shapes = {"frames": (count, shape[0], *config.task.frame_shape), "latents": (count, *shape)}
     if "state" in config.task.signals:
         shapes["states"] = (count, config.task.state_size)
-    found = {name: tuple(tensor.shape) for name, tensor in starts.items()}
     if "actions" in starts:
         shapes["actions"] = (count, shape[0] - 1, len(config.task.action_low))
         shapes["known"] = (count, shape[0] - 1)
     if config.texts:
         shapes["texts"] = (count,)
-    if not count or found != shapes:
-        raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
-    for name in shapes:
-        kind = {"frames": torch.uint8, "known": torch.uint8, "texts": torch.int64}.get(name, torch.float32)
-        check_numbers(f"{path}: {name}", starts[name], kind)
+    _check(path, starts, shapes, {"frames": torch.uint8})
     _check_texts(path, starts, config)
+
+
+def _check(
+    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, torch.dtype]
+) -> None:
+    """Refuse windows of other shapes or kinds, or none at all."""
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != shapes or not shapes["latents"][0]:
+        raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
+    kinds = {"known": torch.uint8, "texts": torch.int64, **kinds}
+    for name in shapes:
+        check_numbers(f"{path}: {name}", tensors[name], kinds.get(name, torch.float32))
+
+
+def stored_actions(actions: Tensor) -> dict[str, Tensor]:
+    """What a file holds of (n, context - 1, a) actions: none holds NaN, which is an action nobody knows."""
+    known = ~actions.isnan().any(-1)
+    return {"actions": actions.where(known[..., None], 0.0), "known": known.to(torch.uint8)}
 
 
 def start_actions(starts: Mapping[str, Tensor], device: torch.device) -> Tensor | None:

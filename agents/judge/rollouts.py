@@ -255,6 +255,7 @@ def dreams_from(
         texts=texts,
         start_texts=torch.tensor([texts.index(each) for each in instructions]) if texts else None,
         reset_texts=None,
+        practice=None,
     )
     settings = {"num_envs": n, "autoreset_mode": "SAME_STEP", "starts": "wide", **options}  # any frame given
     return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)

@@ -53,6 +53,7 @@ def ship(config: ShipConfig) -> Path:
         start_states=None if model.start_states is None else model.start_states[chosen],
         start_actions=None if model.start_actions is None else model.start_actions[chosen],
         starts=model.starts[chosen],
+        practice=None,
         provenance=json.loads(json.dumps(origin).replace(f"{Path.cwd()}/", "")),  # a reader has other folders
     )
     CHECKPOINTS.mkdir(exist_ok=True)

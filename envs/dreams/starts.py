@@ -40,9 +40,10 @@ class Start(NamedTuple):
 
 
 class Windows:
-    """The start windows of a checkpoint: held-out ones come first, then those of the task's own reset.
+    """The start windows of a checkpoint: held-out ones come first, then those of the task's own reset, then those of
+    what it learned from.
 
-    Of the latter the first frame stands for the past as well.
+    Of the task's own reset the first frame stands for the past as well.
 
     Attributes:
         usable: (k,) int64, the windows that a dream may begin with.
@@ -52,16 +53,20 @@ class Windows:
     def __init__(self, model: WorldModel, starts: str | Sequence[int]) -> None:
         """``starts``: ``task``, ``wide`` or indices, as ``Dreams`` has them; a TaskError for anything else."""
         self._model = model
-        self.count = len(model.starts) + (0 if model.resets is None else len(model.resets))
+        self._own = len(model.starts) + (0 if model.resets is None else len(model.resets))
+        self.count = self._own + (0 if model.practice is None else len(model.practice.latents))
         self.usable = self._usable(starts)
 
     def _usable(self, starts: str | Sequence[int]) -> np.ndarray:
         held_out = len(self._model.starts)
         if isinstance(starts, str) and starts == "wide":
-            return np.arange(held_out)
+            learned = np.arange(self._own, self.count)
+            # Held-out windows lie far apart, also where hardly any episode got: a quarter of dreams begins with them.
+            times = max(1, round(len(learned) / (3 * held_out)))
+            return np.concatenate([np.tile(np.arange(held_out), times), learned])
         if isinstance(starts, str) and starts == "task":
-            if self.count > held_out:
-                return np.arange(held_out, self.count)
+            if self._own > held_out:
+                return np.arange(held_out, self._own)
             if "published" not in self._model.provenance:  # whose start frames are all there is
                 _say_that_starts_are_wide(self._model.task.id)
             return np.arange(held_out)
@@ -84,14 +89,18 @@ class Windows:
     def start(self, windows: Sequence[int]) -> Start:
         """What dreams begin with that begin with these windows."""
         starts, resets, done = self._model.starts, self._model.resets, self._model.start_actions
-        held_out = len(starts)
+        held_out, practice = len(starts), self._model.practice
         index = torch.tensor(windows, dtype=torch.int64, device=starts.device)
         there, own = index.clamp_max(held_out - 1), index >= held_out
         latents, actions = starts[there], unknown(self._model, len(index)) if done is None else done[there]
         if resets is not None:
-            first = resets[(index - held_out).clamp_min(0)][:, None]
+            first = resets[(index - held_out).clamp(0, len(resets) - 1)][:, None]
             latents = torch.where(own.view(-1, 1, 1, 1, 1), first, latents)
             actions = torch.where(own.view(-1, 1, 1), torch.nan, actions)
+        if practice is not None:
+            learned, at = index >= self._own, (index - self._own).clamp_min(0)
+            latents = torch.where(learned.view(-1, 1, 1, 1, 1), practice.latents[at].to(latents), latents)
+            actions = torch.where(learned.view(-1, 1, 1), practice.actions[at], actions)
         return Start(latents, actions, self._said(windows))
 
     def _said(self, windows: Sequence[int]) -> tuple[str, ...]:
@@ -99,7 +108,13 @@ class Windows:
         model = self._model
         if model.start_texts is None:
             return ("",) * len(windows) if model.takes_words else ()
-        known = model.start_texts.tolist() + ([] if model.reset_texts is None else model.reset_texts.tolist())
+        practice = model.practice.texts if model.practice else None
+        known = [
+            text
+            for texts in (model.start_texts, model.reset_texts, practice)
+            if texts is not None
+            for text in texts.tolist()
+        ]
         return tuple(model.texts[known[window]] for window in windows)
 
 

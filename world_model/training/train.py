@@ -1,7 +1,7 @@
 """From episodes to a world model: the stages of its recipe, one after the other."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,9 +18,19 @@ from procosm.world_model.data.batch import random_batch
 from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task, newest_frames
 from procosm.world_model.data.episodes import Episode, acting_policies
+from procosm.world_model.data.on_disk import Rows
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import Table, candidates, choose_starts, first_frames, past_actions, tabulate
+from procosm.world_model.data.windows import (
+    Table,
+    candidates,
+    choose_starts,
+    context_index,
+    first_frames,
+    past_actions,
+    tabulate,
+)
 from procosm.world_model.evaluation.open_loop import readings
+from procosm.world_model.model import Practice
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError, Share
@@ -35,6 +45,8 @@ from procosm.world_model.training.recipes import Stage, Training
 from procosm.world_model.training.stage import MakeSparsifier
 from procosm.world_model.training.validation import open_loop
 
+PRACTICE, PRACTICE_BYTES = 4096, 16 << 20
+"""Windows that a checkpoint keeps for practice, at most, and what they take."""
 RESETS = 256
 """First frames of the task's own reset that a checkpoint keeps, at most."""
 UNCOUNTED = ("distill", "text", "rays", "views", "fewer", "images")
@@ -284,8 +296,10 @@ def assembled(task: Task, training: Training, origin: dict[str, Any], newest: in
     if "features" in dynamics.readouts and len(held_out.steps):
         features = readings(dynamics, "features", held_out, z, held_out.steps)
     starts = choose_starts(held_out, z, dynamics.context, features=features, newest=newest)
-    firsts = [latents[kind][first_frames(tables[kind])[:RESETS]] for kind in FIRST if kind in tables]
-    resets = torch.cat(firsts)[:RESETS]
+    firsts = {kind: first_frames(tables[kind])[:RESETS] for kind in FIRST if kind in tables}
+    resets = torch.cat([latents[kind][at] for kind, at in firsts.items()])[:RESETS]
+    texts = tuple(sorted({text for table in tables.values() for text in table.texts}))
+    asked = [said for kind, at in firsts.items() if (said := said_at(texts, tables[kind], at)) is not None]
     rewards = tables["train"].signals["reward"][tables["train"].steps] if "reward" in held_out.signals else None
     return checkpoint.WorldModel(
         task=task,
@@ -296,29 +310,35 @@ def assembled(task: Task, training: Training, origin: dict[str, Any], newest: in
         starts=z[starts],
         resets=resets if len(resets) else None,
         start_actions=past_actions(held_out, starts[:, -1], dynamics.context),
-        **_said(tables, starts[:, -1]),
+        texts=texts,
+        start_texts=said_at(texts, held_out, starts[:, -1]),
+        reset_texts=torch.cat(asked)[:RESETS] if asked else None,
+        practice=practice_of(tables["train"], latents["train"], dynamics.context, texts),
         reward_range=None if rewards is None else (float(rewards.min()), float(rewards.max())),
         metrics=training.metrics,
         provenance=origin,
     )
 
 
-def _said(tables: Mapping[str, Table], starts: Tensor) -> dict[str, Any]:
-    """Of a model that takes words: those that it knows, and which of them start windows and first frames have."""
-    texts = tuple(sorted({text for table in tables.values() for text in table.texts}))
+def practice_of(table: Table, latents: Tensor | Rows, context: int, texts: tuple[str, ...] = ()) -> Practice:
+    """Windows of what was learned from, evenly spread over its steps, of which those of the newest are listed again.
+
+    Held-out windows are few where episodes differ by a goal that stays: a policy that practises in some 70 of these
+    learns them, not to tell them apart.
+    """
+    size = 2 * context * latents[:1].numel()  # bytes, in float16
+    count = min(len(table.steps), PRACTICE, max(1, PRACTICE_BYTES // size))
+    at = table.steps[torch.linspace(0, len(table.steps) - 1, count, dtype=torch.float64).long().to(table.device)]
+    windows = latents[context_index(table, at, context)].half()
+    return Practice(windows, past_actions(table, at, context), said_at(texts, table, at))
+
+
+def said_at(texts: tuple[str, ...], table: Table, at: Tensor) -> Tensor | None:
+    """(n,) int64, which of ``texts`` had the episodes of frames ``at``; None where there are no texts."""
     if not texts:
-        return {}
-
-    def index(table: Table, at: Tensor) -> Tensor:
-        own = torch.tensor([texts.index(text) for text in table.texts], device=table.device)
-        return own[table.signals["text"][at]]
-
-    firsts = [index(tables[kind], first_frames(tables[kind])[:RESETS]) for kind in FIRST if kind in tables]
-    return {
-        "texts": texts,
-        "start_texts": index(tables["holdout"], starts),
-        "reset_texts": torch.cat(firsts)[:RESETS],
-    }
+        return None
+    own = torch.tensor([texts.index(text) for text in table.texts], device=table.device)
+    return own[table.signals["text"][at]]
 
 
 def thin_parts(config: TrainConfig, sizes: Preset, task: Task, tokenizer: Any, dynamics: Any) -> list[Part]:
