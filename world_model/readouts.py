@@ -45,7 +45,7 @@ class Readouts(nn.Module):
         self.outcome_head = OutcomeHead(
             latent_shape, self.reader.size, action_size, "success" in self.readouts, action_cost
         )
-        self.register_buffer("action_low", -torch.ones(action_size))
+        self.register_buffer("action_low", torch.full((action_size,), -1.0))
         self.register_buffer("action_high", torch.ones(action_size))
 
     @property

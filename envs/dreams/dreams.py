@@ -115,8 +115,8 @@ class Dreams:
             denoising_steps: 1 takes the sampler's mean, or the most probable tokens; more draw the noise it starts
                 from, or each token.
             max_episode_steps: steps after which a dream is truncated; None for the task's own, -1 for no limit.
-            starts: ``task`` begins as the task's own reset does, ``wide`` with held-out windows spread over the states
-                that were reached, indices with those windows.
+            starts: ``task`` begins as the task's own reset does, ``wide`` with logged windows (held-out ones spread
+                over the states that were reached, and those it learned from), indices with those windows.
             trust_below: dreams trusted less than this are truncated; None lets them go on.
             reward: in place of the model's own, see ``procosm.envs.dreams.reward``.
             sampling: further settings of ``procosm.world_model.interface.Sampling``, by name.

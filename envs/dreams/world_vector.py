@@ -79,8 +79,9 @@ class WorldModelVectorEnv(PortableSpec, VectorEnv):
             render_mode: ``rgb_array`` or None.
             device: where a checkpoint is loaded to: ``cpu``, ``cuda``, ``cuda:i``, or ``auto`` (CUDA where there is a
                 device).
-            starts: ``task`` begins as the task's own reset does, like the twin; ``wide`` with any held-out window of
-                real frames, spread over the states that were reached, for practice; indices with those windows only.
+            starts: ``task`` begins as the task's own reset does, like the twin; ``wide`` with any window of logged
+                frames, for practice: held-out ones, spread over the states that were reached, and those that the model
+                learned from; indices with those windows only.
             name: the name under which weights ship; the registered ids give it.
             mixed: take products in bfloat16, the dynamics' and the decoder's: up to twice as fast where the processor
                 has it, and equal to the single environment to fewer digits. A loaded model keeps its own setting unless

@@ -17,6 +17,7 @@ from procosm.envs.dreams.weights import SHIPPED, find_checkpoint
 from procosm.world_model import checkpoint, folders
 from procosm.world_model.checkpoint import WorldModel, load, save
 from procosm.world_model.errors import CheckpointError, ProcosmError
+from procosm.world_model.model import Practice
 from procosm.world_model.training.train import TrainConfig, check_outs
 from tests.conftest import restless_model
 
@@ -47,11 +48,16 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
 
 @pytest.fixture(scope="module")
 def models(tiny_checkpoint) -> list[WorldModel]:
-    """Three that differ in every file; the second has no trust."""
+    """Three that differ in every file; the second has no trust, and nothing to practise from."""
     task = load(tiny_checkpoint).task
     made = [restless_model(task, seed) for seed in range(3)]
     return [
-        dataclasses.replace(m, provenance={"number": n}, trust=None if n == 1 else {"number": torch.tensor([float(n)])})
+        dataclasses.replace(
+            m,
+            provenance={"number": n},
+            trust=None if n == 1 else {"number": torch.tensor([float(n)])},
+            practice=None if n == 1 else Practice(m.starts[n:].half(), m.starts.new_full((len(m.starts) - n, 2, 1), n)),
+        )
         for n, m in enumerate(made)
     ]
 
@@ -72,6 +78,10 @@ def which(folder: Path, models: list[WorldModel]) -> int:
     number = found.provenance["number"]
     model = models[number]
     assert (found.trust is None) == (model.trust is None) and (found.trust or {}).get("number", number) == number
+    assert (found.practice is None) == (model.practice is None)
+    if found.practice is not None and model.practice is not None:
+        assert torch.equal(found.practice.latents, model.practice.latents)
+        assert torch.equal(found.practice.actions, model.practice.actions)
     assert torch.equal(found.start_frames, model.start_frames) and torch.equal(found.starts, model.starts)
     for ours, theirs in ((found.tokenizer, model.tokenizer), (found.dynamics, model.dynamics)):
         expected = theirs.state_dict()

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from procosm.envs.dreams import starts as starts_of_dreams
+from procosm.envs.dreams.starts import Windows
 from procosm.envs.dreams.weights import SHIPPED
 from procosm.envs.dreams.world import WorldModelEnv
 from procosm.envs.dreams.world_vector import WorldModelVectorEnv
 from procosm.envs.truth.resets import ResetsConfig, add
-from procosm.world_model.checkpoint import WorldModel, load
+from procosm.world_model.checkpoint import WorldModel, load, save
 from procosm.world_model.errors import CheckpointError, ProcosmError, TaskError
+from procosm.world_model.model import Practice
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir())
 EPISODES = 64
@@ -131,6 +133,42 @@ def test_slots_from_either_kind_of_window_are_what_a_single_dream_is(linear_worl
         chosen.reset(options={"start": 15})
 
 
+def practising(world: WorldModel, count: int) -> WorldModel:
+    """The same with so many windows to practise from, and a reset."""
+    drawn = np.random.default_rng(1).normal(0, 0.3, (count, *world.starts.shape[1:])).astype(np.float32)
+    done = torch.linspace(-1, 1, count)[:, None, None].repeat(1, world.starts.shape[1] - 1, 1)
+    practice = Practice(torch.from_numpy(drawn).half(), done)
+    return dataclasses.replace(world, resets=world.starts[:2, -1], practice=practice)
+
+
+def test_wide_starts_are_a_quarter_held_out_and_otherwise_what_was_learned_from(linear_world, tmp_path):
+    world = practising(linear_world, 66)
+    env = WorldModelVectorEnv(world, 400, "latent", starts="wide")
+    observed, infos = env.reset(seed=0)
+    start, held_out = infos["start"], len(world.starts)
+    learned = start >= held_out + 2
+    assert set(start[~learned]) == set(range(held_out)) and set(start[learned]) >= {held_out + 2, held_out + 67}
+    assert 0.15 < (~learned).mean() < 0.35
+    expected = world.practice.latents[start[learned] - held_out - 2].float()
+    np.testing.assert_array_equal(observed[learned], expected)
+    np.testing.assert_array_equal(observed[~learned], world.starts[start[~learned]])
+    own = WorldModelVectorEnv(world, 50, "latent").reset(seed=0)[1]["start"]
+    assert set(own) == {held_out, held_out + 1}  # the task's own resets are as before
+
+
+def test_dreams_of_windows_that_were_learned_from_know_what_was_done(linear_world):
+    world = practising(linear_world, 5)
+    windows = Windows(world, "wide")
+    start = windows.start([len(world.starts) + 2 + 4, len(world.starts), 3])
+    assert torch.equal(start.actions[0], world.practice.actions[4]) and start.actions[1].isnan().all()
+    words = dataclasses.replace(
+        world, texts=("left", "right"), start_texts=torch.zeros(11, dtype=torch.int64),
+        reset_texts=torch.zeros(2, dtype=torch.int64),
+        practice=dataclasses.replace(world.practice, texts=torch.tensor([0, 0, 0, 0, 1])),
+    )  # fmt: skip
+    assert Windows(words, "wide").start([17, 16, 0]).said == ("right", "left", "left")
+
+
 def test_a_checkpoint_that_knows_no_reset_says_so_once_and_how_to_add_some(tiny_checkpoint, caplog):
     model = load(tiny_checkpoint)
     starts_of_dreams._say_that_starts_are_wide.cache_clear()
@@ -152,6 +190,12 @@ def test_the_command_adds_resets_to_an_older_checkpoint(truth_checkpoint, tmp_pa
     for wrong in ({"count": 0}, {"seed": -1}):
         with pytest.raises(ProcosmError, match=next(iter(wrong))):
             add(ResetsConfig(folder, **wrong))
+    practice = Practice(model.starts.half(), model.starts.new_zeros(len(model.starts), model.starts.shape[1] - 1, 1))
+    for wrong in ({"actions": practice.actions[1:]}, {"latents": practice.latents[:, 1:]}):
+        save(folder, dataclasses.replace(model, practice=dataclasses.replace(practice, **wrong)))
+        with pytest.raises(CheckpointError, match=r"practice\.safetensors holds"):
+            load(folder)
+    save(folder, model)
     content = bytearray((folder / "resets.safetensors").read_bytes())
     content[-1] ^= 64
     (folder / "resets.safetensors").write_bytes(content)

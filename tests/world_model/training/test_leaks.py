@@ -22,7 +22,7 @@ from procosm.world_model.training import validation
 from procosm.world_model.training.growth import growth
 from procosm.world_model.training.presets import preset
 from procosm.world_model.training.recipes import Stage, Training
-from procosm.world_model.training.train import assembled
+from procosm.world_model.training.train import assembled, practice_of
 from tests.conftest import CONTEXT, DECAY, PUSH, BrightnessTokenizer, LinearDynamics, simulated_task
 
 
@@ -76,6 +76,34 @@ def test_dreams_start_from_held_out_windows(tmp_path):
     held_out, seen = ({tuple(z) for z in made.encoded[kind].flatten(1).tolist()} for kind in ("holdout", "train"))
     starts = {tuple(z) for z in model.starts[:, -1].flatten(1).tolist()}
     assert starts and starts <= held_out and not starts & seen
+
+
+def test_practice_may_begin_in_every_episode_that_was_learned_from_and_in_no_other(tmp_path):
+    """Held-out episodes are few, and with them the goals, or whatever else stays within an episode, that they show."""
+    made = training(tmp_path, train=1.0, holdout=2.0)
+    table, latents = made.tables["train"], made.encoded["train"]
+    practice = assembled(simulated_task("Linear-v0", 4, 2), made, {}).practice
+    assert practice is not None and practice.latents.dtype == torch.float16
+    gaps = (practice.latents[:, -1].flatten(1).float()[:, None] - latents.flatten(1)).abs().amax(2)
+    assert gaps.amin(1).max() < 1e-3  # float16
+    at = gaps.argmin(1)
+    assert set(table.first[at].tolist()) == set(table.first.tolist())
+    done = table.actions[at - 1]
+    begun = table.first[at] == at
+    assert torch.equal(practice.actions[~begun, -1], done[~begun]) and practice.actions[begun].isnan().all()
+
+
+def test_practice_windows_are_few_and_half_of_the_newest(monkeypatch):
+    table, latents = linear("train", 1.0, episodes=40)
+    monkeypatch.setattr("procosm.world_model.training.train.PRACTICE", 64)
+    new = len(table.first) - 20
+    made = practice_of(table.with_half_from(20), latents, CONTEXT)
+    assert len(made.latents) == 64
+    newest = latents[new:].flatten(1)
+    among = (made.latents[:, -1].flatten(1).float()[:, None] - newest).abs().amax(2).amin(1) < 1e-3
+    assert 0.4 < among.float().mean() < 0.6
+    monkeypatch.setattr("procosm.world_model.training.train.PRACTICE_BYTES", 10 * 2 * CONTEXT * 4)
+    assert len(practice_of(table, latents, CONTEXT).latents) == 10
 
 
 STAGES: list[tuple[str, Stage]] = [
