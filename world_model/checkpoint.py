@@ -130,7 +130,7 @@ def save(folder: Path, model: WorldModel, adapter: Mapping[str, Tensor] | None =
     resets = {} if model.resets is None else {"latents": model.resets}
     windows = model.practice
     practice = {} if windows is None else {"latents": windows.latents, **starts_file.stored_actions(windows.actions)}
-    spoken = (starts, model.start_texts), (resets, model.reset_texts), (practice, windows and windows.texts)
+    spoken = (starts, model.start_texts), (resets, model.reset_texts), (practice, windows.texts if windows else None)
     for tensors, said in spoken:
         tensors |= {} if said is None or not tensors else {"texts": said}
     tokenizer, dynamics = cast(Any, model.tokenizer), cast(Any, model.dynamics)  # modules of kinds with configs

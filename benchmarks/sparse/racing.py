@@ -15,13 +15,14 @@ from procosm.sparse.sparsifier import Sparsifier
 from procosm.world_model import registry
 from procosm.world_model.diffusion.recipe import coarse_products
 from procosm.world_model.files import read_json, write_json
-from procosm.world_model.precision import float32_convolutions
 from procosm.world_model.sparsity import sparsify
 from procosm.world_model.tokenizer.model import CausalTokenizer
+from procosm.world_model.training.gradients import Gradients
+from procosm.world_model.training.parallel import ALONE
 from procosm.world_model.training.presets import Preset
 from procosm.world_model.training.recipes import Training
 from procosm.world_model.training.saves import Save
-from procosm.world_model.training.stage import Losses, Optimizer, StageConfig, rate
+from procosm.world_model.training.stage import Losses, Optimizer, StageConfig, Steps, Watched
 
 CPU = torch.device("cpu")
 
@@ -71,13 +72,12 @@ class Racer:
         dynamics.state_head.load_state_dict(given.head)
         training = Caught(given.tokenizer, dynamics, given.desk.tables, cell.seed, home, encoded={**given.latents})
         self.stage.run("diffusion", training)
-        self.dynamics, self.losses = dynamics, training.losses
-        self.optimizer = Optimizer(dynamics, self.stage)
+        self.dynamics, optimizer = dynamics, Optimizer(dynamics, self.stage)
         make = chooser(cell, "dynamics").get("dynamics")
-        self.sparsifier: Sparsifier | None = (
-            make(dynamics, self.optimizer.adam, self.stage.steps) if make else None  # type: ignore[assignment]
-        )
+        sparsifier: Sparsifier | None = make(dynamics, optimizer.adam, self.stage.steps) if make else None  # type: ignore[assignment]
         self.save = Save(home / f"{cell.name}.safetensors", self.stage.steps)
+        gradients = Gradients(dynamics, training.losses, ALONE)
+        self.steps = Steps(self.stage, gradients, Watched(cell.name, self.save.path), optimizer, sparsifier)
         self.step, self.seconds = 0, {"cpu_s": 0.0, "wall_s": 0.0}
         self.points: list[dict[str, Any]] = []
         self._resume()
@@ -87,7 +87,7 @@ class Racer:
         if not saved:
             return
         saved.load_module(self.dynamics)
-        saved.load_rest(self.dynamics, self.optimizer, self.sparsifier)
+        saved.load_rest(self.dynamics, self.steps.optimizer, self.steps.sparsifier)
         self.step = saved.step
         self.points = [point for point in read_json(self.path)["points"] if point["step"] <= saved.step]
         self.seconds = {name: self.points[-1][name] for name in self.seconds}
@@ -97,9 +97,9 @@ class Racer:
         if to <= self.step:
             return
         began = time.process_time(), time.perf_counter()
-        with coarse_products(self.dynamics, CPU), float32_convolutions():
+        with coarse_products(self.dynamics, CPU):
             while self.step < to:
-                self._take(self.step)
+                self.steps.take(self.step)
                 self.step += 1
         for name, clock, start in zip(self.seconds, (time.process_time, time.perf_counter), began, strict=True):
             self.seconds[name] += clock() - start
@@ -107,17 +107,7 @@ class Racer:
             return
         self.points.append({"step": self.step, **self.seconds, **self.judge()})
         write_json(self.path, {"points": self.points})  # before the weights: it may know of more than they do
-        self.save.write(self.dynamics, self.optimizer, self.step, {}, self.sparsifier, in_shards=False)
-
-    def _take(self, step: int) -> None:
-        if self.sparsifier:
-            self.sparsifier.before_step(step)
-        loss, _ = self.losses(step)
-        loss.backward()
-        self.optimizer.step(rate(step, self.stage))
-        if self.sparsifier:
-            self.sparsifier.after_step(step)
-        self.optimizer.adam.zero_grad(set_to_none=True)
+        self.save.write(self.dynamics, self.steps.optimizer, self.step, {}, self.steps.sparsifier, in_shards=False)
 
     def judge(self) -> dict[str, float]:
         """Held-out errors now, see ``cells.judged``."""

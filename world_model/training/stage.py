@@ -165,6 +165,36 @@ class Watched:
         self._steps, self._losses = [], []
 
 
+@dataclass
+class Steps:
+    """The steps of a stage: gradients, the optimizer's step, and what chooses the live blocks, around both."""
+
+    config: StageConfig
+    gradients: Gradients
+    watched: Watched
+    optimizer: Optimizer
+    sparsifier: Sparsifier | None = None
+    ema: float = 0.0
+
+    def take(self, step: int) -> dict[str, Tensor]:
+        """One step; its metrics.
+
+        Raises:
+            ProcosmError: on the CPU, a loss that is not finite; its gradient is not followed.
+        """
+        if self.sparsifier:
+            self.sparsifier.before_step(step)
+        loss, metrics = self.gradients(step)
+        self.watched.add(step, loss)
+        self.optimizer.step(rate(step, self.config))
+        if self.sparsifier:
+            self.sparsifier.after_step(step)
+        if self.ema:
+            self.optimizer.average(self.ema, step)
+        self.optimizer.adam.zero_grad(set_to_none=True)
+        return metrics
+
+
 def run_stage(
     name: str,
     module: nn.Module,
@@ -217,18 +247,9 @@ def _take_steps(
             sparsifier.measure_whole_gradients()
         if saved:
             saved.load_rest(module, optimizer, sparsifier)
-        last = time.monotonic()
+        steps, last = Steps(config, gradients, watched, optimizer, sparsifier, how.ema), time.monotonic()
         for step in Pace().over(range(start, config.steps)):
-            if sparsifier:
-                sparsifier.before_step(step)
-            loss, metrics = gradients(step)
-            watched.add(step, loss)
-            optimizer.step(rate(step, config))
-            if sparsifier:
-                sparsifier.after_step(step)
-            if how.ema:
-                optimizer.average(how.ema, step)
-            optimizer.adam.zero_grad(set_to_none=True)
+            metrics = steps.take(step)
             if step >= config.steps - tail:
                 sums = {k: v / tail + sums[k].to(v.device) if k in sums else v / tail for k, v in metrics.items()}
             if step % LOG_EVERY == 0:
