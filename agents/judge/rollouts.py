@@ -2,18 +2,19 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
+from procosm.agents.policy.plan.episodes import Planned
 from procosm.agents.policy.plan.planner import load_planner
 from procosm.agents.policy.worlds import truth
 from procosm.envs.collect.policy_file import load_policy
@@ -28,7 +29,13 @@ from procosm.world_model.files import read_tensors, write_tensors
 from procosm.world_model.folders import Identity, identity
 from procosm.world_model.progress import Progress
 
-Act = Callable[[np.ndarray], np.ndarray]
+
+class Act(Protocol):
+    """Who acts in several episodes side by side."""
+
+    def __call__(self, observed: np.ndarray, slots: np.ndarray | None = None) -> np.ndarray:
+        """(k, …) observations of the episodes in (k,) slots to (k, a) actions within the bounds."""
+
 
 SLOTS = 10
 """Episodes that one process plays side by side, so that the tokenizer sees a batch."""
@@ -166,9 +173,11 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     model = opened(player.world_model, player.device)
     seen = player.kind == "trained"
     envs = _envs(json.dumps(dataclasses.asdict(model.task)), "pixels" if seen else "state")[: len(seeds)]
-    eyes, act = eyes_of(player.observation or "pixels", model, len(seeds)), actor(player, model.task, seeds[0])
+    eyes = eyes_of(player.observation or "pixels", model, len(seeds))
     join = model.task.join if seen else np.asarray  # a control sees the state
     begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]
+    said = [info.get("instruction", "") for _, info in begun]
+    act = actor(player, model.task, seeds[0], said)
     first = np.stack([join(observed) for observed, _ in begun])
     totals, steps = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     terminated, going = np.zeros(len(seeds), bool), np.arange(len(seeds))
@@ -176,7 +185,7 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     shown = first
     while len(going):
         observed = eyes.see(going, shown, first=not steps.any()) if seen else shown
-        outcomes = [envs[slot].step(action) for slot, action in zip(going, act(observed), strict=True)]
+        outcomes = [envs[slot].step(action) for slot, action in zip(going, act(observed, going), strict=True)]
         totals[going] += [float(outcome[1]) for outcome in outcomes]
         steps[going] += 1
         terminated[going] = [outcome[2] for outcome in outcomes]
@@ -186,7 +195,7 @@ def _play(player: Player, seeds: Sequence[int]) -> list[Played]:
     return [
         Played(
             int(seed), float(totals[i]), int(steps[i]), bool(terminated[i]), int(success[i]),
-            first[i] if seen else None, begun[i][1].get("instruction", ""),
+            first[i] if seen else None, said[i],
         )
         for i, seed in enumerate(seeds)
     ]  # fmt: skip
@@ -201,16 +210,17 @@ def play_dreams(player: Player, begun: Sequence[Played]) -> list[Played]:
     """Dream one whole episode from the first frame of each MuJoCo episode, asked for the same, with the same policy."""
     frames = np.stack([episode.first_frame for episode in begun if episode.first_frame is not None])
     model, n = opened(player.world_model, player.device), len(begun)
-    env = dreams_from(model, frames, player.observation, [episode.instruction for episode in begun])
+    said = [episode.instruction for episode in begun]
+    env = dreams_from(model, frames, player.observation, said)
     observed, _ = env.reset(seed=0, options={"start": list(range(n))})
-    slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0)
+    slots, totals, act = np.arange(n), np.zeros(n), actor(player, model.task, 0, said)
     steps, terminated, ended = np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
     eyes = eyes_of("pixels", model, n)
     with Progress(model.task.max_episode_steps, "dream, trained", "step") as bar:
         while not ended.all():
             if player.observation == "pixels":
                 observed = eyes.see(slots, model.task.join(observed), first=not steps.any())
-            observed, rewards, ends, cuts, _ = env.step(act(observed))
+            observed, rewards, ends, cuts, _ = env.step(act(observed, slots))
             totals[~ended] += rewards[~ended]
             steps[~ended] += 1
             terminated |= ends & ~ended
@@ -261,20 +271,19 @@ def dreams_from(
     return gym.make_vec("Procosm/World-v0", checkpoint=there, observation=observation, **settings)
 
 
-def actor(player: Player, task: Task, seed: int) -> Act:
-    """What maps (k, …) observations to (k, a) actions within the bounds."""
+def actor(player: Player, task: Task, seed: int, said: Sequence[str] = ()) -> Act:
+    """Who acts in episodes side by side, in which this is asked for in words; of policies, planners alone go by it."""
     low, high = task.bounds
     if player.kind == "zero":
-        return lambda observed: np.tile(np.clip(np.zeros_like(low), low, high), (len(observed), 1))
+        return lambda observed, slots=None: np.tile(np.clip(np.zeros_like(low), low, high), (len(observed), 1))
     if player.kind == "random":
         generator = np.random.default_rng(seed)
-        return lambda observed: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
+        return lambda observed, slots=None: generator.uniform(low, high, (len(observed), len(low))).astype(np.float32)
     assert player.policy is not None  # a trained player has one
     if player.policy.suffix == ".json":
-        planner = load_planner(player.policy, opened(player.world_model, player.device), seed)
-        return lambda observed: planner.predict(observed)[0]
+        return Planned(load_planner(player.policy, opened(player.world_model, player.device), seed), said)
     policy = open_policy(player.policy, player.trust_pickle)
-    return lambda observed: policy.predict(observed, deterministic=True)[0]
+    return lambda observed, slots=None: policy.predict(observed, deterministic=True)[0]
 
 
 def open_policy(path: Path, trust_pickle: bool = False) -> BasePolicy:

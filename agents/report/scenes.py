@@ -53,25 +53,27 @@ def compare(model: WorldModel, held_out: Sequence[Episode], horizon: int) -> lis
 
 def film_truth(model: WorldModel, player: Player, seed: int) -> tuple[list[np.ndarray], np.ndarray, str]:
     """The policy in MuJoCo from pixels; its pictures, the (H, W, 3) first frame, and what was asked for in words."""
-    env, eyes, act = truth(model.task, "pixels"), eyes_of(player.observation, model, 1), actor(player, model.task, seed)
+    env, eyes = truth(model.task, "pixels"), eyes_of(player.observation, model, 1)
     observed, info = env.reset(seed=seed)
+    said = info.get("instruction", "")
+    act = actor(player, model.task, seed, [said])
     frame = model.task.join(observed)
     first, total, slot, pictures = frame, 0.0, np.zeros(1, np.int64), []
     for step in range(POLICY_STEPS):
         pictures.append(panel((frame,), (f"MuJoCo · step {step} · return {total:.1f}",)))
-        action = act(eyes.see(slot, frame[None], first=step == 0))[0]
+        action = act(eyes.see(slot, frame[None], first=step == 0), slot)[0]
         observed, reward, terminated, truncated, _ = env.step(action)
         frame, total = model.task.join(observed), total + float(reward)
         if terminated or truncated:
             break
     env.close()
-    return pictures, first, info.get("instruction", "")
+    return pictures, first, said
 
 
 def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray, instruction: str) -> list[np.ndarray]:
     """The same policy in the dream, from the same first frame, asked for the same."""
     shows = ("pixels",) if player.observation == "pixels" else ("pixels", player.observation)
-    env, act = dreams_from(model, first_frame[None], shows, [instruction]), actor(player, model.task, 0)
+    env, act = dreams_from(model, first_frame[None], shows, [instruction]), actor(player, model.task, 0, [instruction])
     eyes, slot = eyes_of("pixels", model, 1), np.zeros(1, np.int64)
     observed, _ = env.reset(seed=0, options={"start": [0]})
     total, pictures = 0.0, []
@@ -81,7 +83,7 @@ def film_dream(model: WorldModel, player: Player, first_frame: np.ndarray, instr
         seen = (
             eyes.see(slot, frame, first=step == 0) if player.observation == "pixels" else observed[player.observation]
         )
-        observed, reward, terminated, truncated, _ = env.step(act(seen))
+        observed, reward, terminated, truncated, _ = env.step(act(seen, slot))
         total += float(reward[0])
         if terminated[0] or truncated[0]:
             break

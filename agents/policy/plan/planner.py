@@ -4,6 +4,7 @@ It sees latents. A file of settings, ``plan.json``, stands for it where a policy
 --policy``, ``procosm play --policy``); the world model is that of the run it is played in.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -123,6 +124,7 @@ class Planner:
         state: State | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
+        said: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, State]:
         """Choose actions.
 
@@ -131,6 +133,7 @@ class Planner:
             state: what was returned at the step before; without it each plan begins anew, and what was done is unknown.
             episode_start: (n,) whether an episode begins, so that its state is forgotten.
             deterministic: as SB3 has it; plans are what they are.
+            said: n texts, what dreams are told in words, of models that take some; None tells nothing.
 
         Returns:
             (n, a) actions, or those of one episode, and the state for the next step.
@@ -139,7 +142,8 @@ class Planner:
         latents = torch.from_numpy(np.asarray(observation if batched else observation[None], np.float32))
         rest, elites, past = self._remembered(len(latents), state, episode_start)
         there = latents.to(self._model.starts.device, self._model.starts.dtype)
-        memory = self._model.begin(there, Condition(torch.from_numpy(past).to(there.device)))
+        text = self._model.embed_text(said) if said and self._model.takes_words else None
+        memory = self._model.begin(there, Condition(torch.from_numpy(past).to(there.device), text))
         moment = Moment(self._model, there, memory, self.config.gamma, self._observation, self._value)
         found = self._search(moment, rest, None if np.isnan(elites).any() else elites)
         action = found.best[:, 0]

@@ -177,7 +177,7 @@ def test_mujoco_episodes_say_what_was_asked_for_also_when_they_were_saved(tmp_pa
     task = MujocoEnv("Tabletop-v0", frame_size=32, camera="above", observation="pixels").task
     task = dataclasses.replace(task, max_episode_steps=2)
     folder = save(tmp_path / "world_model", restless_model(task))
-    monkeypatch.setattr(rollouts, "actor", lambda *_: lambda seen: np.zeros((len(seen), 6), np.float32))
+    monkeypatch.setattr(rollouts, "actor", lambda *_: lambda seen, slots: np.zeros((len(seen), 6), np.float32))
     env, seeds = truth(task, "pixels"), [3, 4, 5]
     expected = [env.reset(seed=seed)[1]["instruction"] for seed in seeds]
     env.close()
