@@ -224,7 +224,7 @@ def test_a_panels_dreams_are_told_what_their_mujoco_episodes_are_asked_for(instr
 
 
 def test_films_and_sweeps_of_dreams_are_told_it_too(instructed, monkeypatch, tmp_path):
-    monkeypatch.setattr(scenes, "actor", lambda *_: lambda seen: np.zeros((len(seen), 1), np.float32))
+    monkeypatch.setattr(scenes, "actor", lambda *_: lambda seen, slots: np.zeros((len(seen), 1), np.float32))
     player = Player(Path("none"), "trained", observation="latent")
     going, still = (scenes.film_dream(instructed, player, GREY[0], text) for text in ("go", ""))
     assert (going[0] == still[0]).all() and (going[2] != still[2]).any()
