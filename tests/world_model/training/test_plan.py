@@ -124,7 +124,9 @@ def test_recomputing_trades_memory_for_operations(family):
 
 
 def test_shards_and_shares_of_a_batch_go_by_the_number_of_devices():
-    sizes = preset("7b").with_stage("unroll", horizon=1)  # its real one takes many seconds to trace
+    sizes = preset("7b").with_stage("unroll", horizon=1)
+    two = replace(sizes.dynamics.transformer, layers=2)  # all of them take many seconds to trace
+    sizes = replace(sizes, dynamics=replace(sizes.dynamics, transformer=two))
     alone = plan(TASK, sizes, ALONE, CPU, 1, 4e14)
     many = plan(TASK, sizes, Parallel("fsdp"), CPU, 64, 4e14)
     assert many.days == pytest.approx(alone.days / 64) and many.stretches[0].windows == 1024 / 64
