@@ -60,10 +60,7 @@ class Windows:
     def _usable(self, starts: str | Sequence[int]) -> np.ndarray:
         held_out = len(self._model.starts)
         if isinstance(starts, str) and starts == "wide":
-            learned = np.arange(self._own, self.count)
-            # Held-out windows lie far apart, also where hardly any episode got: a quarter of dreams begins with them.
-            times = max(1, round(len(learned) / (3 * held_out)))
-            return np.concatenate([np.tile(np.arange(held_out), times), learned])
+            return np.concatenate([np.arange(held_out), np.arange(self._own, self.count)])
         if isinstance(starts, str) and starts == "task":
             if self._own > held_out:
                 return np.arange(held_out, self._own)
