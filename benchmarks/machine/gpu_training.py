@@ -32,9 +32,10 @@ from procosm.world_model.precision import describe, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Positive, Seed, Share
 from procosm.world_model.sparsity import sparsify, weights
+from procosm.world_model.training.assembled import assembled
 from procosm.world_model.training.presets import Preset, preset
 from procosm.world_model.training.recipes import Training
-from procosm.world_model.training.train import TrainConfig, assembled, read_tables, sparsifiers
+from procosm.world_model.training.train import TrainConfig, read_tables, sparsifiers
 from procosm.world_model.training.validation import open_loop
 
 

@@ -29,10 +29,11 @@ from procosm.world_model.readouts import ReadoutName
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError
 from procosm.world_model.sparsity import sparse_blocks, sparsify_like, weights
 from procosm.world_model.threads import one_thread
+from procosm.world_model.training.assembled import assembled
 from procosm.world_model.training.lora import adapt, merge
 from procosm.world_model.training.parallel import Parallel, check_shares, first_alone, joined, rank
 from procosm.world_model.training.recipes import Stage, Training
-from procosm.world_model.training.train import assembled, learned_from, read_tables
+from procosm.world_model.training.train import learned_from, read_tables
 from procosm.world_model.training.validation import open_loop
 
 

@@ -19,10 +19,10 @@ from procosm.world_model.registry import untrained
 from procosm.world_model.tokenizer.loss import TokenizerLoss, TokenizerLossConfig
 from procosm.world_model.tokenizer.model import CausalTokenizer, TokenizerConfig
 from procosm.world_model.training import validation
+from procosm.world_model.training.assembled import assembled, practice_of
 from procosm.world_model.training.growth import growth
 from procosm.world_model.training.presets import preset
 from procosm.world_model.training.recipes import Stage, Training
-from procosm.world_model.training.train import assembled, practice_of
 from tests.conftest import CONTEXT, DECAY, PUSH, BrightnessTokenizer, LinearDynamics, simulated_task
 
 
@@ -95,14 +95,14 @@ def test_practice_may_begin_in_every_episode_that_was_learned_from_and_in_no_oth
 
 def test_practice_windows_are_few_and_half_of_the_newest(monkeypatch):
     table, latents = linear("train", 1.0, episodes=40)
-    monkeypatch.setattr("procosm.world_model.training.train.PRACTICE", 64)
+    monkeypatch.setattr("procosm.world_model.training.assembled.PRACTICE", 64)
     new = len(table.first) - 20
     made = practice_of(table.with_half_from(20), latents, CONTEXT)
     assert len(made.latents) == 64
     newest = latents[new:].flatten(1)
     among = (made.latents[:, -1].flatten(1).float()[:, None] - newest).abs().amax(2).amin(1) < 1e-3
     assert 0.4 < among.float().mean() < 0.6
-    monkeypatch.setattr("procosm.world_model.training.train.PRACTICE_BYTES", 10 * 2 * CONTEXT * 4)
+    monkeypatch.setattr("procosm.world_model.training.assembled.PRACTICE_BYTES", 10 * 2 * CONTEXT * 4)
     assert len(practice_of(table, latents, CONTEXT).latents) == 10
 
 

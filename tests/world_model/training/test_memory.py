@@ -18,8 +18,9 @@ from procosm.world_model.data.windows import choose_starts
 from procosm.world_model.encoding import FRAMES
 from procosm.world_model.evaluation import growth
 from procosm.world_model.training import validation
+from procosm.world_model.training.assembled import RESETS
 from procosm.world_model.training.presets import Preset, preset
-from procosm.world_model.training.train import RESETS, TrainConfig, train
+from procosm.world_model.training.train import TrainConfig, train
 
 
 def short() -> Preset:
