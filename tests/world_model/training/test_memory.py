@@ -65,7 +65,7 @@ def test_no_part_of_a_training_reads_more_at_once_as_the_data_grow(tmp_path, mon
     monkeypatch.setattr(on_disk, "SAMPLE", 512)
     monkeypatch.setattr(growth, "FRAMES", 8)
     monkeypatch.setattr(validation, "WINDOWS", 8)
-    monkeypatch.setattr("procosm.world_model.training.train.choose_starts", partial(choose_starts, most=16))
+    monkeypatch.setattr("procosm.world_model.training.assembled.choose_starts", partial(choose_starts, most=16))
     train(TrainConfig(data, tmp_path / "run" / "world_model", frames="disk", device="cpu"), short())
     windows = 8 * (3 + validation.HORIZON)
     assert max(reads) <= max(3 * on_disk.PIECE, windows, FRAMES, RESETS)
