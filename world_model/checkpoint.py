@@ -227,7 +227,7 @@ def _read(folder: Path, device: torch.device) -> WorldModel:
         provenance=provenance,
         trust=starts_file.loaded_trust(find(folder, "trust.safetensors"), config, device),
         resets=resets.get("latents"),
-        start_actions=starts_file.start_actions(starts, device),
+        start_actions=starts_file.start_actions(starts).to(device) if "actions" in starts else None,
         texts=config.texts,
         start_texts=starts["texts"].to(device) if "texts" in starts else None,
         reset_texts=resets.get("texts"),

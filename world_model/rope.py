@@ -5,19 +5,9 @@ pair of channels turns by position times frequency, so that attention sees only 
 """
 
 import math
-from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-
-
-def built(make: Callable[[], Iterable[Tensor]]) -> tuple[Tensor, ...]:
-    """Constants of a module, worked out on the CPU on whatever device it is built: on meta, arithmetic would first
-    import torch's compiler, which takes longer than to open a checkpoint.
-    """
-    with torch.device("cpu"):
-        made = make()
-    return tuple(each.to(torch.get_default_device()) for each in made)
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:

@@ -27,18 +27,10 @@ def loaded_trust(path: Path, config: "Config", device: torch.device) -> dict[str
 
 def loaded_resets(path: Path, config: "Config", starts: Tensor) -> dict[str, Tensor]:
     """First latents of the task's own reset, where ``starts`` are, as they are, and which texts they had, if any."""
-    if not path.exists() and path.name not in config.sha256:
-        return {}
-    tensors = read_weights(path, config.sha256)
+    tensors = read_weights(path, config.sha256) if path.exists() or path.name in config.sha256 else {}
     if not tensors:
         return {}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
-    expected = {"latents": (count, *starts.shape[2:])} | ({"texts": (count,)} if config.texts else {})
-    if not count or found != expected:
-        raise CheckpointError(f"{path} holds {found}, where this model has {expected}, at least one: {RESTORE}")
-    check_numbers(f"{path}: latents", tensors["latents"], starts.dtype)
-    _check_texts(path, tensors, config)
+    _check(path, tensors, {"latents": starts.shape[2:]}, config, {"latents": starts.dtype})
     there = {"latents": tensors["latents"].to(starts)}
     return there | ({"texts": tensors["texts"].to(starts.device)} if config.texts else {})
 
@@ -48,49 +40,44 @@ def loaded_practice(path: Path, config: "Config", starts: Tensor) -> Practice | 
     tensors = read_weights(path, config.sha256) if path.exists() or path.name in config.sha256 else {}
     if not tensors:
         return None
-    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
-    past = (count, starts.shape[1] - 1)
-    shapes = {"latents": (count, *starts.shape[1:]), "actions": (*past, len(config.task.action_low)), "known": past}
-    _check(path, tensors, shapes | ({"texts": (count,)} if config.texts else {}), {"latents": torch.float16})
-    _check_texts(path, tensors, config)
-    actions = start_actions(tensors, starts.device)
-    assert actions is not None  # their shape was checked
+    past = starts.shape[1] - 1
+    each = {"latents": starts.shape[1:], "actions": (past, len(config.task.action_low)), "known": (past,)}
+    _check(path, tensors, each, config, {"latents": torch.float16})
     texts = tensors["texts"].to(starts.device) if config.texts else None
+    actions = start_actions(tensors).to(starts.device)
     return Practice(tensors["latents"].to(starts.device, torch.float16), actions, texts)
-
-
-def _check_texts(path: Path, tensors: Mapping[str, Tensor], config: "Config") -> None:
-    """Refuse texts that are none of those that the model knows."""
-    said = tensors.get("texts", torch.zeros(0, dtype=torch.int64))
-    if said.dtype != torch.int64 or bool(((said < 0) | (said >= len(config.texts))).any()):
-        raise CheckpointError(f"{path} names texts beyond the {len(config.texts)} in config.json: {RESTORE}")
 
 
 def check_starts(path: Path, starts: Mapping[str, Tensor], config: "Config", shape: tuple[int, ...]) -> None:
     """Refuse start windows that are not what the model begins with, latents of (context, c, h, w)."""
-    count = len(starts["latents"]) if "latents" in starts and starts["latents"].ndim else 0
-    shapes = {"frames": (count, shape[0], *config.task.frame_shape), "latents": (count, *shape)}
+    each: dict[str, tuple[int, ...]] = {"frames": (shape[0], *config.task.frame_shape), "latents": shape}
     if "state" in config.task.signals:
-        shapes["states"] = (count, config.task.state_size)
+        each["states"] = (config.task.state_size,)
     if "actions" in starts:
-        shapes["actions"] = (count, shape[0] - 1, len(config.task.action_low))
-        shapes["known"] = (count, shape[0] - 1)
-    if config.texts:
-        shapes["texts"] = (count,)
-    _check(path, starts, shapes, {"frames": torch.uint8})
-    _check_texts(path, starts, config)
+        each |= {"actions": (shape[0] - 1, len(config.task.action_low)), "known": (shape[0] - 1,)}
+    _check(path, starts, each, config, {"frames": torch.uint8})
 
 
 def _check(
-    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, torch.dtype]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    each: Mapping[str, tuple[int, ...]],
+    config: "Config",
+    kinds: Mapping[str, torch.dtype],
 ) -> None:
-    """Refuse windows of other shapes or kinds, or none at all."""
+    """Refuse windows, or frames, that are not ``each`` of such a shape and kind, and texts that nobody knows."""
+    count = len(tensors["latents"]) if "latents" in tensors and tensors["latents"].ndim else 0
+    every: dict[str, tuple[int, ...]] = {**each, **({"texts": ()} if config.texts else {})}
+    shapes = {name: (count, *shape) for name, shape in every.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != shapes or not shapes["latents"][0]:
+    if not count or found != shapes:
         raise CheckpointError(f"{path} holds {found}, where this model begins with {shapes}, at least one: {RESTORE}")
     kinds = {"known": torch.uint8, "texts": torch.int64, **kinds}
     for name in shapes:
         check_numbers(f"{path}: {name}", tensors[name], kinds.get(name, torch.float32))
+    said = tensors.get("texts", torch.zeros(0, dtype=torch.int64))
+    if said.dtype != torch.int64 or bool(((said < 0) | (said >= len(config.texts))).any()):
+        raise CheckpointError(f"{path} names texts beyond the {len(config.texts)} in config.json: {RESTORE}")
 
 
 def stored_actions(actions: Tensor) -> dict[str, Tensor]:
@@ -99,9 +86,6 @@ def stored_actions(actions: Tensor) -> dict[str, Tensor]:
     return {"actions": actions.where(known[..., None], 0.0), "known": known.to(torch.uint8)}
 
 
-def start_actions(starts: Mapping[str, Tensor], device: torch.device) -> Tensor | None:
-    """What was done between the frames of start windows, NaN where it is not known; None in older checkpoints."""
-    if "actions" not in starts:
-        return None
-    known = starts["known"].bool()[..., None]
-    return starts["actions"].float().where(known, torch.nan).to(device)
+def start_actions(stored: Mapping[str, Tensor]) -> Tensor:
+    """The actions of ``stored_actions``."""
+    return stored["actions"].float().where(stored["known"].bool()[..., None], torch.nan)

@@ -18,6 +18,7 @@ import numpy as np
 
 from procosm.agents.judge.intervals import estimate
 from procosm.agents.judge.rollouts import eyes_of
+from procosm.agents.policy.plan.episodes import Planned
 from procosm.agents.policy.plan.planner import PlanConfig, Planner
 from procosm.agents.policy.plan.search import icem, shifted
 from procosm.benchmarks.device import OnDevice
@@ -97,12 +98,13 @@ def arms(config: PlanningConfig, model: WorldModel, folder: Path) -> dict[str, t
 
 def in_the_dream(planner: Planner) -> Act:
     """A planner that keeps its plans from step to step."""
-    kept: tuple[np.ndarray, ...] = ()
+    planned = Planned(planner)
+    slots = np.empty(0, np.int64)
 
     def act(envs: list[MujocoEnv], seen: np.ndarray, on: np.ndarray | None) -> np.ndarray:
-        nonlocal kept
-        action, kept = planner.predict(seen, None if on is None else tuple(each[on] for each in kept))
-        return action
+        nonlocal slots
+        slots = np.arange(len(envs)) if on is None else slots[on]
+        return planned(seen, slots)
 
     return act
 

@@ -16,7 +16,7 @@ from procosm.world_model.conditioning.text import TextAttention
 from procosm.world_model.conditioning.views import ViewConditioning, ViewsConfig, view_angles
 from procosm.world_model.errors import ProcosmError
 from procosm.world_model.layers import AdaLNLoRA, Block, fourier_features
-from procosm.world_model.rope import built, turns
+from procosm.world_model.rope import turns
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,11 @@ class DiffusionTransformer(nn.Module):
         self.modulate_out = AdaLNLoRA(d, config.adaln_rank, 2)
         self.patch_out = nn.Linear(d, c * p * p, bias=False)
         nn.init.zeros_(self.patch_out.weight)
-        cos, sin = built(lambda: turns(view_angles(self.grid, 1 if views is None else views.count, d // heads)))
+        with torch.device("cpu"):  # on meta arithmetic imports torch's compiler, longer than a checkpoint takes to open
+            cos, sin = turns(view_angles(self.grid, 1 if views is None else views.count, d // heads))
         dtype = torch.promote_types(self.patch_in.weight.dtype, cos.dtype)
-        self.register_buffer("cos", cos.to(dtype), persistent=False)
-        self.register_buffer("sin", sin.to(dtype), persistent=False)
+        self.register_buffer("cos", cos.to(torch.get_default_device(), dtype), persistent=False)
+        self.register_buffer("sin", sin.to(torch.get_default_device(), dtype), persistent=False)
 
     def forward(
         self,

@@ -19,10 +19,7 @@ from procosm.world_model.data.clip_frames import Damaged
 from procosm.world_model.data.datasets import are_shards, frame_bytes, load_episodes, load_task, newest_frames
 from procosm.world_model.data.episodes import Episode, acting_policies
 from procosm.world_model.data.task import Task
-from procosm.world_model.data.windows import (
-    Table,
-    tabulate,
-)
+from procosm.world_model.data.windows import Table, tabulate
 from procosm.world_model.precision import describe, fits, resolve_device
 from procosm.world_model.provenance import provenance
 from procosm.world_model.settings import Count, Device, Positive, Seed, Settings, SettingsError, Share

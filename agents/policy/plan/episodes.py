@@ -30,6 +30,7 @@ class Planned:
         action, after = self._planner.predict(observed, before, said=said)
         if self._state is None:
             self._state = after
-        for kept, new in zip(self._state, after, strict=True):
-            kept[slots] = new
+        else:
+            for kept, new in zip(self._state, after, strict=True):
+                kept[slots] = new
         return action

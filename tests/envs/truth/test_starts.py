@@ -141,7 +141,7 @@ def practising(world: WorldModel, count: int) -> WorldModel:
     return dataclasses.replace(world, resets=world.starts[:2, -1], practice=practice)
 
 
-def test_wide_starts_are_held_out_ones_and_what_was_learned_from(linear_world, tmp_path):
+def test_wide_starts_are_held_out_ones_and_what_was_learned_from(linear_world):
     world = practising(linear_world, 66)
     env = WorldModelVectorEnv(world, 400, "latent", starts="wide")
     observed, infos = env.reset(seed=0)
