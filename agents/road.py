@@ -66,7 +66,7 @@ class RunConfig(Settings):
     """Share of episodes that start from states the task's own reset does not give; 0 takes its reset alone."""
     constant: float = 0.05
     """Share of the steps for held-out episodes under one action throughout."""
-    algorithm: Literal["ppo", "sac"] = "ppo"
+    algorithm: Literal["ppo", "sac", "shac"] = "ppo"
     """Learner of the policy."""
     observation: Literal["auto", "state", "features", "latent", "pixels"] = "auto"
     """What the policy sees, all of it from pixels alone; auto: the state where one is logged, else features."""

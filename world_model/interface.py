@@ -173,3 +173,13 @@ class Dynamics(Protocol):
         Returns:
             what is remembered now, and what the actions led to.
         """
+
+
+class DifferentiableDynamics(Dynamics, Protocol):
+    """Dynamics whose mean step has a gradient, which policies can follow."""
+
+    def step_with_gradient(self, memory: Any, action: Tensor) -> tuple[Any, Prediction]:
+        """As ``step`` by the mean, and what comes of it has gradients by the actions and by what was remembered.
+
+        The memory is left as it was. What ``begin`` gave has none: ``take`` it first.
+        """

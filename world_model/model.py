@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -151,8 +150,8 @@ class WorldModel:
         sampling: Sampling = MEAN,
     ) -> tuple[Memory, Prediction]:
         """As :meth:`interface.Dynamics.step`, each part of a batch on a thread of its own."""
-        cuts = _cuts(len(action), action.device)
-        if len(cuts) == 2:
+        spans = spans_of(len(action), action.device)
+        if len(spans) == 1:
             return self.dynamics.step(memory, action, draws, sampling)
 
         def step(first: int, last: int) -> tuple[Tensor, Memory, Prediction]:
@@ -160,7 +159,7 @@ class WorldModel:
             drawn = None if draws is None else draws[first:last]
             return slots, *self.dynamics.step(memory.take(slots), action[first:last], drawn, sampling)
 
-        parts = run_each([partial(step, *ends) for ends in pairwise(cuts)])
+        parts = run_each([partial(step, *span) for span in spans])
         for slots, part, _ in parts:
             memory.put(slots, part)
         predictions = [prediction for _, _, prediction in parts]
@@ -172,16 +171,16 @@ class WorldModel:
     @one_thread()
     def decode(self, latents: Tensor) -> Tensor:
         """(b, c, h, w) latents to (b, H, W, 3) uint8 frames, each part of a batch on a thread of its own."""
-        parts = [latents[slice(*ends), None] for ends in pairwise(_cuts(len(latents), latents.device))]
+        parts = [latents[slice(*span), None] for span in spans_of(len(latents), latents.device)]
         tasks: list[Callable[[], Tensor]] = [partial(self.tokenizer.decode, part) for part in parts]
         return torch.cat([frames[:, -1] for frames in run_each(tasks)])
 
 
-def _cuts(count: int, device: torch.device) -> list[int]:
-    """Where the parts of ``count`` dreams begin, and the end of the last; on a device that is no CPU they are one.
+def spans_of(count: int, device: torch.device) -> list[tuple[int, int]]:
+    """First dreams of the parts of ``count``, and their ends; on a device that is no CPU they are one.
 
     They depend on ``count`` alone, because a product's last bits depend on how many rows it has: the same dreams have
     the same bits with any number of threads.
     """
     parts = min(MOST_PARTS, max(1, count // SMALLEST_PART)) if device.type == "cpu" else 1
-    return [count * part // parts for part in range(parts + 1)]
+    return [(count * part // parts, count * (part + 1) // parts) for part in range(parts)]

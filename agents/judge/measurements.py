@@ -246,7 +246,7 @@ class RealSteps(TypedDict):
 class Policy(TypedDict):
     """How the policy was trained."""
 
-    algorithm: Literal["ppo", "sac", "plan"]
+    algorithm: Literal["ppo", "sac", "shac", "plan"]
     observation: Literal["state", "features", "latent", "pixels"]
 
 

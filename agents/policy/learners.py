@@ -1,5 +1,6 @@
-"""PPO and SAC with the settings that learned from dreams, as ordinary Stable-Baselines3 objects."""
+"""PPO, SAC and SHAC with the settings that learned from dreams, as ordinary Stable-Baselines3 objects."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from procosm.agents.policy.shac import SHAC
 from procosm.envs.collect.policy_file import read_stored, restore_learner
 from procosm.envs.dreams.features import LatentMotion, StandardisedState, state_statistics
 from procosm.world_model.checkpoint import WorldModel
@@ -37,14 +39,16 @@ def new_learner(config: "PolicyConfig", env: VecEnv, model: WorldModel) -> BaseA
         "stats_window_size": config.dreams,
         "policy_kwargs": {"net_arch": [config.width, config.width], **_features(config.observation, model)},
     }
-    if config.algorithm == "ppo":
+    if config.algorithm != "sac":
         rollout = config.dreams * config.rollout_steps
-        return PPO(
-            n_steps=config.rollout_steps,
-            batch_size=rollout // config.minibatches,
-            n_epochs=config.epochs,
-            **common,
-        )
+        common |= {
+            "n_steps": config.rollout_steps,
+            "batch_size": rollout // config.minibatches,
+            "n_epochs": config.epochs,
+        }
+        if config.algorithm == "ppo":
+            return PPO(**common)
+        return SHAC(model=model, observation=config.observation, trust_below=config.trust_below or None, **common)
     return SAC(
         buffer_size=config.rounds * config.round_steps,
         learning_starts=config.dreams * config.rollout_steps,
@@ -103,10 +107,14 @@ def check_observation(observation: str, frame_size: int) -> None:
 
 
 def set_exploration(learner: BaseAlgorithm, share: float) -> None:
-    """Give PPO's Gaussian a standard deviation of ``share`` of half each action's range, and keep it from learning.
+    """Give the Gaussian of PPO or SHAC a standard deviation of ``share`` of half each action's range, and keep it from
+    learning.
 
     SAC sets its own exploration by its entropy target, so nothing happens to it.
     """
+    if isinstance(learner, SHAC):  # whose actions are shares of that range until they leave it
+        learner.policy.log_std.requires_grad_(False)
+        learner.policy.log_std.data.fill_(math.log(share))
     if isinstance(learner, PPO):
         space = learner.action_space
         assert isinstance(space, spaces.Box)  # a task's actions are motors

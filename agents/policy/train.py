@@ -1,4 +1,4 @@
-"""A policy trained only in the dream: PPO or SAC in rounds, each of which can be done again bit for bit.
+"""A policy trained only in the dream: PPO, SAC or SHAC in rounds, each of which can be done again bit for bit.
 
 A round lets every dream live once, from a held-out window to its horizon. All random numbers of round r come from
 (seed, r) and all dreams begin anew, so the learner's file is all that a killed training needs to go on as if nothing
@@ -57,8 +57,9 @@ class PolicyConfig(Settings):
     """Checkpoint folder (RUN/world_model)."""
     out: Path
     """Folder of the policy to make (RUN/policy)."""
-    algorithm: Literal["ppo", "sac"] = "ppo"
-    """Learner, from Stable-Baselines3."""
+    algorithm: Literal["ppo", "sac", "shac"] = "ppo"
+    """Learner: ppo or sac of Stable-Baselines3; shac follows the gradient of the return through the dream itself, in
+    world models that have one (diffusion), from state, features or latents."""
     observation: Literal["auto", "state", "features", "latent", "pixels"] = "auto"
     """What the policy sees: the model's estimate of the true state, the features it reads where no states were logged,
     its last latents, or three frames; auto: the first of these that the model tells."""
@@ -79,13 +80,13 @@ class PolicyConfig(Settings):
     width: Annotated[int, Interval(ge=1, le=16384)] = 256
     """Of each of the two hidden layers of actor and critic."""
     epochs: Count = 8
-    """PPO: passes over an iteration's steps."""
+    """PPO, and SHAC's critic: passes over an iteration's steps."""
     minibatches: Count = 4
-    """PPO: gradient steps in a pass."""
+    """PPO, and SHAC's critic: gradient steps in a pass."""
     std_start: Positive = 0.4
-    """PPO: exploration at first, as a share of half the action range."""
+    """PPO and SHAC: exploration at first, as a share of half the action range."""
     std_end: Positive = 0.1
-    """PPO: exploration at last; in between it falls geometrically."""
+    """PPO and SHAC: exploration at last; in between it falls geometrically."""
     truth_every: Annotated[int, Ge(0)] = 12
     """Iterations between looks at the true return; 0 never looks. They guide nothing; their real steps are counted."""
     truth_episodes: Count = 2
@@ -108,8 +109,10 @@ class PolicyConfig(Settings):
                 f"--horizon {self.horizon} takes {self.round_iterations} iterations of {self.rollout_steps} steps, in "
                 f"which nothing is saved, and --iterations {self.iterations} are fewer: give more, or a shorter horizon"
             )
+        if self.algorithm == "shac" and self.observation == "pixels":
+            raise SettingsError("--observation pixels has no gradient, for pixels are whole numbers: give latent")
         steps = self.dreams * self.rollout_steps
-        if self.algorithm == "ppo" and (steps % self.minibatches or steps == self.minibatches):
+        if self.algorithm != "sac" and (steps % self.minibatches or steps == self.minibatches):
             raise SettingsError(
                 f"{self.dreams} dreams x {self.rollout_steps} steps do not divide into {self.minibatches} "
                 "--minibatches of two steps or more"

@@ -37,7 +37,7 @@ def _consistent(look: Look) -> Look:
 
 
 class _Log(TypedDict):
-    algorithm: Literal["ppo", "sac"]
+    algorithm: Literal["ppo", "sac", "shac"]
     observation: Literal["state", "features", "latent", "pixels"]
     rounds: list[Round]
     truth: list[Annotated[Look, AfterValidator(_consistent)]]

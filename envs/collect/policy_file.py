@@ -38,7 +38,7 @@ class Stored:
     """What a file holds.
 
     Attributes:
-        algorithm: PPO, SAC, TD3 or A2C. policy: its name for the kind of network, such as MlpPolicy.
+        algorithm: PPO, SAC, TD3, A2C or SHAC. policy: its name for the kind of network, such as MlpPolicy.
         net_arch: widths of hidden layers, as SB3 takes them; None for its default.
         features: name of the features extractor in ``procosm.envs.dreams.features``, None for SB3's own.
         counters: of the training. tensors: by name.
@@ -178,7 +178,7 @@ def load_policy(path: Path | str, trust_pickle: bool = False) -> "BasePolicy":
         return algorithm_of(path).load(path, device="cpu").policy
     stored = read_stored(path)
     try:
-        kind = _algorithms()[stored.algorithm].policy_aliases[stored.policy]
+        kind = _networks()[stored.algorithm][stored.policy]
         observed, acted = (
             spaces.Box(stored.tensors[f"{name}.low"].numpy(), stored.tensors[f"{name}.high"].numpy(), dtype=dtype)
             for name, dtype in (
@@ -235,7 +235,7 @@ def read_stored(path: Path) -> Stored:
 
 def _check(stored: Stored) -> None:
     """Refuse values that no policy has, by name."""
-    if stored.algorithm not in _algorithms() or stored.policy not in ("MlpPolicy", "CnnPolicy"):
+    if stored.policy not in _networks().get(stored.algorithm, ()):
         raise ValueError(f"no algorithm {stored.algorithm!r} with a {stored.policy!r}")
     if stored.features is not None and stored.features not in _extractors():
         raise ValueError(f"no features extractor {stored.features!r}")
@@ -302,6 +302,14 @@ def _algorithms() -> "dict[str, type[BaseAlgorithm]]":
     import stable_baselines3 as sb3
 
     return {"PPO": sb3.PPO, "SAC": sb3.SAC, "TD3": sb3.TD3, "A2C": sb3.A2C}
+
+
+def _networks() -> dict[str, Mapping[str, Any]]:
+    """The kinds of network of each algorithm, by SB3's names for them."""
+    from procosm.envs.collect.squashed import SquashedActorCritic
+
+    own: dict[str, Mapping[str, Any]] = {name: kind.policy_aliases for name, kind in _algorithms().items()}
+    return own | {"SHAC": {"MlpPolicy": SquashedActorCritic}}
 
 
 def _extractors() -> dict[str, Any]:

@@ -142,6 +142,28 @@ def test_one_step_is_prepared_again_when_weights_change_and_only_then(dynamics):
         assert torch.allclose(predicted, dynamics.advance(w.latents[:, :3], unit), atol=1e-6)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_step_with_gradient_is_the_step_and_its_gradient_that_of_differences(dynamics, first):
+    """Whether or not a step without gradients has prepared the network before."""
+    dynamics.double().requires_grad_(False)
+    latents, action = window().latents[:, :3].double(), torch.rand(5, 2, dtype=torch.float64)
+    slots = torch.arange(5)
+    if first:
+        dynamics.step(dynamics.begin(latents), action)
+    memory = dynamics.begin(latents).take(slots)
+    expected = dynamics.step(memory.take(slots), action)[1]
+
+    def two_steps(action: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        after, told = dynamics.step_with_gradient(memory, action)
+        _, later = dynamics.step_with_gradient(after, action.flip(1))
+        return told.latents, told.readouts["state"], later.latents, later.readouts["reward"]
+
+    told = dynamics.step_with_gradient(memory, action)[1]
+    assert torch.equal(told.latents, expected.latents)
+    assert all(torch.equal(told.readouts[name], expected.readouts[name]) for name in expected.readouts)
+    assert torch.autograd.gradcheck(two_steps, action.requires_grad_(), fast_mode=True)
+
+
 def test_the_state_is_read_once_a_step(dynamics):
     memory, action = dynamics.begin(window().latents[:, :3]), torch.rand(5, 2)
     looked = []

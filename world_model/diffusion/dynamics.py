@@ -67,8 +67,7 @@ class DiffusionDynamics(Denoiser):
     ) -> tuple[DiffusionMemory, Prediction]:
         """See :class:`procosm.world_model.interface.Dynamics`."""
         taken, guidance = memory.with_action(action), self._guidance(sampling)
-        read, shown = self.reader.standardise(memory.read), memory.shown
-        inputs = (memory.latents, self.unit_action(taken), read, memory.text, shown)
+        inputs = self._inputs(memory, taken)
         if sampling.steps == 1:
             mean = partial(self._step_of_mean, guidance)
             told = self._recorder(mean, lambda: (fingerprint(self), self.mixed, guidance), *inputs)
@@ -76,8 +75,23 @@ class DiffusionDynamics(Denoiser):
             noise = noise_for(draws, sampling, self.latent_shape, inputs[0])
             step = partial(self._step_of_noise, sampling, guidance)
             told = self._recorder(step, lambda: (fingerprint(self), self.mixed, sampling, guidance), *inputs, *noise)
-        latents, moved, reward, termination, read, *success = told
-        shown = memory.shown_next() if self.net.masks else shown
+        return self._told(memory, taken, told)
+
+    def step_with_gradient(self, memory: DiffusionMemory, action: Tensor) -> tuple[DiffusionMemory, Prediction]:
+        """See :class:`procosm.world_model.interface.DifferentiableDynamics`."""
+        taken = memory.with_action(action)
+        return self._told(memory, taken, self._step_of_mean(self._guidance(MEAN), *self._inputs(memory, taken)))
+
+    def _inputs(self, memory: DiffusionMemory, taken: Tensor) -> tuple[Tensor, ...]:
+        read = self.reader.standardise(memory.read)
+        return memory.latents, self.unit_action(taken), read, memory.text, memory.shown
+
+    def _told(
+        self, memory: DiffusionMemory, taken: Tensor, outcome: tuple[Tensor, ...]
+    ) -> tuple[DiffusionMemory, Prediction]:
+        """What is remembered after a step under (b, context, a) actions, and what it led to."""
+        latents, moved, reward, termination, read, *success = outcome
+        shown = memory.shown_next() if self.net.masks else memory.shown
         after = DiffusionMemory(moved, taken[:, 1:], read, memory.text, shown)
         return after, Prediction(latents, self.named(reward, termination, read, *success))
 

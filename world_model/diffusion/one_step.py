@@ -19,7 +19,8 @@ from procosm.world_model.layers import fourier_features
 class OneStep:
     """D(0; σ_max), the expected residual in units of σ_data, of a transformer as its weights are now."""
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)  # or no gradient would go through it later
+    @torch.no_grad()
     def __init__(self, net: DiffusionTransformer, dtype: torch.dtype) -> None:
         """Copy ``net`` for products in ``dtype``; its norms stay as they are."""
         _, self.c_out, _, c_noise = coefficients(net.patch_in.weight.new_full((1,), SIGMA_MAX))
@@ -38,7 +39,6 @@ class OneStep:
         self.up = torch.stack([F.pad(m.up.weight.T, (0, widest - m.up.weight.shape[0])) for m in low_rank])
         self.parts = [m.parts for m in low_rank]
 
-    @torch.inference_mode()
     def __call__(
         self,
         context: Tensor,

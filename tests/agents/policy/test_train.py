@@ -42,7 +42,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_policy(folder / "policy.zip").state_dict()
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "shac"])
 def test_killed_training_ends_with_the_same_weights(tiny_checkpoint, tmp_path, algorithm):
     settings = SMALL | {"algorithm": algorithm}
     whole = train_policy(PolicyConfig(tiny_checkpoint, tmp_path / "whole", **settings))
@@ -85,9 +85,12 @@ def test_a_signal_in_a_round_waits_for_its_end_and_its_save(tiny_checkpoint, tmp
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.parametrize("observation", ["state", "latent", "pixels"])
-def test_a_saved_policy_opens_and_acts_within_bounds(tiny_checkpoint, tmp_path, observation):
-    settings = SMALL | {"iterations": 2, "observation": observation}
+@pytest.mark.parametrize(
+    ("algorithm", "observation"),
+    [("ppo", "state"), ("ppo", "latent"), ("ppo", "pixels"), ("shac", "state"), ("shac", "latent")],
+)
+def test_a_saved_policy_opens_and_acts_within_bounds(tiny_checkpoint, tmp_path, algorithm, observation):
+    settings = SMALL | {"iterations": 2, "algorithm": algorithm, "observation": observation}
     folder = train_policy(PolicyConfig(tiny_checkpoint, tmp_path / "policy", **settings))
     policy = load_policy(folder / "policy.zip")
     action, _ = policy.predict(policy.observation_space.sample(), deterministic=True)
