@@ -39,7 +39,7 @@ demo: $(CORE)
 	$(BIN)/procosm demo
 
 test: $(DEV)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu and not slow"
 
 test-slow: $(DEV)
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow and not gpu"

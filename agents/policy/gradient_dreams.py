@@ -27,12 +27,14 @@ class Window:
 
     Attributes:
         observed: (h + 1, n, …), what the actor saw before each step, and after the last.
+        actions: h times (n, a), what the actor did, in [-1, 1].
         rewards: (h, n), in the task's own units.
         goes_on: (h, n), probability that the step did not end the task.
         cut: (h, n) bool, whether the dream is no longer to be trusted after the step.
     """
 
     observed: Tensor
+    actions: list[Tensor]
     rewards: Tensor
     goes_on: Tensor
     cut: Tensor
@@ -87,9 +89,11 @@ class GradientDreams:
     def window(self, actor: Actor, noise: Tensor) -> Window:
         """As many steps as there is (h, n, a) noise; gradients go back to the first of them."""
         self._renew()
-        seen, steps = [self._shown(self._dynamics.read(self._memory))], list[tuple[Tensor, Tensor, Tensor]]()
+        seen, actions = [self._shown(self._dynamics.read(self._memory))], list[Tensor]()
+        steps = list[tuple[Tensor, Tensor, Tensor]]()
         for each in noise:
-            action = self._middle + self._half * actor(seen[-1], each)
+            actions.append(actor(seen[-1], each))
+            action = self._middle + self._half * actions[-1]
             self._memory, told = self._dynamics.step_with_gradient(self._memory, action)
             self._latents = torch.cat([self._latents[:, 1:], told.latents[:, None]], dim=1)
             reward = told.readouts["reward"].clamp(*self._model.reward_range)  # type: ignore[misc]  # it has rewards
@@ -99,7 +103,7 @@ class GradientDreams:
             self._count(*(part.detach() for part in steps[-1]))
         with torch.no_grad():
             self._memory, self._latents = self._memory.take(self._slots), self._latents.detach()
-        return Window(torch.stack(seen), *map(torch.stack, zip(*steps, strict=True)))
+        return Window(torch.stack(seen), actions, *map(torch.stack, zip(*steps, strict=True)))
 
     def finish(self) -> None:
         """Count the dreams that are still going on among those that have ended."""

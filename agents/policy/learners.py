@@ -1,6 +1,5 @@
 """PPO, SAC and SHAC with the settings that learned from dreams, as ordinary Stable-Baselines3 objects."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,14 +106,10 @@ def check_observation(observation: str, frame_size: int) -> None:
 
 
 def set_exploration(learner: BaseAlgorithm, share: float) -> None:
-    """Give the Gaussian of PPO or SHAC a standard deviation of ``share`` of half each action's range, and keep it from
-    learning.
+    """Give PPO's Gaussian a standard deviation of ``share`` of half each action's range, and keep it from learning.
 
-    SAC sets its own exploration by its entropy target, so nothing happens to it.
+    SAC sets its own exploration by its entropy target, and SHAC needs next to none, so nothing happens to them.
     """
-    if isinstance(learner, SHAC):  # whose actions are shares of that range until they leave it
-        learner.policy.log_std.requires_grad_(False)
-        learner.policy.log_std.data.fill_(math.log(share))
     if isinstance(learner, PPO):
         space = learner.action_space
         assert isinstance(space, spaces.Box)  # a task's actions are motors

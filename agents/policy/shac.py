@@ -1,15 +1,18 @@
-"""SHAC: an actor that follows the gradient of its return through the dream, as a learner of Stable-Baselines3.
+"""SHAC: a policy that follows the gradient of its return through the dream, as a learner of Stable-Baselines3.
 
-Short-horizon actor-critic, Xu et al. 2022 (arXiv 2204.07137): a window of steps is dreamed with gradients, the critic
-tells what comes after it, and one gradient moves the actor. As in Dreamer (arXiv 2301.04104, §3) the actor seeks the
-λ-returns of all states of the window, and an end counts by its probability.
+Short-horizon actor-critic, Xu et al. 2022 (arXiv 2204.07137): a window of steps is dreamed with gradients, and a critic
+tells what comes after it. As in Dreamer (arXiv 2301.04104, §3) the λ-returns of all states of a window count, and an
+end counts by its probability. The actor does not go one step along the gradient of its weights: as in PODS (Mora et al.
+2021, PMLR 139) it learns to do what it did, moved along the gradient, so that a window teaches it many times (LOG.md,
+"Policies that follow the gradient").
 
-Axis letters: h step of a window, n dream, a action.
+Axis letters: h step of a window, n dream, m state of a window (h n), a action.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +30,28 @@ from procosm.world_model.threads import run_each
 
 LAMBDA = 0.95
 """Of λ-returns."""
+NOISE = 0.1
+"""Deviation of actions before tanh: gradients need none, but states that differ teach more."""
+MOVE, FARTHEST = 0.1, 3.0
+"""How far actions are moved, root mean square, and at most in units of that; from bound to bound is 2."""
 STEEPEST = 0.5
-"""Norm of a gradient at most, of the actor's and of the critic's."""
+"""Norm of a gradient of weights at most, of the actor's and of the critic's."""
+
+
+class Lesson(NamedTuple):
+    """What a window taught.
+
+    Attributes:
+        observed: (m, …). noise: (m, a), with which the actor acted. returns: (m,), λ-returns, scaled.
+        reached: (m,), probability that a dream was still going on.
+        gradient: (m, a), of the return by the action in [-1, 1].
+    """
+
+    observed: Tensor
+    noise: Tensor
+    returns: Tensor
+    reached: Tensor
+    gradient: Tensor
 
 
 class SHAC(BaseAlgorithm):
@@ -38,8 +61,11 @@ class SHAC(BaseAlgorithm):
         env: says how many dreams there are, what is observed and done; nothing is done in it.
         model: dreams with gradients. observation: ``state``, ``features`` or ``latent``, as in ``env``.
         trust_below: dreams trusted less are cut; None cuts none.
-        n_steps: of a window. batch_size, n_epochs: of the critic. gamma: discount of each step.
+        n_steps: of a window. batch_size, n_epochs: of what actor and critic learn from it. gamma: discount of a step.
         common: other arguments of Stable-Baselines3's learners.
+
+    Raises:
+        TaskError: the model's steps have no gradient.
     """
 
     policy_aliases: ClassVar[dict[str, Any]] = {"MlpPolicy": SquashedActorCritic}
@@ -68,8 +94,13 @@ class SHAC(BaseAlgorithm):
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        spaces_ = self.observation_space, self.action_space
-        self.policy = self.policy_class(*spaces_, self.lr_schedule, **self.policy_kwargs).to(self.device)  # type: ignore[assignment]
+        kind: type[SquashedActorCritic] = self.policy_class  # type: ignore[assignment]  # there is no other alias
+        policy = kind(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
+        policy.log_std.requires_grad_(False).fill_(math.log(NOISE))
+        self.policy = policy.to(self.device)
+        actor = policy.mlp_extractor.policy_net, policy.action_net
+        critic = policy.mlp_extractor.value_net, policy.value_net
+        self._weights = [[*first.parameters(), *last.parameters()] for first, last in (actor, critic)]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
@@ -106,32 +137,33 @@ class SHAC(BaseAlgorithm):
         return self
 
     def _iterate(self, parts: Sequence[GradientDreams]) -> None:
-        """A window of every dream, a step of the actor, and the critic's lesson."""
+        """A window of every dream, and what actor and critic learn from it."""
         noise = torch.randn(self.n_steps, self.n_envs, *self.action_space.shape, device=self.device)  # type: ignore[misc]
         tasks = [
             partial(self._window, part, noise[:, slice(*span)]) for part, span in zip(parts, self._spans, strict=True)
         ]
-        found = run_each(tasks)
-        weights = [(last - first) / self.n_envs for first, last in self._spans]
-        for parameter, *gradients in zip(self._actor, *(gradient for gradient, *_ in found), strict=True):
-            parameter.grad = sum(w * gradient for w, gradient in zip(weights, gradients, strict=True))  # type: ignore[assignment]
-        self._step(self._actor)
-        loss = self._fit(*(torch.cat(each) for each in list(zip(*found, strict=True))[1:]))
-        self.logger.record("train/value_loss", loss)
+        lesson = Lesson(*(torch.cat(each) for each in zip(*run_each(tasks), strict=True)))
+        wanted = self._moved(lesson)
+        policy, losses = self.policy, dict[str, Tensor]()
+        for _ in range(self.n_epochs):
+            for some in torch.randperm(len(wanted), device=self.device).split(self.batch_size):
+                part = Lesson(*(each[some] for each in lesson))
+                errors = {
+                    "actor": (policy.unit_action(part.observed, part.noise) - wanted[some]).square().mean(1),
+                    "critic": (policy.predict_values(part.observed)[:, 0] - part.returns).square(),
+                }
+                losses = {name: (part.reached * error).mean() for name, error in errors.items()}
+                policy.optimizer.zero_grad()
+                torch.stack(list(losses.values())).sum().backward()
+                for weights in self._weights:
+                    torch.nn.utils.clip_grad_norm_(weights, STEEPEST)
+                policy.optimizer.step()
+        for name, loss in losses.items():
+            self.logger.record(f"train/{name}_loss", float(loss.detach()))
         self.logger.dump(self.num_timesteps)
 
-    @property
-    def _actor(self) -> list[Tensor]:
-        return [*self.policy.mlp_extractor.policy_net.parameters(), *self.policy.action_net.parameters()]
-
-    @property
-    def _critic(self) -> list[Tensor]:
-        return [*self.policy.mlp_extractor.value_net.parameters(), *self.policy.value_net.parameters()]
-
-    def _window(self, dreams: GradientDreams, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor]:
-        """The actor's gradient in a window of some dreams; and, of each of its m states, what was observed (m, …),
-        its λ-return (m,), and how probable it was to be reached (m,).
-        """
+    def _window(self, dreams: GradientDreams, noise: Tensor) -> Lesson:
+        """What some dreams teach."""
         window = dreams.window(self.policy.unit_action, noise)
         after = window.observed[1:]
         values = self.policy.predict_values(after.flatten(0, 1)).view(after.shape[:2])
@@ -139,23 +171,16 @@ class SHAC(BaseAlgorithm):
         returns = lambda_returns(self._scale * window.rewards, discount, values, trace)
         reached = (window.goes_on.detach() * ~window.cut).cumprod(0)
         reached = torch.cat([torch.ones_like(reached[:1]), reached[:-1]])
-        gradient = torch.autograd.grad(-(reached * returns).mean(), self._actor)
-        return gradient, window.observed[:-1].detach().flatten(0, 1), returns.detach().flatten(), reached.flatten()
+        gradient = torch.stack(torch.autograd.grad((reached * returns).sum(), window.actions))
+        parts = window.observed[:-1].detach(), noise, returns.detach(), reached, gradient
+        return Lesson(*(part.flatten(0, 1) for part in parts))
 
-    def _fit(self, observed: Tensor, returns: Tensor, reached: Tensor) -> float:
-        """Teach the critic these returns; its last loss."""
-        for _ in range(self.n_epochs):
-            for part in torch.randperm(len(observed), device=self.device).split(self.batch_size):
-                error = self.policy.predict_values(observed[part])[:, 0] - returns[part]
-                loss = (reached[part] * error.square()).mean()
-                loss.backward()
-                self._step(self._critic)
-        return float(loss.detach())
-
-    def _step(self, parameters: list[Tensor]) -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, STEEPEST)
-        self.policy.optimizer.step()
-        self.policy.optimizer.zero_grad()
+    @torch.no_grad()
+    def _moved(self, lesson: Lesson) -> Tensor:
+        """(m, a), what would have earned more than what was done."""
+        size = lesson.gradient.square().mean().sqrt().clamp_min(1e-12)
+        step = MOVE * (lesson.gradient / size).clamp(-FARTHEST, FARTHEST)
+        return (self.policy.unit_action(lesson.observed, lesson.noise) + step).clamp(-1, 1)
 
 
 def lambda_returns(rewards: Tensor, discount: Tensor, values: Tensor, trace: Tensor) -> Tensor:

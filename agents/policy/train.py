@@ -80,13 +80,13 @@ class PolicyConfig(Settings):
     width: Annotated[int, Interval(ge=1, le=16384)] = 256
     """Of each of the two hidden layers of actor and critic."""
     epochs: Count = 8
-    """PPO, and SHAC's critic: passes over an iteration's steps."""
+    """PPO and SHAC: passes over an iteration's steps."""
     minibatches: Count = 4
-    """PPO, and SHAC's critic: gradient steps in a pass."""
+    """PPO and SHAC: gradient steps in a pass."""
     std_start: Positive = 0.4
-    """PPO and SHAC: exploration at first, as a share of half the action range."""
+    """PPO: exploration at first, as a share of half the action range."""
     std_end: Positive = 0.1
-    """PPO and SHAC: exploration at last; in between it falls geometrically."""
+    """PPO: exploration at last; in between it falls geometrically."""
     truth_every: Annotated[int, Ge(0)] = 12
     """Iterations between looks at the true return; 0 never looks. They guide nothing; their real steps are counted."""
     truth_episodes: Count = 2
@@ -180,7 +180,7 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
     with bar, signals_wait() as stopping, _truth(config, model, folder, log, done * steps, bar) as callback:
         learner.set_logger(configure(str(folder / "tb"), ["tensorboard"]))
         for index in range(done, config.rounds):
-            _practise(learner, config, index, callback)
+            practise(learner, config, index, callback)
             log["rounds"].append(_summary(learner, index))
             log["truth"] = callback.records() if callback else []
             if replay is not None:
@@ -213,7 +213,7 @@ def finished_policy(folder: Path) -> Path:
     return folder
 
 
-def _practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback: TruthCallback | None) -> None:
+def practise(learner: BaseAlgorithm, config: PolicyConfig, index: int, callback: TruthCallback | None) -> None:
     """One round: every source of chance is seeded from (seed, round), and every dream begins anew."""
     seed = int(np.random.SeedSequence((config.seed, index)).generate_state(1)[0]) >> 1
     learner.set_random_seed(seed)

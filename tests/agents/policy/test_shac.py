@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from procosm.agents.policy.gradient_dreams import GradientDreams
-from procosm.agents.policy.learners import new_learner, set_exploration
-from procosm.agents.policy.shac import lambda_returns
+from procosm.agents.policy.learners import new_learner
+from procosm.agents.policy.shac import Lesson, lambda_returns
 from procosm.agents.policy.train import PolicyConfig
 from procosm.agents.policy.worlds import dreams
 from procosm.envs.dreams.dreams import Dreams
 from procosm.envs.trust.trust import Forecasts
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import Prediction
+from procosm.world_model.interface import MEAN, Prediction
 from procosm.world_model.settings import SettingsError
 from tests.conftest import DECAY, PUSH, LinearDynamics, LinearMemory
 
@@ -26,6 +26,17 @@ class SmoothDynamics(LinearDynamics):
 
     def step_with_gradient(self, memory: LinearMemory, action: torch.Tensor) -> tuple[LinearMemory, Prediction]:
         return self.step(memory, action)
+
+
+class PricedDynamics(SmoothDynamics):
+    """The first number of z should be zero, and what is done costs a little; nothing ends."""
+
+    def step(self, memory, action, draws=None, sampling=MEAN):
+        after, told = super().step(memory, action, draws, sampling)
+        reward = -after.newest.flatten(1)[:, 0].square() - 0.1 * action[:, 0].square()
+        return after, Prediction(told.latents, {"reward": reward, **self.read(after)})
+
+    readouts = frozenset({"reward", "state"})
 
 
 @pytest.fixture
@@ -116,15 +127,47 @@ def test_what_has_no_gradient_is_refused(linear_world):
         PolicyConfig(Path(), Path(), algorithm="shac", observation="pixels")
 
 
-def test_the_actor_moves_along_the_gradient_of_the_return(smooth_world):
-    """Of the critic nothing is known at first, so what the first step adds is what calculus says it does."""
-    config = PolicyConfig(
-        Path(), Path(), algorithm="shac", observation="state", dreams=8, horizon=4, rollout_steps=4, width=16
-    )
+def test_actions_are_moved_along_the_gradient_by_a_tenth_and_stay_within_bounds(smooth_world):
+    size = {"dreams": 8, "horizon": 4, "rollout_steps": 4, "width": 16}
+    config = PolicyConfig(Path(), Path(), algorithm="shac", observation="state", **size)
     learner = new_learner(config, dreams(smooth_world, 8, "state", 4, 0.99), smooth_world)
-    set_exploration(learner, 0.1)
-    before = learner.policy.action_net.bias.detach().clone()
-    learner.learn(config.round_steps)
-    assert learner.policy.action_net.bias > before  # PUSH is more than zero on the whole
-    half = learner.policy.log_std.exp()
-    assert torch.allclose(half, torch.full_like(half, 0.1))
+    rng = torch.Generator().manual_seed(0)
+    seen, noise, gradient = (torch.randn(600, size, generator=rng) for size in (2, 1, 1))
+    gradient[0], noise[1], gradient[1] = 100.0, 500.0, 3.0  # one that is far too steep; one that is done at the bound
+    done, told = learner.policy.unit_action(seen, noise).detach(), torch.ones(600)
+    moved = learner._moved(Lesson(seen, noise, told, told, gradient)) - done
+    size = 0.1 * gradient / gradient.square().mean().sqrt()
+    torch.testing.assert_close(moved[2:], size[2:], atol=1e-6, rtol=0)
+    assert moved[0].item() == pytest.approx(0.3, abs=1e-6) and moved[1] == 0
+
+
+def test_a_round_is_as_long_as_its_dreams_and_counts_them(smooth_world):
+    size = {"dreams": 8, "horizon": 4, "rollout_steps": 2, "width": 16}
+    config = PolicyConfig(Path(), Path(), algorithm="shac", observation="state", **size)
+    learner = new_learner(config, dreams(smooth_world, 8, "state", 4, 0.99), smooth_world)
+    for _ in range(2):
+        learner.learn(config.round_steps, reset_num_timesteps=False)
+    assert learner.num_timesteps == 2 * config.round_steps == 64
+    assert [life["l"] for life in learner.ep_info_buffer] == [4] * 8
+
+
+def test_policies_that_follow_the_gradient_learn_more_than_any_constant_action_earns(smooth_world):
+    """With a price on actions, the best of them depends on the state: then no constant one is the best."""
+    model = replace(smooth_world, dynamics=PricedDynamics())
+    size = {"dreams": 32, "horizon": 7, "rollout_steps": 7, "iterations": 60, "width": 32, "gamma": 0.9}
+    config = PolicyConfig(Path(), Path(), algorithm="shac", observation="state", **size)
+    env = dreams(model, config.dreams, "state", config.horizon, config.gamma)
+    learner = new_learner(config, env, model)
+    learner.learn(config.rounds * config.round_steps)
+
+    def earned(act) -> float:
+        env.seed(3)
+        observed, total = env.reset(), np.zeros(env.num_envs)
+        for _ in range(config.horizon):
+            observed, rewards, dones, _ = env.step(act(observed))
+            total += rewards
+        assert dones.all()
+        return float(total.mean())
+
+    constants = [earned(lambda seen, a=a: np.full((len(seen), 1), a, np.float32)) for a in np.linspace(-1, 1, 21)]
+    assert earned(lambda seen: learner.predict(seen, deterministic=True)[0]) > max(constants)

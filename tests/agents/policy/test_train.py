@@ -69,7 +69,7 @@ def test_killed_training_ends_with_the_same_weights(tiny_checkpoint, tmp_path, a
 
 def test_a_signal_in_a_round_waits_for_its_end_and_its_save(tiny_checkpoint, tmp_path, monkeypatch):
     whole = train_policy(PolicyConfig(tiny_checkpoint, tmp_path / "whole", **SMALL))
-    real = policy.train._practise
+    real = policy.train.practise
 
     def interrupted(learner, config, index, callback) -> None:
         if index == 1:
@@ -78,7 +78,7 @@ def test_a_signal_in_a_round_waits_for_its_end_and_its_save(tiny_checkpoint, tmp
 
     config = PolicyConfig(tiny_checkpoint, tmp_path / "part", **SMALL)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(policy.train, "_practise", interrupted)
+        patch.setattr(policy.train, "practise", interrupted)
         train_policy(config)
     assert len(json.loads((config.out / "training.json").read_text())["rounds"]) == 2
     expected, found = weights(whole), weights(train_policy(config))
