@@ -27,7 +27,7 @@ from procosm.world_model.data.episodes import check_whole
 from procosm.world_model.errors import TaskError
 from procosm.world_model.files import sha256, write_json
 from procosm.world_model.folders import check_out, named
-from procosm.world_model.settings import Count, Device, Settings
+from procosm.world_model.settings import Count, Device, Settings, SettingsError
 from procosm.world_model.training.parallel import joined, lead
 from procosm.world_model.training.post import PostTrainConfig, post_train
 from procosm.world_model.training.post import check_outs as post_train_outs
@@ -157,6 +157,10 @@ class Stages:
         )
         check_frame_size(*frame_sides_of(stages.collect), config.preset, config.family)
         check_observation(config.observation, min(frame_sides_of(stages.collect)))
+        if config.algorithm == "shac" and not registry.kind("dynamics", config.family).differentiable:
+            raise SettingsError(
+                f"--algorithm shac follows gradients, and --family {config.family} has none: give ppo or sac"
+            )
         return stages
 
 

@@ -157,8 +157,8 @@ VERBS = {
     ),
     "train-policy": Verb(
         "train a policy only inside a world model",
-        "Trains PPO or SAC (Stable-Baselines3) in many dreams at once. MuJoCo is looked at now and then, to show the "
-        "true return, and never learned from.\n\n"
+        "Trains PPO, SAC (Stable-Baselines3) or SHAC in many dreams at once. MuJoCo is looked at now and then, to show "
+        "the true return, and never learned from.\n\n"
         "Example:  procosm train-policy --world-model runs/reacher/world_model --out runs/reacher/policy\n\n"
         "Writes OUT/policy.zip (no pickle; procosm.envs.collect.policy_file.load_policy opens it), training.json and "
         "TensorBoard logs under tb/.",

@@ -46,6 +46,7 @@ class Kind:
         fitted: the config with what follows from the task put in.
         recipes: by the name of a preset.
         conditions: what can be added to what such dynamics are told, by name: a config to the one that takes it, too.
+        differentiable: whether such dynamics satisfy ``interface.DifferentiableDynamics``.
         later: fields that checkpoints of earlier versions lack; what their defaults say is what those did.
     """
 
@@ -54,6 +55,7 @@ class Kind:
     fitted: Callable[[Any, Task], Any] = lambda config, task: config
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     conditions: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    differentiable: bool = False
     later: tuple[str, ...] = ()
 
 
@@ -147,6 +149,7 @@ KINDS: dict[Part, dict[str, Kind]] = {
                 "text": lambda config: replace(config, text=config.text or TextConfig()),
                 "views": lambda config: replace(config, views=config.views or ViewsConfig()),
             },
+            differentiable=True,
             later=(
                 *("readouts", "features", "hidden_actions", "acts", "injection", "text", "camera", "views", "guidance"),
                 *("shown", "action_cost"),

@@ -69,6 +69,9 @@ def test_a_run_asks_its_training_for_the_family(tmp_path):
     assert Stages.of(asked).train.family == "autoregressive" and Stages.of(asked).train.preset == "small"
     with pytest.raises(SettingsError, match="no preset is called 'wide': choose one of debug, small"):
         dataclasses.replace(asked, preset="wide")
+    with pytest.raises(SettingsError, match=r"--family autoregressive has none: give ppo or sac"):
+        dataclasses.replace(asked, algorithm="shac")
+    assert Stages.of(dataclasses.replace(asked, family="diffusion", algorithm="shac")).policy.algorithm == "shac"
 
 
 @pytest.mark.slow

@@ -162,6 +162,21 @@ def test_the_same_draws_dream_the_same_and_the_mean_needs_none(model):
     assert torch.equal(plain[-1].latents, given[-1].latents)
 
 
+def test_steps_have_gradients_where_their_kind_says_so_and_they_are_the_mean_steps(model):
+    kind = registry.KINDS["dynamics"][registry.kind_of("dynamics", model.dynamics.config)]
+    assert kind.differentiable == hasattr(model.dynamics, "step_with_gradient")
+    if not kind.differentiable:
+        return
+    memory, action = begun(model).take(torch.arange(COUNT)), actions(1)[0].requires_grad_()
+    (expected,) = dreamed(model, begun(model), actions(1))
+    after, told = model.dynamics.step_with_gradient(memory, action)
+    assert torch.equal(told.latents, expected.latents) and set(told.readouts) == set(expected.readouts)
+    later = model.dynamics.step_with_gradient(after, torch.zeros_like(action))[1]
+    for number in (told.latents, *told.readouts.values(), later.latents):
+        (gradient,) = torch.autograd.grad(number.sum(), action, retain_graph=True)
+        assert (gradient != 0).all() and torch.isfinite(gradient).all()
+
+
 def test_a_slot_takes_random_numbers_from_its_own_generator_alone(model):
     ours = dreamed(model, begun(model), actions(), draws(0, 1, 2, 3, 4), DRAWN)[-1].latents
     theirs = dreamed(model, begun(model), actions(), draws(0, 1, 7, 3, 4), DRAWN)[-1].latents
