@@ -144,7 +144,8 @@ def train_policy(config: PolicyConfig, world: Callable[..., VecEnv] = dreams) ->
 
     Args:
         config: the settings.
-        world: makes what the policy practises in, given the arguments of ``dreams``.
+        world: makes what the policy practises in, given the arguments of ``dreams``; to shac, which dreams with
+            gradients, it only says what is observed and done.
 
     Returns:
         the folder ``config.out``.
