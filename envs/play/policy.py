@@ -26,7 +26,8 @@ def find_policy(checkpoint: Path) -> Path | None:
 
 Opens = Callable[[Path, WorldModel, bool], Any]
 """Opens what acts, from its file, in a world model; the last says whether pickles are trusted. What it gives has
-``observation_space``, ``action_space`` and ``predict``, as SB3's policies have."""
+``observation_space``, ``action_space`` and ``predict``, as SB3's policies have; where it ``takes_words``, ``predict`` is
+told what was ``said``, a text for each observation."""
 
 
 def load_saved(path: Path, model: WorldModel, trust_pickle: bool) -> Any:
@@ -55,6 +56,7 @@ class SavedPilot:
                 "in this world model"
             )
         self._kind, self._shape = observation_of(shape, model), shape
+        self._takes_words = getattr(self._policy, "takes_words", False)
 
     def act(self, pair: Pair, scenes: Sequence[Scene], world: str) -> np.ndarray:
         """(a,) float32, what to do in a world (``dream`` or ``truth``), given the latest scenes, oldest first."""
@@ -69,7 +71,8 @@ class SavedPilot:
         else:
             moment = scenes[-1].moment
             seen = moment.latents.cpu().numpy() if self._kind == "latent" else moment.read[self._kind]
-        return np.asarray(self._policy.predict(seen, deterministic=True)[0], np.float32)
+        told = {"said": [scenes[-1].moment.said]} if self._takes_words else {}
+        return np.asarray(self._policy.predict(seen, deterministic=True, **told)[0], np.float32)
 
     def _stack(self, frames: list[np.ndarray]) -> np.ndarray:
         """The last frames as channels; blank ones stand before the first."""

@@ -95,6 +95,11 @@ class Planner:
             self._take_policy(config.policy)
         self._rng = np.random.default_rng(config.seed)
 
+    @property
+    def takes_words(self) -> bool:
+        """Whether plans are for what was asked for in words."""
+        return self._model.takes_words
+
     def _take_policy(self, path: Path) -> None:
         policy = load_policy(path)
         self._observation = observation_of(policy.observation_space.shape, self._model)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from procosm.agents.policy.plan.episodes import Planned
-from procosm.agents.policy.plan.planner import PlanConfig, Planner
+from procosm.agents.policy.plan.planner import PlanConfig, Planner, load_planner, save_plan
+from procosm.envs.play.pair import Pair
+from procosm.envs.play.policy import SavedPilot
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.registry import with_condition
 from tests.conftest import restless_model, simulated_task
@@ -47,3 +49,19 @@ def test_plans_are_for_what_is_asked_for(model):
     np.testing.assert_allclose(both[1], right[1], rtol=1e-5)
     assert abs(both[0] - right[0]) > 1e-4 < abs(nothing[1] - right[1])
     np.testing.assert_array_equal(nothing, chosen())
+
+
+def test_in_play_plans_are_for_what_the_dream_was_told(model, tmp_path):
+    plan, pair = save_plan(dataclasses.replace(SETTINGS, method="mppi"), tmp_path / "plan.json"), Pair(model, 1, 9)
+    assert pair.without_truth  # nothing simulates this task
+
+    def chosen(text: str) -> tuple[np.ndarray, np.ndarray]:
+        pair.instruction = text
+        scene = pair.begin(0)
+        pilot = SavedPilot(plan, model, opens=lambda path, model, trust: load_planner(path, model))
+        return pilot.act(pair, [scene], "dream"), scene.moment.latents.numpy()
+
+    (left, seen), (right, same) = chosen("left"), chosen("right")
+    np.testing.assert_array_equal(seen, same)
+    np.testing.assert_allclose(left, load_planner(plan, model).predict(seen, said=["left"])[0], rtol=1e-6)
+    assert abs(left - right) > 1e-4
