@@ -26,8 +26,8 @@ def find_policy(checkpoint: Path) -> Path | None:
 
 Opens = Callable[[Path, WorldModel, bool], Any]
 """Opens what acts, from its file, in a world model; the last says whether pickles are trusted. What it gives has
-``observation_space``, ``action_space`` and ``predict``, as SB3's policies have; where it ``takes_words``, ``predict`` is
-told what was ``said``, a text for each observation."""
+``observation_space``, ``action_space`` and ``predict``, as SB3's policies have; where it ``takes_words``, ``predict``
+is told what was ``said``, a text for each observation."""
 
 
 def load_saved(path: Path, model: WorldModel, trust_pickle: bool) -> Any:
