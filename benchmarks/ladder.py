@@ -54,10 +54,9 @@ def models(folder: Path) -> Iterator[Model]:
         commit, command = str(told.get("commit", "")).rstrip("+"), str(told.get("command", ""))
         seed = found[1] if (found := re.search(r"--seed (\d+)", command)) else ""
         rows = {"ranking": ranking["rows"]}
-        for benchmark in ("trust", "probes", "transfer", "pipeline"):
-            other = folder / f"{benchmark}_{task}.json"
-            if commit and other.exists():
-                rows[benchmark] = list(_own(read_json(other), commit, seed))
+        for benchmark in ("trust", "probes", "transfer", "pipeline") if commit else ():
+            others = sorted(folder.glob(f"{benchmark}_{task}*.json"))  # also of a model that was ranked earlier
+            rows[benchmark] = [row for other in others for row in _own(read_json(other), commit, seed)]
         yield Model(" ".join([ranking["rows"][0]["task"], *rest]), commit, seed, rows)
 
 
