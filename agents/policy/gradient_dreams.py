@@ -4,7 +4,7 @@ Axis letters: h step of a window, n dream, a action.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from procosm.envs.dreams.starts import Windows
 from procosm.envs.trust.trust import watch
 from procosm.world_model.errors import TaskError
-from procosm.world_model.interface import Condition, DifferentiableDynamics, Memory
+from procosm.world_model.interface import DifferentiableDynamics, Memory
 from procosm.world_model.model import WorldModel
 
 Actor = Callable[[Tensor, Tensor], Tensor]
@@ -78,10 +78,7 @@ class GradientDreams:
 
     def _begin(self, slots: Tensor) -> tuple[Memory, Tensor]:
         start = self._starts.start(self._rng.choice(self._starts.usable, len(slots)).tolist())
-        condition = start.condition
-        if self._model.takes_words:
-            condition = replace(condition or Condition(), text=self._model.embed_text(start.said))
-        memory = self._model.begin(start.latents, condition)
+        memory = self._model.begin(start.latents, start.condition(self._model))
         if self._watch is not None:
             self._watch.begin(slots, self._watched(self._dynamics.read(memory)))
         return memory.take(torch.arange(len(slots), device=slots.device)), start.latents

@@ -7,7 +7,6 @@ from, and the seed of its own noise. So slot i of a batch and a single environme
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from procosm.envs.dreams.starts import GIVEN, Start, Windows
 from procosm.envs.trust.trust import watch
 from procosm.world_model.checkpoint import WorldModel
 from procosm.world_model.errors import ProcosmError, TaskError
-from procosm.world_model.interface import Condition, Memory, Prediction
+from procosm.world_model.interface import Memory, Prediction
 from procosm.world_model.threads import one_thread
 
 SEEN = ("reward", "state", "features", "termination", "success")
@@ -199,9 +198,8 @@ class Dreams:
 
         Their noise goes on as it was: ``restart`` draws it, and windows to begin with, for each seed.
         """
-        condition = start.condition
+        condition = start.condition(self.model)
         if self.said is not None:
-            condition = replace(condition or Condition(), text=self.model.embed_text(start.said))
             for slot, text in zip(slots.tolist(), start.said, strict=True):
                 self.said[slot] = text
         if start.shown == 0:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -33,10 +34,10 @@ class Start(NamedTuple):
     said: tuple[str, ...] = ()
     shown: int | None = None
 
-    @property
-    def condition(self) -> Condition | None:
-        """What a dynamics is told beside the latents."""
-        return None if self.actions.isnan().all() else Condition(actions=self.actions)
+    def condition(self, model: WorldModel) -> Condition | None:
+        """What the dynamics of a model are told beside the latents."""
+        done = None if self.actions.isnan().all() else Condition(actions=self.actions)
+        return replace(done or Condition(), text=model.embed_text(self.said)) if model.takes_words else done
 
 
 class Windows:

@@ -90,7 +90,7 @@ def test_a_dream_that_ends_counts_to_its_end_and_begins_anew_with_the_next_windo
     ends = (first.goes_on < 0.5).int().argmax(0)
     assert (first.goes_on < 0.5).any(0).all() and not free.lives
     again = free.window(lambda seen, each: each, torch.zeros(1, 3, 1))
-    assert again.observed[0, :, 0].max() < 1.5
+    assert again.observed[0, :, 0].max() < 1.5 and len(free.lives) == 3
     for slot, life in enumerate(free.lives):
         assert life["l"] == ends[slot] + 1
         assert life["r"] == pytest.approx(float(first.rewards[: ends[slot] + 1, slot].sum()))
